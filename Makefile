@@ -1,0 +1,41 @@
+# One-word verbs; continuous integration calls the same ones (.ci/run). `make help` lists them.
+# Needs Python 3.11 or newer and make. PYTHON=/path/to/python3 chooses the interpreter of the environment.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check bench lock clean
+
+BIN   := .venv/bin
+ENV   := .venv/.made
+SETUP := deployment/devtools/environment.sh
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
+
+demo: $(ENV)  ## bring everything up, play three stories, leave a finished clip in .onetake/demo
+	@$(BIN)/onetake demo
+
+dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data stay in .onetake
+	@$(BIN)/onetake dev
+
+test: $(ENV)  ## run the tests on real servers
+	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m pytest
+
+check: $(ENV)  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(ENV)  ## measure against a bare workflow on the same server
+	@$(BIN)/python -m bench
+
+lock:  ## make the requirement files again from pyproject.toml
+	@$(SETUP) lock
+
+clean:  ## remove the environment, the caches and all local data
+	@$(SETUP) clean
+
+$(ENV): requirements/dev.txt pyproject.toml
+	@$(SETUP) make
+	@touch $@

@@ -1,0 +1,136 @@
+"""Phase five: the bytes, proven to be the clip that was paid for, under keys of this generation's own."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from temporalio import activity
+
+from activities.heartbeat import heartbeats
+from onetake.contracts import Asset, Notice, Persisted, PersistInput, Plan
+from onetake.crashpoints import crashpoint
+from onetake.errors import Failed, TryLater
+from onetake.ports import ClipFacts, ClipReader, Generations, ObjectStore, Stored, VendorClient
+
+CONTENT_TYPE = "video/mp4"
+RESULT_READS = 4
+RESULT_RETRY_S = 2.0
+CLIP_READS = 3
+
+
+class Persist:
+    """Stores what the vendor delivered. Repeatable: what an earlier attempt stored is verified and kept."""
+
+    def __init__(
+        self,
+        vendors: Mapping[str, VendorClient],
+        generations: Generations,
+        store: ObjectStore,
+        reader: ClipReader,
+        spool: Path | None,
+    ) -> None:
+        self._vendors = vendors
+        self._generations = generations
+        self._store = store
+        self._reader = reader
+        self._spool = spool
+
+    @activity.defn(name="persist")
+    async def persist(self, order: PersistInput) -> Persisted:
+        """Fetch, store and verify every clip of the job, and write the manifest last.
+
+        The links are read here, so that none enters a history. A failed persist never touches the vendor's job again.
+        """
+        async with heartbeats():
+            await self._generations.enter(order.generation_id, "persisting")
+            manifest_key = f"{_prefix(order)}/manifest.json"
+            if (manifest := await self._store.get_document(manifest_key)) is not None:
+                return Persisted.model_validate_json(manifest)
+            links = await self._links(order)
+            clips = [await self._clip(order, index, link) for index, link in enumerate(links)]
+            persisted = Persisted(
+                assets=tuple(asset for asset, _ in clips),
+                warnings=tuple(notice for _, notices in clips for notice in notices),
+                manifest_key=manifest_key,
+            )
+            await self._store.put_document(manifest_key, persisted.model_dump_json().encode())
+            crashpoint("persist.after_manifest")
+            return persisted
+
+    async def _links(self, order: PersistInput) -> tuple[str, ...]:
+        status = await self._vendors[order.plan.vendor].read_status(order.plan, order.vendor_task_id)
+        if status.reading.state == "succeeded" and status.links:
+            return status.links
+        if activity.info().attempt >= RESULT_READS:
+            raise Failed("vendor_bad_result", f"(state: {status.reading.vendor_state})")
+        raise TryLater("vendor_unavailable", "(no link yet)", after_s=RESULT_RETRY_S * order.plan.time_scale)
+
+    async def _clip(self, order: PersistInput, index: int, link: str) -> tuple[Asset, tuple[Notice, ...]]:
+        key = f"{_prefix(order)}/{index}.mp4"
+        with tempfile.TemporaryDirectory(prefix="onetake-", dir=self._spool) as folder:
+            target = Path(folder) / "clip"
+            stored = await self._store.fetch(key, target, moved=_moved)
+            if stored is None:
+                await self._copy(order, key, link)
+                stored = await self._store.fetch(key, target, moved=_moved)
+            if stored is None:
+                raise TryLater("storage_unavailable", "(the object just stored is not there)")
+            facts = await self._facts(key, target)
+        return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
+
+    async def _facts(self, key: str, path: Path) -> ClipFacts:
+        """Read the clip; what is no clip leaves the bucket, so that a later attempt may store a better copy."""
+        try:
+            return await self._reader.read(path)
+        except Failed as failure:
+            await self._store.discard(key)
+            if activity.info().attempt < CLIP_READS:
+                raise TryLater(failure.code, failure.detail) from None
+            raise
+
+    async def _copy(self, order: PersistInput, key: str, link: str) -> None:
+        async with self._vendors[order.plan.vendor].download(link) as body:
+            crashpoint("persist.before_put")
+            await self._store.put_stream(
+                key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
+            )
+        crashpoint("persist.after_put")
+
+
+def _prefix(order: PersistInput) -> str:
+    return f"{order.tenant}/{order.generation_id}/{order.attempt}"
+
+
+def _moved(total_bytes: int) -> None:
+    crashpoint("persist.during_put")
+    del total_bytes
+
+
+def _asset(key: str, stored: Stored, facts: ClipFacts) -> Asset:
+    return Asset(
+        key=key,
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        content_type=CONTENT_TYPE,
+        duration_s=round(facts.duration_s, 3),
+        width=facts.width,
+        height=facts.height,
+        fps=round(facts.fps, 3),
+        codec=facts.codec,
+        has_audio=facts.has_audio,
+    )
+
+
+def _differences(plan: Plan, facts: ClipFacts) -> list[Notice]:
+    """What differs from the request: the clip is kept, and its owner is told."""
+    notices: list[Notice] = []
+    if abs(facts.duration_s - plan.duration_s) > plan.duration_tolerance_s:
+        notices.append(
+            Notice(code="duration_differs", message=f"{facts.duration_s:.2f} s instead of {plan.duration_s} s")
+        )
+    if plan.width and plan.height and (facts.width, facts.height) != (plan.width, plan.height):
+        pixels = f"{facts.width}x{facts.height} instead of {plan.width}x{plan.height}"
+        notices.append(Notice(code="pixels_differ", message=pixels))
+    if plan.sound and not facts.has_audio:
+        notices.append(Notice(code="sound_missing", message="the clip has no sound track"))
+    return notices

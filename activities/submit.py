@@ -1,0 +1,143 @@
+"""Phase three: the intent, then exactly one POST; and the resolution of a POST whose outcome is not known."""
+
+import asyncio
+import hashlib
+import secrets
+
+from temporalio import activity
+
+from activities.heartbeat import elapsed_s, heartbeats, remaining_s, to_the_end
+from onetake.contracts import ErrorInfo, Plan, ResolveInput, Submission, SubmitInput
+from onetake.crashpoints import crashpoint
+from onetake.errors import Failed, TryLater
+from onetake.ports import Submissions, SubmitOrder, SubmitOutcome, VendorClient
+
+TOKEN_BYTES = 16
+FIRST_RETRY_S = 2.0
+LONGEST_RETRY_S = 60.0
+RECORD_ATTEMPTS = 20
+RECORD_RETRY_S = 0.5
+
+
+class Submit:
+    """Submits to one vendor. Bytes leave only in the call that committed a fresh intent row."""
+
+    def __init__(self, vendor: str, client: VendorClient, submissions: Submissions, callback_base: str | None) -> None:
+        self._vendor = vendor
+        self._client = client
+        self._submissions = submissions
+        self._callback_base = callback_base
+
+    async def submit(self, order: SubmitInput) -> Submission:
+        """Submit once. An attempt that finds the row `sending` answers `ambiguous` and sends nothing.
+
+        `throttled` and `not_sent` raise TryLater, within the plan's limits; cancellation waits for the POST's end.
+        """
+        async with heartbeats():
+            return await to_the_end(self._submit(order))
+
+    async def resolve(self, order: ResolveInput) -> Submission:
+        """Find out what became of a submission: our own row again, then what callbacks with our tokens have named.
+
+        Raises TryLater until something is known; with `last_look` it answers with what is stored.
+        """
+        stored = await self._submissions.read(order.generation_id, order.attempt) or Submission(state="not_sent")
+        if stored.state in {"accepted", "rejected", "not_sent"}:
+            return stored
+        for claimed in await self._submissions.claims(order.generation_id, order.attempt):
+            status = await self._client.read_status(order.plan, claimed)
+            if status.reading.state != "missing":
+                return await self._submissions.record(
+                    order.generation_id, order.attempt, state="accepted", vendor_task_id=claimed
+                )
+        if order.last_look:
+            return stored
+        raise TryLater("not_ready", after_s=min(order.plan.cadence.interval_s, max(remaining_s() - 1, 0.1)))
+
+    async def _submit(self, order: SubmitInput) -> Submission:
+        if known := _remembered():
+            return await self._record(order, known)
+        crashpoint("submit.before_intent")
+        token, seed = secrets.token_urlsafe(TOKEN_BYTES), self._client.chosen_seed(order.plan, order.request)
+        post = SubmitOrder(order.plan, order.request, self._callback_url(token), seed)
+        begun = await self._submissions.begin(
+            order.generation_id,
+            order.attempt,
+            vendor=self._vendor,
+            token_sha256=hashlib.sha256(token.encode()).digest(),
+            request_sha256=self._client.request_sha256(post),
+            seed=seed,
+        )
+        if not begun.fresh:
+            return await self._found(order, begun.submission)
+        crashpoint("submit.after_intent")
+        outcome = await self._client.submit(post)
+        crashpoint("submit.after_send")
+        return await self._decide(order, outcome)
+
+    async def _found(self, order: SubmitInput, stored: Submission) -> Submission:
+        if stored.state != "sending":
+            return stored
+        return await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
+
+    async def _decide(self, order: SubmitInput, outcome: SubmitOutcome) -> Submission:
+        match outcome.outcome:
+            case "accepted":
+                submission = Submission(
+                    state="accepted",
+                    vendor_task_id=outcome.vendor_task_id,
+                    reported_micros=outcome.reported_micros,
+                )
+                # The id is worth money: should the database be away, the server keeps it for the next attempt.
+                activity.heartbeat(submission)
+                stored = await self._record(order, submission)
+                crashpoint("submit.after_record")
+                return stored
+            case "rejected":
+                return await self._record(order, Submission(state="rejected", error=outcome.error))
+            case "ambiguous":
+                return await self._record(order, Submission(state="ambiguous"))
+            case "throttled" | "not_sent":
+                await self._record(order, Submission(state="not_sent"))
+                raise _again(order.plan, outcome)
+
+    async def _record(self, order: SubmitInput, submission: Submission) -> Submission:
+        for left in reversed(range(RECORD_ATTEMPTS)):
+            try:
+                return await self._submissions.record(
+                    order.generation_id,
+                    order.attempt,
+                    state=submission.state,
+                    vendor_task_id=submission.vendor_task_id,
+                    error=submission.error,
+                    reported_micros=submission.reported_micros,
+                )
+            except TryLater:
+                if not left:
+                    raise
+                await asyncio.sleep(RECORD_RETRY_S)
+        raise AssertionError("unreachable")
+
+    def _callback_url(self, token: str) -> str | None:
+        return f"{self._callback_base}/callbacks/{self._vendor}/{token}" if self._callback_base else None
+
+
+def _remembered() -> Submission | None:
+    """What an earlier attempt learned from the vendor and could not store."""
+    details = activity.info().heartbeat_details
+    return Submission.model_validate(details[0]) if details else None
+
+
+def _again(plan: Plan, outcome: SubmitOutcome) -> TryLater | Failed:
+    throttled = outcome.outcome == "throttled"
+    delay_s = outcome.retry_after_s or min(FIRST_RETRY_S * 2 ** (activity.info().attempt - 1), LONGEST_RETRY_S)
+    delay_s *= (1.0 if outcome.retry_after_s else plan.time_scale) * (1 + secrets.randbelow(100) / 1000)
+    limit_s = plan.throttle_limit_s if throttled else plan.unreachable_limit_s
+    code = "vendor_throttled" if throttled else "vendor_unreachable"
+    if elapsed_s() + delay_s > limit_s:
+        return Failed(code, _words(outcome.error))
+    return TryLater(code, after_s=max(delay_s, 0.05))
+
+
+def _words(error: ErrorInfo | None) -> str:
+    return error.message if error else ""

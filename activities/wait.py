@@ -1,0 +1,83 @@
+"""Phase four: one activity is one authoritative status read; "not ready" is a retry that the server times."""
+
+import secrets
+
+from temporalio import activity
+
+from activities.heartbeat import elapsed_s, remaining_s
+from onetake.contracts import Cadence, ReadInput, StatusReading
+from onetake.crashpoints import crashpoint
+from onetake.errors import TryLater
+from onetake.ports import VendorClient
+
+SPARE_S = 2.0
+MISSING_TOLERATED_S = 60.0
+MISSING_PROVEN_S = 120.0
+REFUSED_RETRY_S = 300.0
+JITTER = 0.1
+
+
+class ReadStatus:
+    """Reads one vendor's jobs with our own key."""
+
+    def __init__(self, client: VendorClient) -> None:
+        self._client = client
+
+    async def read_status(self, order: ReadInput) -> StatusReading:
+        """Read once. While `waiting`, an open job raises TryLater with the next read's delay, inside the deadline."""
+        waited_s = order.elapsed_s + elapsed_s()
+        early = waited_s < order.plan.cadence.first_read_s - SPARE_S * order.plan.time_scale
+        if order.waiting and early and remaining_s() > 2 * SPARE_S:
+            raise _later(order.plan.cadence.first_read_s - waited_s)
+        crashpoint("wait.before_read")
+        reading = await self._read(order, waited_s)
+        crashpoint("wait.after_read")
+        if reading.state == "open" and order.waiting:
+            raise _later(next_read_s(order.plan.cadence, waited_s), reading.vendor_state)
+        return reading
+
+    async def _read(self, order: ReadInput, waited_s: float) -> StatusReading:
+        try:
+            status = await self._client.read_status(order.plan, order.vendor_task_id)
+        except TryLater as error:
+            if not order.waiting:
+                raise
+            raise self._after(order, error, waited_s) from None
+        if status.reading.state != "missing" or not order.waiting:
+            return status.reading
+        return self._missing(order, status.reading, waited_s)
+
+    def _missing(self, order: ReadInput, reading: StatusReading, waited_s: float) -> StatusReading:
+        """A 404 right after the submission is tolerated; one that lasts is believed."""
+        scale = order.plan.time_scale
+        details = activity.info().heartbeat_details
+        since_s = float(details[0]) if details else waited_s
+        activity.heartbeat(since_s)
+        proven = waited_s - since_s >= MISSING_PROVEN_S * scale and waited_s >= MISSING_TOLERATED_S * scale
+        if proven:
+            return reading
+        raise _later(min(order.plan.cadence.interval_s, MISSING_PROVEN_S * scale / 2), "404")
+
+    def _after(self, order: ReadInput, error: TryLater, waited_s: float) -> TryLater:
+        """An outage of the vendor never fails a generation before its deadline."""
+        delay_s = error.after_s or next_read_s(order.plan.cadence, waited_s)
+        if error.code == "vendor_auth":
+            delay_s = REFUSED_RETRY_S * order.plan.time_scale
+        return TryLater(error.code, error.detail, after_s=_clamped(delay_s))
+
+
+def _later(delay_s: float, vendor_state: str = "") -> TryLater:
+    return TryLater("not_ready", f"(state: {vendor_state})" if vendor_state else "", after_s=_clamped(delay_s))
+
+
+def next_read_s(cadence: Cadence, waited_s: float) -> float:
+    """The gap to the next read: grows by the cadence's factor for each interval past the first read, with jitter."""
+    intervals = max(0.0, (waited_s - cadence.first_read_s) / cadence.interval_s)
+    gap_s = min(cadence.interval_s * cadence.growth ** min(intervals, 64.0), cadence.max_interval_s)
+    return gap_s * (1 + JITTER * (secrets.randbelow(2001) / 1000 - 1))
+
+
+def _clamped(delay_s: float) -> float:
+    """Keep the last read inside the deadline: the server ends the activity as soon as a delay would pass it."""
+    latest_s = remaining_s() - SPARE_S
+    return max(min(delay_s, latest_s) if latest_s > SPARE_S / 2 else delay_s, 0.05)

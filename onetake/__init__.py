@@ -1,0 +1,1 @@
+"""Onetake: each generation is submitted once, paid once and never lost."""

@@ -1,0 +1,90 @@
+"""The command line: one verb a function, grouped by whom it serves.
+
+A verb reads its arguments, asks the client or the ledger, and returns an `Answer`. Exit codes: 0 done, 1 the
+generation failed, 2 usage or settings, 3 refused by validation, 4 by a budget, 5 by the vendor, 6 the wait timed out,
+7 the outcome is unknown, 8 not authorised, 9 a part is away, 130 Ctrl-C. Modules here import nothing heavy at their
+top, so that `--help` is quick.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from onetake.cli import accounts, generations, parts, routes, world
+from onetake.cli.answer import INTERRUPTED, Answer, Problem, Stopped, interruption, problem_of, usage_problem, write
+from onetake.errors import CATALOGUE, OnetakeError
+
+app = typer.Typer(
+    name="onetake",
+    help="Generative video: each generation is submitted once, paid once and never lost.",
+    epilog="Start here: `onetake demo`, or `onetake dev` and then `onetake generate ROUTE PROMPT` in another terminal.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
+)
+for group in (generations, routes, accounts, world, parts):
+    group.add_to(app)
+
+
+def main() -> NoReturn:
+    """Run one command. Every command leaves here, whatever happens in it."""
+    _leave(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command and write its answer; returns the exit code."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in own
+    try:
+        answer = app(args=list(arguments), prog_name="onetake", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the one place where every error becomes an exit code
+        answer = _problem(error)
+    if answer == INTERRUPTED.exit_code:  # Typer turns a KeyboardInterrupt into its code
+        answer = interruption()
+    with suppress(BrokenPipeError):  # whoever reads us may have seen enough
+        write(answer, as_json=as_json)
+    return answer.exit_code if isinstance(answer, Answer | Problem) else int(answer or 0)
+
+
+def _problem(error: BaseException) -> Problem:
+    match error:
+        case Stopped():
+            return error.problem
+        case OnetakeError():
+            return problem_of(error)
+        case KeyboardInterrupt():
+            return interruption()
+        case typer.TyperException():
+            return _usage(error)
+        case _:
+            return _unforeseen(error)
+
+
+def _usage(error: typer.TyperException) -> Problem:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "onetake"
+    return usage_problem(error.format_message(), f"`{path} --help` shows examples.")
+
+
+def _unforeseen(error: BaseException) -> Problem:
+    """A bug of ours. Its text may hold anything, so only its kind and place are shown."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    detail = f"({type(error).__name__} at {Path(place.filename).name}:{place.lineno})"
+    entry = CATALOGUE["internal_error"]
+    return Problem("internal_error", entry.sentence, detail, entry.hint, entry.exit_code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Leave without the interpreter's finalisation: the Temporal SDK's runtime races it (sdk-python issue 300)."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

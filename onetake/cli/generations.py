@@ -1,0 +1,348 @@
+"""Verbs for those who want clips: generate, get, watch, list, cancel, download."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from onetake.cli import surroundings
+from onetake.cli.answer import Answer, say
+from onetake.cli.options import AsJson, examples, one_of
+from onetake.errors import CATALOGUE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onetake.cli.waiting import Interruption
+    from onetake.client import Onetake
+    from onetake.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
+    from onetake.settings import Settings
+    from providers.catalogue import CatalogueData
+
+T = TypeVar("T")
+STATUSES = ("queued", "in_progress", "completed", "failed", "canceled")
+
+Id = Annotated[str, typer.Argument(help="The generation's id, gen_...", metavar="ID", show_default=False)]
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0, help="Seconds to wait; the generation goes on afterwards (exit 6).", metavar="S")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    app.command(
+        epilog=examples(
+            'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5 --resolution 720p',
+            'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --dry-run --json',
+            "onetake generate apixo/wan-2.6/image-to-video - --image https://example.com/first.png < prompt.txt",
+        )
+    )(generate)
+    app.command(epilog=examples("onetake get gen_0199...", "onetake get gen_0199... --json"))(get)
+    app.command(epilog=examples("onetake watch gen_0199...", "onetake watch gen_0199... --timeout 60 --json"))(watch)
+    app.command("list", epilog=examples("onetake list", "onetake list --status failed --limit 5 --json"))(list_)
+    app.command(epilog=examples("onetake cancel gen_0199...", "onetake cancel gen_0199... --json"))(cancel)
+    app.command(epilog=examples("onetake download gen_0199...", "onetake download gen_0199... -o clip.mp4"))(download)
+
+
+def generate(  # noqa: PLR0917 - one parameter an option
+    route: Annotated[str, typer.Argument(help="vendor/model/mode; `onetake routes` lists them.", metavar="ROUTE")],
+    prompt: Annotated[str, typer.Argument(help="What the clip shows; `-` reads it from stdin.", metavar="PROMPT")],
+    duration: Annotated[int | None, typer.Option(help="Seconds.", metavar="N")] = None,
+    resolution: Annotated[str | None, typer.Option(help="720p or 1080p.", metavar="R")] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="16:9, 9:16, 1:1, 4:3 or 3:4.", metavar="A")] = None,
+    image: Annotated[str | None, typer.Option(help="Address of the first frame.", metavar="URL")] = None,
+    video: Annotated[list[str] | None, typer.Option(help="Address of a clip to change; repeat.", metavar="URL")] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a reference; repeat, in the order of character1..n.", metavar="URL"),
+    ] = None,
+    audio: Annotated[str | None, typer.Option(help="Address of the audio track.", metavar="URL")] = None,
+    sound: Annotated[bool | None, typer.Option("--sound/--no-sound", help="Make sound.", show_default=False)] = None,
+    shot_type: Annotated[str | None, typer.Option(help="single or multi.", metavar="T")] = None,
+    prompt_extend: Annotated[
+        bool | None, typer.Option("--prompt-extend/--no-prompt-extend", help="Let the vendor enrich the prompt.")
+    ] = None,
+    watermark: Annotated[bool | None, typer.Option("--watermark/--no-watermark", help="The vendor's mark.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed repeats a render.", metavar="N")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to keep out.", metavar="T")] = None,
+    tenant: Annotated[str, typer.Option(help="Who pays.", metavar="T")] = "default",
+    user: Annotated[str | None, typer.Option(help="Whose budget also applies.", metavar="U")] = None,
+    feature: Annotated[str | None, typer.Option(help="Which feature's budget also applies.", metavar="F")] = None,
+    max_cost: Annotated[str | None, typer.Option(help="Refuse when it would cost more.", metavar="USD")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A repeat with the same key starts nothing new.", metavar="K")
+    ] = None,
+    deadline: Annotated[int | None, typer.Option(help="Seconds the vendor may take.", metavar="S")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
+    timeout: Timeout = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and price it; send nothing.")] = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Make one clip and wait for it.
+
+    The price is checked and reserved on every budget that applies before anything is sent. Ctrl-C ends the wait, not
+    the generation.
+    """
+    del as_json
+    fields = {
+        "route": route,
+        "prompt": sys.stdin.read().strip() if prompt == "-" else prompt,
+        "duration_s": duration,
+        "resolution": resolution,
+        "aspect_ratio": aspect_ratio,
+        "image": image,
+        "videos": tuple(video or ()),
+        "references": tuple(reference or ()),
+        "audio_url": audio,
+        "sound": sound,
+        "shot_type": shot_type,
+        "prompt_extend": prompt_extend,
+        "watermark": watermark,
+        "seed": seed,
+        "negative_prompt": negative_prompt,
+        "tenant": tenant,
+        "user": user,
+        "feature": feature,
+        "max_cost_usd": max_cost,
+        "idempotency_key": idempotency_key,
+        "deadline_s": deadline,
+    }
+    settings = surroundings.settings()
+    from onetake.client import request_of
+    from providers.admission import Catalogue
+
+    request = request_of(fields)
+    catalogue = Catalogue(settings)
+    plan = catalogue.plan(request, base_queue=settings.task_queue)
+    if dry_run:
+        return _dry_run(catalogue.data, request, plan)
+    return _run_generation(settings, request, detach=detach, timeout_s=timeout)
+
+
+def _dry_run(data: "CatalogueData", request: "GenerationRequest", plan: "Plan") -> Answer:
+    from onetake.cli.routes import rules_of
+    from onetake.money import format_usd
+
+    found = data.route(request.route)
+    rules = rules_of(found[2]) if found else {}
+    document = {
+        "dry_run": True,
+        "request": request.model_dump(mode="json", exclude_defaults=True),
+        "price": plan.price.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
+        "rules_checked": rules,
+    }
+
+    def show(console: "Console") -> None:
+        console.print(f"{plan.route}: {plan.duration_s} s, {plan.resolution}", soft_wrap=True)
+        price = plan.price
+        console.print(
+            f"  price      {format_usd(price.amount_micros)} ({price.unit}, table {price.table_version})",
+            soft_wrap=True,
+        )
+        console.print(f"  deadline   {plan.deadline_s:g} s")
+        for name, rule in rules.items():
+            console.print(f"  checked    {name}: {rule}", soft_wrap=True)
+        console.print("Nothing was sent and nothing was reserved.")
+
+    return Answer(document, show)
+
+
+def _run_generation(
+    settings: "Settings", request: "GenerationRequest", *, detach: bool, timeout_s: float | None
+) -> Answer:
+    from onetake.cli.waiting import run
+    from onetake.client import Onetake
+    from onetake.money import format_usd
+
+    async def work(interruption: "Interruption") -> "GenerationRecord":
+        async with Onetake.connect(settings) as onetake:
+            with interruption.held_back():
+                started = await onetake.start(request)
+                interruption.generation_id = started.id
+            verb = "was started before with this key" if started.replayed else "started"
+            say(f"{started.id} {verb}; price {format_usd(started.price_micros)}")
+            if detach:
+                return await onetake.get(started.id)
+            return await _follow(onetake, started.id, timeout_s)
+
+    return _answer_of(run(work), waited=not detach)
+
+
+def get(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
+    """Show one generation. Where it stands, what it cost, and links to its clip."""
+    del as_json
+    return _answer_of(_ask(lambda onetake: onetake.get(generation_id, tenant=tenant)), waited=False)
+
+
+def watch(generation_id: Id, timeout: Timeout = None, as_json: AsJson = False) -> Answer:
+    """Wait for a generation to end. Shows its progress; the exit code is the generation's."""
+    del as_json
+    settings = surroundings.settings()
+    from onetake.cli.waiting import run
+    from onetake.client import Onetake
+
+    async def work(interruption: "Interruption") -> "GenerationRecord":
+        interruption.generation_id = generation_id
+        async with Onetake.connect(settings) as onetake:
+            return await _follow(onetake, generation_id, timeout)
+
+    return _answer_of(run(work), waited=True)
+
+
+def list_(
+    tenant: OfTenant = None,
+    status: Annotated[
+        str | None, typer.Option(help="queued, in_progress, completed, failed or canceled.", metavar="S")
+    ] = None,
+    vendor: Annotated[str | None, typer.Option(help="Only this vendor's.", metavar="V")] = None,
+    error_code: Annotated[str | None, typer.Option(help="Only those that ended with this code.", metavar="C")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many.", metavar="N")] = 20,
+    after: Annotated[str | None, typer.Option(help="The page after this id.", metavar="ID")] = None,
+    as_json: AsJson = False,
+) -> Answer:
+    """List generations, the newest first."""
+    del as_json
+    checked: Any = status and one_of("--status", status, STATUSES)
+
+    async def ask(onetake: "Onetake") -> "tuple[GenerationRecord, ...]":
+        return await onetake.list(
+            tenant=tenant, status=checked, vendor=vendor, error_code=error_code, after=after, limit=limit
+        )
+
+    records = _ask(ask)
+    following = records[-1].id if len(records) == limit else None
+    document = {"generations": [record.model_dump(mode="json") for record in records], "after": following}
+    return Answer(document, lambda console: _show_list(console, records))
+
+
+def cancel(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
+    """Ask a generation to end. Free before it was submitted; afterwards the ledger says what it cost."""
+    del as_json
+    record = _ask(lambda onetake: onetake.cancel(generation_id, tenant=tenant))
+    if record.status in ("queued", "in_progress"):
+        say("Cancellation is requested; `onetake watch` shows how it ends.")
+    return _answer_of(record, waited=False)
+
+
+def download(
+    generation_id: Id,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file, or a folder for ID.mp4.", metavar="PATH")
+    ] = Path(),
+    tenant: OfTenant = None,
+    as_json: AsJson = False,
+) -> Answer:
+    """Fetch the clip and prove its sha256."""
+    del as_json
+
+    async def fetch(onetake: "Onetake") -> dict[str, Any]:
+        record = await onetake.get(generation_id, tenant=tenant)
+        path = await onetake.download(generation_id, output, tenant=tenant)
+        asset = record.assets[0]
+        return {"id": record.id, "path": str(path), "sha256": asset.sha256, "size_bytes": asset.size_bytes}
+
+    document = _ask(fetch)
+    return Answer(
+        document, lambda console: console.print(f"{document['path']}  {document['size_bytes']} bytes", soft_wrap=True)
+    )
+
+
+def _ask(question: Callable[["Onetake"], Awaitable[T]]) -> T:
+    settings = surroundings.settings()
+    from onetake.cli.waiting import run
+    from onetake.client import Onetake
+
+    async def work(_: "Interruption") -> T:
+        async with Onetake.connect(settings) as onetake:
+            return await question(onetake)
+
+    return run(work)
+
+
+async def _follow(onetake: "Onetake", generation_id: str, timeout_s: float | None) -> "GenerationRecord":
+    from onetake.progress import ProgressLine, follow
+
+    line = ProgressLine()
+    try:
+        return await follow(onetake.watch(generation_id, timeout_s), line)
+    finally:
+        line.close()
+
+
+def _answer_of(record: "GenerationRecord", *, waited: bool) -> Answer:
+    """A generation as the answer; only a verb that waited takes its exit code from how the generation ended."""
+    return Answer(
+        record.model_dump(mode="json"),
+        lambda console: _show(console, record),
+        exit_code_of(record) if waited else 0,
+    )
+
+
+def exit_code_of(result: "GenerationResult") -> int:
+    """0 for a clip, otherwise what the catalogue says of the error."""
+    if result.status == "completed":
+        return 0
+    entry = CATALOGUE.get(result.error.code) if result.error else None
+    return entry.exit_code if entry else 1
+
+
+def _show(console: "Console", record: "GenerationRecord") -> None:
+    console.print(f"{record.id}  {_where(record)}", soft_wrap=True)
+    for name, value in _facts(record):
+        console.print(f"  {name:<10} {value}", soft_wrap=True)
+
+
+def _facts(record: "GenerationRecord") -> Iterator[tuple[str, str]]:
+    yield "route", record.route
+    for asset in record.assets:
+        sound = "sound" if asset.has_audio else "no sound"
+        yield "clip", f"{asset.duration_s:g} s, {asset.width}x{asset.height}, {asset.fps:g} fps, {asset.codec}, {sound}"
+        yield "link", asset.url or asset.key
+        yield "sha256", asset.sha256
+    for notice in record.warnings:
+        yield "warning", f"{notice.code}: {notice.message}"
+    if record.error:
+        yield "error", f"{record.error.code}: {record.error.message}"
+        yield "do this", record.error.hint
+    yield "cost", _cost_of(record)
+    if record.vendor_task_id:
+        yield "vendor id", record.vendor_task_id
+    yield "run", record.ui_url or record.workflow_id
+
+
+def _cost_of(record: "GenerationRecord") -> str:
+    from onetake.money import format_usd
+
+    cost = record.cost
+    parts = [f"reserved {format_usd(cost.reserved_micros)}", f"settled {format_usd(cost.settled_micros)}"]
+    if cost.suspense_micros:
+        parts.append(f"in suspense {format_usd(cost.suspense_micros)}")
+    return f"{', '.join(parts)} ({cost.basis})"
+
+
+def _where(record: "GenerationRecord") -> str:
+    return f"{record.status}, {record.phase}" if record.status in ("queued", "in_progress") else record.status
+
+
+def _show_list(console: "Console", records: Sequence["GenerationRecord"]) -> None:
+    from rich.table import Table
+
+    from onetake.money import format_usd
+
+    if not records:
+        say("No generations match.")
+        return
+    table = Table("id", "status", "route", "tenant", "cost", "accepted at (UTC)", box=None, pad_edge=False)
+    for record in records:
+        error = f" ({record.error.code})" if record.error else ""
+        spent = record.cost.settled_micros + record.cost.suspense_micros
+        when = record.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(record.id, f"{_where(record)}{error}", record.route, record.tenant, format_usd(spent), when)
+    console.print(table)

@@ -1,0 +1,25 @@
+"""Options that verbs share, and how a word out of a few is checked."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Exactly one JSON document on stdout, also for errors; talk goes to stderr.")
+]
+
+
+def examples(*lines: str) -> str:
+    """The examples under a verb's help, one a line."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def one_of(name: str, given: str, allowed: Sequence[str]) -> str:
+    """Return the word, or refuse it with the nearest legal one."""
+    if given in allowed:
+        return given
+    near = get_close_matches(given, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise typer.BadParameter(f"{name} is one of {', '.join(allowed)}.{hint}")

@@ -1,0 +1,103 @@
+"""Verbs that run one part in the foreground: what deployments start, and what the development stack is made of."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onetake.cli import surroundings
+from onetake.cli.answer import Answer
+from onetake.cli.options import AsJson, examples, one_of
+
+ROLES = ("orchestrate", "vendors", "media")
+
+Host = Annotated[str, typer.Option(help="Where to listen.", metavar="HOST")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    app.command(epilog=examples("onetake worker", "onetake worker --role vendors --role media"))(worker)
+    app.command(epilog=examples("onetake gateway", "onetake gateway --host 0.0.0.0 --port 8080"))(gateway)
+    app.command(epilog=examples("onetake simulator --port 8090", "onetake simulator --render-s 0.5"))(simulator)
+    app.command(epilog=examples("onetake migrate", "onetake migrate --json"))(migrate)
+
+
+def worker(
+    role: Annotated[
+        list[str] | None, typer.Option(help="orchestrate, vendors or media; repeat. All by default.", metavar="ROLE")
+    ] = None,
+    health_port: Annotated[
+        int | None, typer.Option(help="Answer GET / on this loopback port once it polls.", metavar="PORT")
+    ] = None,
+) -> None:
+    """Serve Temporal's task queues. On SIGTERM or Ctrl-C it finishes what is under way."""
+    roles: frozenset[Any] = frozenset(one_of("--role", name, ROLES) for name in role or ROLES)
+    settings = _foreground_settings()
+    from onetake.worker import run_worker
+
+    _serve(run_worker(settings, roles, health_port=health_port))
+
+
+def gateway(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="For vendors' callbacks and health.", metavar="PORT")] = 8080,
+    codec_port: Annotated[
+        int | None, typer.Option(help="Also serve the codec endpoint for the Temporal UI here.", metavar="PORT")
+    ] = None,
+) -> None:
+    """Take vendors' callbacks. Stores them, wakes the workflow, believes nothing."""
+    settings = _foreground_settings()
+    from onetake.gateway import run_gateway
+
+    _serve(run_gateway(settings, host=host, port=port, codec_port=codec_port))
+
+
+def simulator(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", metavar="PORT")] = 8090,
+    home: Annotated[
+        Path | None, typer.Option(help="Keeps the book and the clips here; without it they are not kept.")
+    ] = None,
+    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a job takes.", metavar="S")] = 6.0,
+) -> int:
+    """Run the simulated vendors. Strict about requests, with real clips and a book of what they charged."""
+    from onetake.simulator.server import main
+
+    words = ["--host", host, "--port", str(port), "--render-s", str(render_s)]
+    return main([*words, "--home", str(home)] if home else words)
+
+
+def migrate(as_json: AsJson = False) -> Answer:
+    """Bring the database's tables to this version. Safe to repeat."""
+    del as_json
+    settings = surroundings.settings()
+    import asyncio
+
+    from onetake.ledger.migrate import upgrade
+    from onetake.settings import require
+
+    require(settings, "database_url")
+    revision = asyncio.run(upgrade(settings.database_url.get_secret_value()))
+    return Answer({"revision": revision}, lambda console: console.print(f"The tables are at revision {revision}."))
+
+
+def _serve(part: Coroutine[Any, Any, None]) -> None:
+    """Run a part to its end. One that was asked to end has ended well, however its server passes Ctrl-C on."""
+    import asyncio
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(part)
+
+
+def _foreground_settings() -> Any:
+    """A part takes its settings from its own environment only, and logs."""
+    from onetake import logs
+    from onetake.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings.log_level)
+    return settings

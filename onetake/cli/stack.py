@@ -1,0 +1,135 @@
+"""The development stack with our own parts in it: what `onetake dev`, the demo and the tests run.
+
+`onetake.devstack` knows servers and processes; this knows which of ours there are, in which order, and how each is
+asked whether it is well.
+"""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+import asyncio
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onetake.cli.surroundings import own_command
+
+if TYPE_CHECKING:
+    from onetake.devstack import DevStack, Part, Progress, StackAddresses
+    from onetake.devstack.ports import PortChoice
+
+RENDER_S = 6.0
+SIMULATED_VENDORS = ("apixo",)
+WORKERS = {"worker": ("orchestrate", "vendors"), "media": ("media",)}
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack whose every part is well. `environment` is what a client of it needs; `simulator_url` is None when
+    every vendor is real."""
+
+    devstack: "DevStack"
+    environment: dict[str, str]
+    simulator_url: str | None
+
+    @property
+    def addresses(self) -> "StackAddresses":
+        return self.devstack.addresses
+
+
+@contextmanager
+def running_stack(
+    home: Path,
+    *,
+    progress: "Progress",
+    environ: Mapping[str, str] | None = None,
+    ports: "PortChoice" = "default",
+    render_s: float = RENDER_S,
+    always_simulate: bool = False,
+    ephemeral: bool = False,
+    temporal_in_memory: bool = False,
+) -> Generator[RunningStack]:
+    """Bring everything up and hold it for the block. `always_simulate` ignores a real vendor's address: the demo must
+    not be able to spend money. Raises DevStackError and OnetakeError."""
+    from onetake.contracts import SearchAttribute
+    from onetake.devstack import DevStack
+
+    given = dict(os.environ if environ is None else environ)
+    if always_simulate:
+        given = {name: value for name, value in given.items() if name not in _vendor_variables()}
+    stack = DevStack(
+        home,
+        progress=progress,
+        ports=ports,
+        search_attributes=SearchAttribute.ALL,
+        environ=given,
+        ephemeral=ephemeral,
+        temporal_in_memory=temporal_in_memory,
+    )
+    with stack:
+        stack.start_servers()
+        yield _with_parts(stack, given, progress, render_s)
+
+
+def _with_parts(stack: "DevStack", given: Mapping[str, str], progress: "Progress", render_s: float) -> RunningStack:
+    simulated = [name for name in SIMULATED_VENDORS if not given.get(f"ONETAKE_{name.upper()}_BASE_URL")]
+    vendors = {
+        variable: value
+        for name in simulated
+        for variable, value in (
+            (f"ONETAKE_{name.upper()}_BASE_URL", f"{stack.addresses.simulator_url}/{name}/api/v1"),
+            (f"ONETAKE_{name.upper()}_API_KEY", f"sim-{name}-key"),
+        )
+    }
+    environment = stack.environment() | vendors
+    _apply_migrations(environment["ONETAKE_DATABASE_URL"], progress)
+    _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, simulate=bool(simulated))))
+    return RunningStack(stack, environment, stack.addresses.simulator_url if simulated else None)
+
+
+def _vendor_variables() -> set[str]:
+    return {f"ONETAKE_{name.upper()}_{kind}" for name in SIMULATED_VENDORS for kind in ("BASE_URL", "API_KEY")}
+
+
+def _apply_migrations(database_url: str, progress: "Progress") -> None:
+    from onetake.devstack import step
+    from onetake.ledger import migrate
+
+    with step(progress, "tables", "applying migrations") as current:
+        asyncio.run(migrate.upgrade(database_url))
+        current.text = "up to date"
+
+
+def _start_side_by_side(stack: "DevStack", parts: Sequence["Part"]) -> None:
+    """None of our parts needs another one to start. As soon as one fails, or on Ctrl-C, all of them are given up."""
+    with ThreadPoolExecutor(len(parts)) as pool:
+        pending = [pool.submit(stack.start_part, part) for part in parts]
+        try:
+            for future in as_completed(pending):
+                future.result()
+        except BaseException:
+            stack.close()
+            raise
+
+
+def _parts(stack: "DevStack", vendors: dict[str, str], render_s: float, *, simulate: bool) -> Iterator["Part"]:
+    from onetake.devstack import Part
+    from onetake.devstack.ports import LOOPBACK, free_port
+
+    at = stack.addresses
+    if simulate:
+        serve = ("--host", LOOPBACK, "--port", str(at.simulator_port), "--home", str(stack.home / "simulator"))
+        argv = own_command("simulator", *serve, "--render-s", str(render_s))
+        yield Part(name="simulator", argv=argv, env=vendors, health=f"{at.simulator_url}/healthz")
+    argv = own_command(
+        "gateway", "--host", LOOPBACK, "--port", str(at.gateway_port), "--codec-port", str(at.codec_port)
+    )
+    yield Part(name="gateway", argv=argv, env=vendors, health=f"{at.gateway_url}/readyz")
+    for name, roles in WORKERS.items():
+        port = free_port(set())
+        asked = [word for role in roles for word in ("--role", role)]
+        argv = own_command("worker", *asked, "--health-port", str(port))
+        yield Part(name=name, argv=argv, env=vendors, health=f"http://{LOOPBACK}:{port}/")

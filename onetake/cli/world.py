@@ -1,0 +1,155 @@
+"""Verbs for a whole world: bring it up, play the demo in it, examine it."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onetake.cli import surroundings
+from onetake.cli.answer import Answer, Problem, Stopped, say
+from onetake.cli.options import AsJson, examples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onetake.cli.stack import RunningStack
+    from onetake.demo import Story
+    from onetake.devstack import DevStackError
+
+Home = Annotated[Path, typer.Option(help="Where its data, logs and keys are kept.", metavar="DIR")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    app.command(epilog=examples("onetake dev", "onetake dev --render-s 30"))(dev)
+    app.command(epilog=examples("onetake demo", "onetake demo --json"))(demo)
+    app.command(epilog=examples("onetake doctor", "onetake doctor --json"))(doctor)
+
+
+def dev(
+    home: Home = surroundings.HOME,
+    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a simulated job takes.", metavar="S")] = 6.0,
+) -> None:
+    """Run everything here until Ctrl-C. Temporal, PostgreSQL, S3, the simulator, the gateway and the workers.
+
+    Other terminals in this folder find it by themselves. What TEMPORAL_ADDRESS, ONETAKE_DATABASE_URL,
+    ONETAKE_S3_ENDPOINT or a vendor's base URL name already is used as it is.
+    """
+    from onetake.cli.stack import running_stack
+    from onetake.devstack import DevStackError, progress_for
+
+    try:
+        with (
+            running_stack(home, progress=progress_for(), render_s=render_s) as stack,
+            surroundings.offering(home, stack.environment) as file,
+        ):
+            _greet(stack, file)
+            stack.devstack.wait()
+            say("Stopping everything.")
+    except DevStackError as error:
+        raise Stopped(_stack_problem(error)) from error
+
+
+def _greet(stack: "RunningStack", file: Path) -> None:
+    at = stack.addresses
+    addresses = {
+        "Temporal": at.temporal_address,
+        "Temporal UI": at.temporal_ui_url or "not known (ONETAKE_TEMPORAL_UI_URL)",
+        "PostgreSQL": "the address is in the file below",
+        "S3": f"{at.s3_endpoint}, bucket {at.s3_bucket}",
+        "Gateway": at.gateway_url,
+        "Codec": at.codec_url,
+        "Simulator": f"{stack.simulator_url}, its book at {stack.simulator_url}/book"
+        if stack.simulator_url
+        else "none",
+        "Logs": str(stack.devstack.home / "logs"),
+    }
+    sys.stdout.write("\n".join(f"{name:<12} {address}" for name, address in addresses.items()))
+    sys.stdout.write(
+        f"\n\nIn this folder every command finds this stack by itself. Elsewhere: `. {file.absolute()}`\n"
+        '  onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5\n'
+        "Ctrl-C stops everything; the data stay.\n"
+    )
+    sys.stdout.flush()
+
+
+def demo(home: Home = surroundings.HOME, as_json: AsJson = False) -> Answer:
+    """Play three stories on real parts. A clip finished, one refused by a budget, one rejected by the vendor.
+
+    Nothing leaves this machine and nothing is spent: the vendor is always the simulator.
+    """
+    del as_json
+    import asyncio
+
+    from onetake.cli.stack import running_stack
+    from onetake.demo import play
+    from onetake.devstack import DevStackError, progress_for
+
+    try:
+        with running_stack(home, progress=progress_for(), always_simulate=True) as stack:
+            if stack.simulator_url is None:
+                raise AssertionError("the demo always simulates")
+            settings = _settings_of(stack.environment)
+            stories = asyncio.run(play(settings, stack.simulator_url, home / "demo"))
+    except DevStackError as error:
+        raise Stopped(_stack_problem(error)) from error
+    failed = [story for story in stories if story.broken]
+    return Answer(
+        [story.document for story in stories], lambda console: _show_demo(console, stories), 1 if failed else 0
+    )
+
+
+def _settings_of(environment: Mapping[str, str]) -> Any:
+    """The settings of a stack we run: they replace whatever the shell or a `.env` says."""
+    from onetake.settings import load_settings
+
+    os.environ.update(environment)
+    return load_settings()
+
+
+def _stack_problem(error: "DevStackError") -> Problem:
+    from onetake.devstack.errors import tail_of
+
+    if error.log:
+        say("\n".join([f"Last lines of {error.log}:", *(f"  {line}" for line in tail_of(error.log))]))
+    sentence, detail = "The development stack cannot run.", f"{error.part}: {error.sentence}."
+    hint = error.hint or "Start it again once the reason is gone; its logs are in the home folder."
+    return Problem("stack_unavailable", sentence, detail, hint, error.exit_code)
+
+
+def _show_demo(console: "Console", stories: "list[Story]") -> None:
+    from rich.rule import Rule
+
+    for story in stories:
+        console.print(Rule(f"{story.name}: {'NOT as it must be' if story.broken else 'as it must be'}", align="left"))
+        for name, value in story.facts.items():  # no frame: a link must survive being copied
+            console.print(f"  {name:<10} {value}", soft_wrap=True)
+        for reason in story.broken:
+            console.print(f"  {'wrong':<10} {reason}", soft_wrap=True)
+
+
+def doctor(as_json: AsJson = False) -> Answer:
+    """Examine every part of the setup. Reachable, complete, the right version; and what to do if not."""
+    del as_json
+    import asyncio
+
+    from onetake.cli.examination import examine
+
+    settings = surroundings.settings()
+    findings = asyncio.run(examine(settings))
+    broken = [finding for finding in findings if finding.verdict == "broken"]
+
+    def show(console: "Console") -> None:
+        for finding in findings:
+            mark = {"fine": "ok", "missing": "--", "broken": "!!"}[finding.verdict]
+            console.print(f"{mark}  {finding.part:<11} {finding.found}", soft_wrap=True)
+            if finding.fix:
+                console.print(f"    {'':<11} {finding.fix}", soft_wrap=True)
+
+    document = {"healthy": not broken, "findings": [finding.document for finding in findings]}
+    return Answer(document, show, max((finding.exit_code for finding in broken), default=0))

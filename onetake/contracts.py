@@ -1,0 +1,345 @@
+"""Every message that crosses a process boundary, and nothing else.
+
+Messages between our own parts are frozen, carry a version and ignore fields they do not know, so that a newer
+part can talk to an older one. What a caller sends (`GenerationRequest`) refuses unknown fields: a
+dropped field would be a different, billed job. Errors never echo the values they refuse.
+
+Units are in the names: `_s` seconds, `_micros` millionths of a US dollar, `_bytes` bytes.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+Status = Literal["queued", "in_progress", "completed", "failed", "canceled"]
+Phase = Literal[
+    "accepted", "validating", "reserving", "submitting", "resolving", "generating", "persisting", "settling", "done"
+]
+PHASES: tuple[Phase, ...] = (
+    "accepted",
+    "validating",
+    "reserving",
+    "submitting",
+    "resolving",
+    "generating",
+    "persisting",
+    "settling",
+    "done",
+)
+TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "canceled"})
+
+WORKFLOW_TYPE = "Generation"
+WAKE_SIGNAL = "vendor_callback"
+
+
+class SearchAttribute:
+    """The names that operators filter by in the Temporal UI; all are of type Keyword and hold ids and enums only."""
+
+    TENANT = "OnetakeTenant"
+    VENDOR = "OnetakeVendor"
+    ROUTE = "OnetakeRoute"
+    PHASE = "OnetakePhase"
+    ERROR_CODE = "OnetakeErrorCode"
+    DAY = "OnetakeDay"
+    ALL = (TENANT, VENDOR, ROUTE, PHASE, ERROR_CODE, DAY)
+
+
+FailedJobCost = Literal["free", "refunded", "charged", "unknown"]
+CostBasis = Literal["estimate", "vendor_reported", "pinned_price"]
+
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Label = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Value(BaseModel):
+    """A part of a message, or of a document for the outside."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Message(Value):
+    """A message between our own parts."""
+
+    version: int = 1
+
+
+class GenerationRequest(BaseModel):
+    """What a service asks for: one shape over all routes, and the argument of the workflow `Generation`.
+
+    A field the route does not know is refused by admission, never dropped. `None` leaves a choice to the route's own
+    default, which Onetake always sends explicitly where it decides the price.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    route: StrictStr
+    prompt: StrictStr
+    negative_prompt: StrictStr | None = None
+    duration_s: StrictInt | None = None
+    resolution: StrictStr | None = None
+    aspect_ratio: StrictStr | None = None
+    image: StrictStr | None = None
+    videos: tuple[StrictStr, ...] = ()
+    references: tuple[StrictStr, ...] = ()
+    audio_url: StrictStr | None = None
+    sound: StrictBool | None = None
+    shot_type: StrictStr | None = None
+    prompt_extend: StrictBool | None = None
+    seed: StrictInt | None = None
+    watermark: StrictBool | None = None
+
+    tenant: Tenant = "default"
+    user: Label | None = None
+    feature: Label | None = None
+
+    max_cost_usd: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
+    deadline_s: Annotated[StrictInt, Field(ge=1, le=86_400)] | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None = None
+    labels: dict[Label, Label] = Field(default_factory=dict[str, str])
+
+
+class Cadence(Value):
+    """When a vendor's status is read: seconds after acceptance, then growing gaps."""
+
+    first_read_s: float
+    interval_s: float
+    growth: float
+    max_interval_s: float
+
+
+class Queues(Value):
+    """The task queues of one generation, named by the deployment and pinned in the plan."""
+
+    submit: str
+    read: str
+    media: str
+
+
+class Price(Value):
+    """What the generation is expected to cost, from one dated table."""
+
+    amount_micros: int
+    unit: str
+    table_version: str
+
+
+class Plan(Message):
+    """All that the workflow knows of a route, pinned when the generation was accepted.
+
+    Times are already scaled by `time_scale` (1 in production; tests and the demo shorten them).
+    """
+
+    route: str
+    vendor: str
+    price: Price
+    duration_s: int
+    resolution: str
+    width: int | None = None
+    height: int | None = None
+    sound: bool | None = None
+    cadence: Cadence
+    deadline_s: float
+    unknown_deadline_s: float
+    throttle_limit_s: float
+    unreachable_limit_s: float
+    heartbeat_timeout_s: float
+    failed_job_cost: FailedJobCost
+    callbacks: bool
+    cancelable: bool
+    takes_seed: bool
+    queues: Queues
+    max_asset_bytes: int
+    duration_tolerance_s: float
+    time_scale: float = 1.0
+
+
+class ErrorInfo(Value):
+    """An error as the outside sees it: a code of the catalogue, one sentence, what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class Notice(Value):
+    """Something about a completed generation that its owner should know."""
+
+    code: str
+    message: str
+
+
+class Cost(Value):
+    """What the ledger says of one generation."""
+
+    reserved_micros: int = 0
+    settled_micros: int = 0
+    suspense_micros: int = 0
+    currency: str = "USD"
+    basis: CostBasis = "estimate"
+
+
+class Asset(Value):
+    """One stored file. `url` is a signed link, made on demand by the client and never written to a history."""
+
+    key: str
+    url: str | None = None
+    sha256: str
+    size_bytes: int
+    content_type: str
+    duration_s: float
+    width: int
+    height: int
+    fps: float
+    codec: str
+    has_audio: bool
+
+
+class GenerationResult(Value):
+    """One generation as the outside sees it, live or ended."""
+
+    id: str
+    status: Status
+    phase: Phase
+    route: str
+    vendor_task_id: str | None = None
+    error: ErrorInfo | None = None
+    cost: Cost = Cost()
+    assets: tuple[Asset, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    workflow_id: str
+    ui_url: str | None = None
+
+
+class GenerationRecord(GenerationResult):
+    """A generation in a list: the result and what people search by."""
+
+    tenant: str
+    user: str | None = None
+    feature: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    created_at: datetime
+    ended_at: datetime | None = None
+    cancel_requested: bool = False
+
+
+# -- Activities: one message in, one message out ----------------------------------------------------------------------
+
+
+class ValidateInput(Message):
+    request: GenerationRequest
+    workflow_id: str
+    run_id: str
+
+
+class Validated(Message):
+    """The accepted generation with its plan, or with the error that refuses it before any money is reserved."""
+
+    generation_id: str
+    plan: Plan | None = None
+    error: ErrorInfo | None = None
+
+
+class ReserveInput(Message):
+    generation_id: str
+    attempt: int
+    tenant: str
+    user: str | None
+    feature: str | None
+    route: str
+    vendor: str
+    price: Price
+
+
+class Reserved(Message):
+    amount_micros: int
+    budgets: int
+
+
+class SubmitInput(Message):
+    generation_id: str
+    attempt: int
+    workflow_id: str
+    plan: Plan
+    request: GenerationRequest
+
+
+SubmissionState = Literal["sending", "not_sent", "accepted", "rejected", "ambiguous"]
+
+
+class Submission(Message):
+    """How a submission stands: accepted with the vendor's id, rejected with an error, not sent, or not known."""
+
+    state: SubmissionState
+    vendor_task_id: str | None = None
+    error: ErrorInfo | None = None
+    reported_micros: int | None = None
+
+
+class ResolveInput(Message):
+    generation_id: str
+    attempt: int
+    plan: Plan
+    last_look: bool = False
+
+
+class ReadInput(Message):
+    """`waiting` asks for retries until the job is over; otherwise one read answers whatever it finds."""
+
+    generation_id: str
+    attempt: int
+    plan: Plan
+    vendor_task_id: str
+    waiting: bool
+    elapsed_s: float = 0.0
+
+
+class StatusReading(Message):
+    """One authoritative read of a vendor's job. `state` is ours; `vendor_state` is the vendor's word, scrubbed."""
+
+    state: Literal["open", "succeeded", "failed", "missing"]
+    vendor_state: str
+    error: ErrorInfo | None = None
+    reported_micros: int | None = None
+    refunded: bool | None = None
+    progress: float | None = None
+
+
+class PersistInput(Message):
+    generation_id: str
+    attempt: int
+    tenant: str
+    plan: Plan
+    vendor_task_id: str
+
+
+class Persisted(Message):
+    assets: tuple[Asset, ...]
+    warnings: tuple[Notice, ...] = ()
+    manifest_key: str
+
+
+Resolution = Literal["none", "post", "release", "suspend"]
+
+
+class SettleInput(Message):
+    """How a generation ends: its public state, what becomes of the hold, and what it made."""
+
+    generation_id: str
+    attempt: int
+    status: Literal["completed", "failed", "canceled"]
+    resolution: Resolution
+    actual_micros: int | None = None
+    basis: CostBasis = "pinned_price"
+    error: ErrorInfo | None = None
+    assets: tuple[Asset, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    vendor_task_id: str | None = None
+
+
+class WakeSignal(Message):
+    """What the gateway tells a workflow: a callback came. Nothing in it is believed; it only wakes."""
+
+    attempt: int = 1
+    claimed_task_id: str | None = None

@@ -1,0 +1,213 @@
+"""The error tree, split by what the caller must do, and the closed catalogue of codes.
+
+::
+
+    OnetakeError
+    ├── Refused          nothing was sent and nothing is owed: change the request or the setting, then start again
+    │   └── NoMoney      a budget is too small: raise it, or wait for its next window
+    ├── Failed           the generation ended without the clip: read the hint; what it cost is in the ledger
+    │   └── Unknown      a paid render may exist: nothing is sent again until a person or the reconciler decides
+    └── TryLater         a part is unreachable or slow: the same call works later, `after_s` says when
+
+Every error carries a code of `CATALOGUE`. Texts come from there; `detail` adds what was measured and never
+holds a prompt, a secret, a link or unscrubbed vendor text.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule: where (a JSON pointer), what was given, what is allowed, and the nearest legal value."""
+
+    pointer: str
+    given: str
+    allowed: str
+    nearest: str | None = None
+
+    def __str__(self) -> str:
+        hint = f" (nearest: {self.nearest})" if self.nearest else ""
+        return f"{self.pointer}: given {self.given}, allowed {self.allowed}{hint}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One code: the sentence, what to do about it, and the exit code of the command line."""
+
+    sentence: str
+    hint: str
+    exit_code: int
+
+
+CATALOGUE: Final[dict[str, Entry]] = {
+    # Refused before anything was sent.
+    "request_invalid": Entry(
+        "The request breaks at least one rule of its route.",
+        "Correct the fields listed; `onetake routes ROUTE` shows what the route accepts.",
+        3,
+    ),
+    "route_unknown": Entry("There is no such route.", "`onetake routes` lists the routes that exist.", 3),
+    "max_cost_exceeded": Entry(
+        "The generation would cost more than the request allows.",
+        "Raise max_cost_usd, or ask for a shorter or smaller clip.",
+        3,
+    ),
+    "idempotency_key_reused": Entry(
+        "This idempotency key was used before with another request.",
+        "Use a new key for a new request; the same key with the same request returns the first generation.",
+        3,
+    ),
+    "workflow_id_reused": Entry(
+        "This workflow id already ran a generation.",
+        "Start a new generation with a new workflow id; a generation runs once.",
+        3,
+    ),
+    "generation_not_found": Entry(
+        "There is no such generation.", "Check the id and the tenant; `onetake list` shows what exists.", 3
+    ),
+    "result_not_ready": Entry("The generation has no clip.", "`onetake get ID` shows where it stands.", 3),
+    "budget_exceeded": Entry(
+        "A budget that applies is too small.",
+        "Raise it with `onetake budget set`, or wait until its window starts again.",
+        4,
+    ),
+    "vendor_key_missing": Entry(
+        "No API key is configured for this vendor.", "Set the setting named, or start the simulator.", 8
+    ),
+    "settings_invalid": Entry(
+        "The settings are incomplete or wrong.", "Correct the settings listed; `onetake dev` brings up all of them.", 2
+    ),
+    "usage": Entry("The command cannot be read.", "`onetake COMMAND --help` shows examples.", 2),
+    # The vendor said no, or could not be reached: nothing is owed.
+    "vendor_rejected": Entry(
+        "The vendor refused the submission.", "Change what the vendor names, then start again.", 5
+    ),
+    "content_rejected": Entry(
+        "The vendor's safety rules refused the content.", "Change the prompt or the inputs, then start again.", 5
+    ),
+    "vendor_auth": Entry(
+        "The vendor does not accept our API key.", "An operator must check the vendor's API key and its rights.", 5
+    ),
+    "vendor_account_empty": Entry(
+        "Our account at the vendor has no balance left.", "An operator must top it up; nothing was rendered.", 5
+    ),
+    "vendor_route_missing": Entry(
+        "The vendor does not serve this model or endpoint.",
+        "Choose another route; the vendor may have retired the model.",
+        5,
+    ),
+    "vendor_throttled": Entry(
+        "The vendor kept answering that we are too fast.", "Start again later; nothing was rendered.", 5
+    ),
+    "vendor_unreachable": Entry(
+        "The vendor could not be reached, so nothing was sent.", "Start again when the vendor's address answers.", 5
+    ),
+    # The generation ended without a clip, or with a doubt about money.
+    "submission_outcome_unknown": Entry(
+        "It is not known whether the vendor accepted the submission.",
+        "Nothing is sent again. The amount is in suspense; `onetake reconcile` or an operator decides.",
+        7,
+    ),
+    "vendor_failed": Entry("The vendor's render failed.", "Start again; the ledger shows what the vendor kept.", 1),
+    "vendor_timeout": Entry(
+        "The vendor did not finish before the deadline.",
+        "The amount is in suspense until the vendor's answer is known; allow a longer deadline_s.",
+        1,
+    ),
+    "vendor_task_lost": Entry(
+        "The vendor no longer knows the task it accepted.", "The amount is in suspense; ask the vendor.", 1
+    ),
+    "vendor_bad_result": Entry(
+        "The vendor reported success without a usable clip.", "The vendor was paid; ask it for the result.", 1
+    ),
+    "vendor_protocol_error": Entry(
+        "The vendor's answers contradict each other.", "The amount is in suspense; an operator must look.", 1
+    ),
+    "asset_unavailable": Entry(
+        "The finished clip could not be downloaded.",
+        "The vendor was paid; replay with re-persist while the link lives.",
+        1,
+    ),
+    "asset_truncated": Entry(
+        "The clip arrived incomplete.", "The vendor was paid; replay with re-persist while the link lives.", 1
+    ),
+    "asset_not_video": Entry(
+        "What the vendor delivered is not a playable clip.", "The vendor was paid; ask it for the result.", 1
+    ),
+    "asset_too_large": Entry("The clip is larger than the limit.", "Raise the limit or ask for a shorter clip.", 1),
+    "asset_url_blocked": Entry(
+        "The clip's address is not one we may connect to.",
+        "An operator may trust the host by name (ONETAKE_TRUSTED_HOSTS).",
+        1,
+    ),
+    "storage_conflict": Entry(
+        "Another object already holds the clip's key.", "Nothing was overwritten; an operator must look.", 1
+    ),
+    "canceled": Entry("The generation was canceled.", "The ledger shows what it cost; start a new one when wanted.", 1),
+    "internal_error": Entry(
+        "A part of Onetake failed in a way it should not.", "Report it with the generation's id; nothing is lost.", 1
+    ),
+    # A part is away: the same call works later.
+    "vendor_unavailable": Entry("The vendor does not answer properly.", "Reads go on until the deadline.", 9),
+    "engine_unavailable": Entry(
+        "Temporal cannot be reached.", "Check TEMPORAL_ADDRESS, or bring everything up with `onetake dev`.", 9
+    ),
+    "ledger_unavailable": Entry(
+        "The database cannot be used.", "Check ONETAKE_DATABASE_URL, or bring everything up with `onetake dev`.", 9
+    ),
+    "storage_unavailable": Entry(
+        "The object store cannot be used.",
+        "Check the ONETAKE_S3_ settings, or bring everything up with `onetake dev`.",
+        9,
+    ),
+    "not_ready": Entry("The vendor is still rendering.", "Reads go on until the deadline.", 6),
+    "wait_timed_out": Entry(
+        "The time to wait is over; the generation goes on.", "`onetake watch ID` waits for it again.", 6
+    ),
+}
+
+
+class OnetakeError(Exception):
+    """Base of all errors this package raises on purpose. `code` is a key of `CATALOGUE`."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code = code
+        self.detail = detail
+        self.entry = CATALOGUE[code]
+        super().__init__(f"{self.entry.sentence} {detail}".strip())
+
+    @property
+    def hint(self) -> str:
+        return self.entry.hint
+
+
+class Refused(OnetakeError):
+    """Nothing was sent and nothing is owed. `violations` lists every broken rule of an invalid request."""
+
+    def __init__(self, code: str, detail: str = "", *, violations: tuple[Violation, ...] = ()) -> None:
+        self.violations = violations
+        super().__init__(code, detail or "; ".join(map(str, violations)))
+
+
+class NoMoney(Refused):
+    """A budget refused the reservation."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("budget_exceeded", detail)
+
+
+class Failed(OnetakeError):
+    """The generation ended without its clip."""
+
+
+class Unknown(Failed):
+    """A paid render may exist, and nothing can tell now."""
+
+
+class TryLater(OnetakeError):
+    """The same call works later."""
+
+    def __init__(self, code: str, detail: str = "", *, after_s: float | None = None) -> None:
+        super().__init__(code, detail)
+        self.after_s = after_s

@@ -1,0 +1,151 @@
+"""The public application: one callback endpoint and two health endpoints, and nothing else.
+
+A callback is stored, answered, and only then does anybody act on it. Its body is read to a limit, hashed, and asked for
+two unverified hints; it never reaches a log, a workflow or the database.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from onetake import logs
+from onetake.gateway.wakes import Inbox, TokenTarget, Wake
+
+BODY_LIMIT_BYTES: Final = 64 * 1024
+BODY_LIMIT_S: Final = 10.0
+STORE_LIMIT_S: Final = 3.0
+CHECK_LIMIT_S: Final = 2.0
+RETRY_AFTER_S: Final = 5
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/")
+
+Hint = Callable[[str, bytes], tuple[str | None, str | None]]
+Check = Callable[[], Awaitable[None]]
+
+_log = logs.logger(__name__)
+
+
+class BodyRefused(Exception):
+    """A body that is not read to its end."""
+
+    def __init__(self, http_status: int) -> None:
+        super().__init__(http_status)
+        self.http_status = http_status
+
+
+@dataclass(frozen=True)
+class Door:
+    """What the endpoints need. `hint(vendor, body)` gives a claimed task id and state and never raises."""
+
+    inbox: Inbox
+    wake: Callable[[Wake], object]
+    vendors: Collection[str]
+    hint: Hint
+    checks: Mapping[str, Check]
+
+
+def create_app(door: Door) -> FastAPI:
+    """The public application. Each of `door.checks` is named by `/readyz` while it fails."""
+    app = FastAPI(title="Onetake gateway", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def callback(request: Request) -> Response:
+        return await _take(door, request.path_params["vendor"], request.path_params["token"], request)
+
+    # A plain route: FastAPI's handling of arguments costs a fifth of a callback, and there are none to handle.
+    app.add_route("/callbacks/{vendor}/{token}", callback, methods=["POST"])
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        red = await _red(door.checks)
+        return JSONResponse({"status": "red" if red else "ok", "red": red}, 503 if red else 200)
+
+    _ = healthz, readyz
+    return app
+
+
+async def _take(door: Door, vendor: str, token: str, request: Request) -> Response:
+    # An unknown vendor, a token of no possible form and a token never given look the same from outside.
+    if vendor not in door.vendors or not _TOKEN.fullmatch(token):
+        return _refusal(404)
+    try:
+        body = await read_body(request, BODY_LIMIT_BYTES)
+    except BodyRefused as refused:
+        return _refusal(refused.http_status)
+    task_id, state = door.hint(vendor, body)
+    try:
+        target = await _store(door.inbox, vendor, token, body, task_id, state)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong on our side, the vendor must try again
+        _log.warning("callback_not_stored", vendor=vendor, error_type=type(error).__name__)
+        return Response(status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+    if target is None:
+        _log.info("callback_unknown", vendor=vendor, size_bytes=len(body))
+        return _refusal(404)
+    if not target.ended:
+        door.wake(Wake(target.token_sha256, target.generation_id, target.attempt, target.workflow_id, task_id))
+    return Response(status_code=200)
+
+
+async def _store(
+    inbox: Inbox, vendor: str, token: str, body: bytes, task_id: str | None, state: str | None
+) -> TokenTarget | None:
+    async with asyncio.timeout(STORE_LIMIT_S):
+        return await inbox.take(
+            vendor,
+            token,
+            claimed_task_id=task_id,
+            claimed_state=state,
+            body_sha256=hashlib.sha256(body).digest(),
+            size_bytes=len(body),
+        )
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Read a body up to a limit in bytes and time, never decoding it. Raises BodyRefused (400, 408, 413, 415)."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" or request.headers.get("content-type", "").lower().startswith(_FORMS):
+        raise BodyRefused(415)
+    if int(request.headers.get("content-length") or 0) > limit_bytes:
+        raise BodyRefused(413)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise BodyRefused(413)
+    except TimeoutError:
+        raise BodyRefused(408) from None
+    except ClientDisconnect:
+        raise BodyRefused(400) from None
+    return bytes(body)
+
+
+def _refusal(http_status: int) -> Response:
+    # What was not read must not be taken for the next request.
+    return Response(status_code=http_status, headers={"Connection": "close"} if http_status != 404 else None)
+
+
+async def _red(checks: Mapping[str, Check]) -> list[str]:
+    results = await asyncio.gather(*(_passes(check) for check in checks.values()))
+    return [name for name, passes in zip(checks, results, strict=True) if not passes]
+
+
+async def _passes(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_LIMIT_S):
+            await check()
+    except Exception:  # noqa: BLE001 - any failure of a check is its answer
+        return False
+    return True

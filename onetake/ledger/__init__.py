@@ -1,0 +1,25 @@
+"""PostgreSQL behind the ports: generations, submission intents, callbacks, budgets and the ledger.
+
+Every change is one statement, so that it commits whole or not at all, whoever dies when. This package sends nothing to
+a vendor and never decides what a generation does next.
+"""
+
+from onetake.ledger.budgets import BudgetBalance, Budgets
+from onetake.ledger.callbacks import Callbacks, TokenTarget
+from onetake.ledger.database import Database
+from onetake.ledger.generations import AcceptedRow, PostgresGenerations
+from onetake.ledger.holds import Entry, PostgresLedger
+from onetake.ledger.submissions import PostgresSubmissions
+
+__all__ = [
+    "AcceptedRow",
+    "BudgetBalance",
+    "Budgets",
+    "Callbacks",
+    "Database",
+    "Entry",
+    "PostgresGenerations",
+    "PostgresLedger",
+    "PostgresSubmissions",
+    "TokenTarget",
+]

@@ -1,0 +1,545 @@
+"""The functions that move generations, money and submissions: each call is one transaction and one round trip."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+WINDOWS = """
+-- The clock of budget windows: the database's, at the start of the transaction, and no worker's.
+create function onetake.clock() returns timestamptz language sql stable as 'select now()';
+
+create function onetake.window_start(p_period text, p_zone text, p_at timestamptz) returns timestamptz
+language sql stable as $$
+    select case p_period when 'total' then '-infinity'::timestamptz else date_trunc(p_period, p_at, p_zone) end
+$$;
+
+create function onetake.window_end(p_period text, p_zone text, p_at timestamptz) returns timestamptz
+language sql stable as $$
+    select case p_period
+        when 'total' then 'infinity'::timestamptz
+        else (date_trunc(p_period, p_at at time zone p_zone) + ('1 ' || p_period)::interval) at time zone p_zone
+    end
+$$;
+
+-- Narrow scopes first, shared ones last, so that the lock that everybody wants is held shortest.
+create function onetake.lock_rank(p_scope text) returns smallint language sql immutable as $$
+    select array_position(array['user', 'feature', 'tenant', 'route', 'vendor'], p_scope)::smallint
+$$;
+
+-- Where budgets may apply. A generation without a user has no key there, and so no budget.
+create function onetake.scopes_of(p_tenant text, p_user text, p_feature text, p_route text, p_vendor text)
+returns table (scope text, scope_key text) language sql immutable rows 5 as $$
+    select s.scope, s.scope_key from (values
+        ('user', p_tenant || '/' || p_user), ('feature', p_tenant || '/' || p_feature),
+        ('tenant', p_tenant), ('route', p_route), ('vendor', p_vendor)) as s (scope, scope_key)
+$$;
+
+-- The budgets of one scope; `window_id` is null where today's window was not made yet. OFFSET 0 keeps each lookup an
+-- index scan: a planner that joins them reads the whole table.
+create function onetake.windows_of(p_scope text, p_scope_key text)
+returns table (budget_id bigint, window_id bigint, lock_rank smallint, room_micros bigint)
+language sql stable rows 1 as $$
+    select b.id, w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros
+    from onetake.budget b
+    left join onetake.budget_window w
+        on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock())
+    where b.scope = p_scope and b.scope_key = p_scope_key
+    offset 0
+$$;
+
+-- The share lock makes a limit that is being changed wait or be seen.
+create function onetake.open_windows(p_budget_ids bigint[]) returns void language sql as $$
+    insert into onetake.budget_window (budget_id, starts_at, ends_at, lock_rank, limit_micros)
+    select b.id, onetake.window_start(b.period, b.time_zone, onetake.clock()),
+           onetake.window_end(b.period, b.time_zone, onetake.clock()), onetake.lock_rank(b.scope), b.limit_micros
+    from (select * from onetake.budget where id = any (p_budget_ids)
+          order by onetake.lock_rank(scope), id for share) b
+    on conflict do nothing
+$$;
+
+create function onetake.refusal(p_window_id bigint, p_needed bigint, p_available bigint) returns jsonb
+language sql stable as $$
+    select jsonb_build_object(
+        'scope', b.scope, 'scope_key', b.scope_key, 'period', b.period,
+        'needed_micros', p_needed, 'available_micros', p_available,
+        'starts_again_at', case when w.ends_at < 'infinity' then w.ends_at end)
+    from onetake.budget_window w join onetake.budget b on b.id = w.budget_id where w.id = p_window_id
+$$;
+"""
+
+RESERVE = """
+-- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation).
+create function onetake.reserve(
+    p_generation_id text, p_attempt int, p_tenant text, p_user text, p_feature text, p_route text, p_vendor text,
+    p_amount bigint, p_unit text, p_price_version text,
+    out outcome text, out held_micros bigint, out budget_count int, out refusal jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_phase onetake.phase;
+    v_windows bigint[];
+    v_missing bigint[];
+    v_tightest bigint;
+    v_room bigint;
+    v_window bigint;
+    v_available bigint[] := '{}';
+begin
+    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id;
+    if not found then
+        outcome := 'unknown'; return;
+    end if;
+    select h.amount_micros, cardinality(h.window_ids) into held_micros, budget_count
+    from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
+    if v_phase = 'done' or found then
+        outcome := case when v_phase = 'done' then 'ended' else 'held' end; return;
+    end if;
+
+    loop
+        select array_agg(w.window_id order by w.lock_rank, w.window_id),
+               array_agg(w.budget_id) filter (where w.window_id is null),
+               (array_agg(w.window_id order by w.room_micros))[1], min(w.room_micros)
+        into v_windows, v_missing, v_tightest, v_room
+        from onetake.scopes_of(p_tenant, p_user, p_feature, p_route, p_vendor) s
+        cross join lateral onetake.windows_of(s.scope, s.scope_key) w;
+        exit when v_missing is null;
+        perform from onetake.generation g where g.id = p_generation_id for no key update;  -- keeps the order of locks
+        perform onetake.open_windows(v_missing);
+    end loop;
+    if v_room < p_amount then  -- without a lock: a moment at which the budget was exhausted is a valid one to refuse
+        outcome := 'refused'; refusal := onetake.refusal(v_tightest, p_amount, v_room); return;
+    end if;
+
+    begin  -- a miss below undoes this block
+        update onetake.generation g
+        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+        where g.id = p_generation_id and g.phase <> 'done';
+        if not found then
+            outcome := 'ended'; return;
+        end if;
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
+        values (p_generation_id, p_attempt, p_amount, coalesce(v_windows, '{}'), p_price_version, p_unit)
+        on conflict do nothing;
+        if not found then
+            select 'held', h.amount_micros, cardinality(h.window_ids) into outcome, held_micros, budget_count
+            from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
+            return;
+        end if;
+        foreach v_window in array coalesce(v_windows, '{}') loop
+            update onetake.budget_window w set held_micros = w.held_micros + p_amount
+            where w.id = v_window and w.held_micros + w.spent_micros + p_amount <= w.limit_micros
+            returning w.limit_micros - w.held_micros - w.spent_micros into v_room;
+            if not found then
+                raise exception 'onetake: a budget is too small' using errcode = 'OT402';
+            end if;
+            v_available := v_available || v_room;
+        end loop;
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+        values (p_generation_id, p_attempt, 'hold', p_amount, v_available);
+        outcome := 'held'; held_micros := p_amount; budget_count := cardinality(v_available);
+    exception when sqlstate 'OT402' then
+        select 'refused', onetake.refusal(w.id, p_amount, w.limit_micros - w.held_micros - w.spent_micros)
+        into outcome, refusal from onetake.budget_window w where w.id = v_window;
+    end;
+end $$;
+
+-- Many reservations in one transaction, so that they share one lock hand-off and one flush. Each is admitted or refused
+-- on its own, in the order given; the same key may occur twice. Outcomes as above, one row for each item.
+create function onetake.reserve_many(
+    p_generation_ids text[], p_attempts int[], p_tenants text[], p_users text[], p_features text[], p_routes text[],
+    p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[])
+returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_new int[];            -- items that have no hold yet, in order
+    v_missing bigint[];
+    v_pair_item int[];      -- pairs (item, window), ordered by item: the item,
+    v_pair_slot int[];      --   the window's place in the three arrays below,
+    v_pair_after bigint[];  --   what the window had left after this item; null when it was refused
+    v_window bigint[];      -- the windows of all items, in lock order,
+    v_before bigint[];      --   what each had left
+    v_room bigint[];        --   and has left
+    v_admitted int[] := '{}';
+    v_refused_by bigint[] := array_fill(null::bigint, array[cardinality(p_generation_ids)]);
+    v_refused_room bigint[] := v_refused_by;
+    v_item int;
+    v_first int;
+    v_pair int := 1;
+begin
+    perform from onetake.generation g where g.id = any (p_generation_ids) order by g.id for no key update;
+    select array_agg(fresh.item order by fresh.item) into v_new
+    from (
+        select distinct on (i.generation_id, i.attempt) i.item::int
+        from unnest(p_generation_ids, p_attempts) with ordinality as i (generation_id, attempt, item)
+        join onetake.generation g on g.id = i.generation_id and g.phase <> 'done'
+        where not exists (
+            select from onetake.hold h where h.generation_id = i.generation_id and h.attempt = i.attempt)
+        order by i.generation_id, i.attempt, i.item) fresh;
+
+    loop
+        with scoped as (
+            select i.item, s.scope, s.scope_key from unnest(v_new) as i (item)
+            cross join lateral onetake.scopes_of(
+                p_tenants[i.item], p_users[i.item], p_features[i.item], p_routes[i.item], p_vendors[i.item]) s
+        ), slotted as (
+            select d.scope, d.scope_key, w.budget_id, w.window_id,
+                   (row_number() over (order by w.lock_rank, w.window_id))::int as slot
+            from (select distinct scope, scope_key from scoped) d
+            cross join lateral onetake.windows_of(d.scope, d.scope_key) w
+        ), pair as (select * from scoped join slotted using (scope, scope_key))
+        select array_agg(distinct p.budget_id) filter (where p.window_id is null),
+               array_agg(p.item order by p.item, p.slot), array_agg(p.slot order by p.item, p.slot),
+               (select array_agg(window_id order by slot) from slotted)
+        into v_missing, v_pair_item, v_pair_slot, v_window
+        from pair p;
+        exit when v_missing is null;
+        perform onetake.open_windows(v_missing);
+    end loop;
+
+    select array_agg(locked.room order by locked.lock_rank, locked.id) into v_before
+    from (
+        select w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros as room
+        from onetake.budget_window w where w.id = any (v_window) order by w.lock_rank, w.id for no key update) locked;
+    v_room := v_before;
+    v_pair_after := array_fill(null::bigint, array[coalesce(cardinality(v_pair_item), 0)]);
+    foreach v_item in array coalesce(v_new, '{}') loop
+        v_first := v_pair;
+        while v_pair_item[v_pair] = v_item loop
+            if v_room[v_pair_slot[v_pair]] < p_amounts[v_item] and v_refused_by[v_item] is null then
+                v_refused_by[v_item] := v_window[v_pair_slot[v_pair]];
+                v_refused_room[v_item] := v_room[v_pair_slot[v_pair]];
+            end if;
+            v_pair := v_pair + 1;
+        end loop;
+        if v_refused_by[v_item] is null then
+            v_admitted := v_admitted || v_item;
+            for v_admit in v_first .. v_pair - 1 loop
+                v_room[v_pair_slot[v_admit]] := v_room[v_pair_slot[v_admit]] - p_amounts[v_item];
+                v_pair_after[v_admit] := v_room[v_pair_slot[v_admit]];
+            end loop;
+        end if;
+    end loop;
+
+    update onetake.generation g
+    set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+    where g.id in (select p_generation_ids[a] from unnest(v_admitted) a);
+    with pair as (
+        select p.item, array_agg(v_window[p.slot] order by p.slot) as windows,
+               array_agg(p.after order by p.slot) as available
+        from unnest(v_pair_item, v_pair_slot, v_pair_after) as p (item, slot, after)
+        where p.after is not null group by p.item
+    ), held as (
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
+        select p_generation_ids[a], p_attempts[a], p_amounts[a], coalesce(pair.windows, '{}'), p_price_versions[a],
+               p_units[a]
+        from unnest(v_admitted) a left join pair on pair.item = a
+    )
+    insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+    select p_generation_ids[a], p_attempts[a], 'hold', p_amounts[a], coalesce(pair.available, '{}')
+    from unnest(v_admitted) a left join pair on pair.item = a order by a;
+    update onetake.budget_window w set held_micros = w.held_micros + t.before - t.after
+    from unnest(v_window, v_before, v_room) as t (window_id, before, after)
+    where w.id = t.window_id and t.before > t.after;
+
+    return query
+    select i.item::int,
+           case when g.id is null then 'unknown' when g.phase = 'done' then 'ended'
+                when h.generation_id is not null then 'held' else 'refused' end,
+           h.amount_micros, cardinality(h.window_ids),
+           case when h.generation_id is null and g.phase <> 'done' then onetake.refusal(
+                v_refused_by[i.first], p_amounts[i.item], v_refused_room[i.first]) end
+    from (
+        select k.*, (min(k.item) over (partition by k.generation_id, k.attempt))::int as first
+        from unnest(p_generation_ids, p_attempts) with ordinality as k (generation_id, attempt, item)) i
+    left join onetake.generation g on g.id = i.generation_id
+    left join onetake.hold h on h.generation_id = i.generation_id and h.attempt = i.attempt
+    order by i.item;
+end $$;
+"""
+
+RESOLVE = """
+-- Move the balances of a hold's windows, in lock order; what each has left afterwards.
+create function onetake.move_balances(p_window_ids bigint[], p_held bigint, p_spent bigint) returns bigint[]
+language plpgsql as $$
+declare
+    v_window bigint;
+    v_room bigint;
+    v_available bigint[] := '{}';
+begin
+    foreach v_window in array p_window_ids loop
+        update onetake.budget_window w
+        set held_micros = w.held_micros + p_held, spent_micros = w.spent_micros + p_spent,
+            overrun_micros = greatest(0, w.held_micros + p_held + w.spent_micros + p_spent - w.limit_micros)
+        where w.id = v_window returning w.limit_micros - w.held_micros - w.spent_micros into strict v_room;
+        v_available := v_available || v_room;
+    end loop;
+    return v_available;
+end $$;
+
+create function onetake.state_after(p_resolution text) returns text language sql immutable as $$
+    select case p_resolution when 'post' then 'posted' when 'release' then 'released' when 'suspend' then 'suspended'
+    end
+$$;
+
+create function onetake.resolve_hold(p_hold onetake.hold, p_resolution text, p_actual bigint) returns void
+language plpgsql as $$
+declare
+    v_amount bigint := p_hold.amount_micros;
+    v_actual bigint := coalesce(p_actual, p_hold.amount_micros);
+    v_available bigint[] := onetake.move_balances(p_hold.window_ids, -v_amount,
+        case p_resolution when 'post' then v_actual when 'suspend' then v_amount else 0 end);
+begin
+    update onetake.hold h
+    set state = onetake.state_after(p_resolution),
+        actual_micros = case p_resolution when 'post' then v_actual end, resolved_at = now()
+    where h.generation_id = p_hold.generation_id and h.attempt = p_hold.attempt;
+    insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+    select p_hold.generation_id, p_hold.attempt, e.kind, e.amount, v_available
+    from (values
+        ('post', 'post', least(v_actual, v_amount), true),
+        ('post', 'release', v_amount - v_actual, v_actual < v_amount),
+        ('post', 'overrun', v_actual - v_amount, v_actual > v_amount),
+        ('release', 'release', v_amount, true),
+        ('suspend', 'suspense', v_amount, true)) as e (resolution, kind, amount, applies)
+    where e.resolution = p_resolution and e.applies;
+end $$;
+
+-- One generation as the outside sees it: column for column the contract GenerationRecord.
+create view onetake.generation_record as
+select g.id, g.tenant, g.user_key as "user", g.feature, g.labels, g.route, g.vendor, g.status, g.phase, g.error,
+       g.vendor_task_id, g.assets, g.warnings, g.workflow_id, g.created_at, g.ended_at, g.cancel_requested,
+       jsonb_build_object('reserved_micros', money.reserved, 'settled_micros', money.settled,
+                          'suspense_micros', money.suspense, 'basis', g.basis) as cost
+from onetake.generation g
+cross join lateral (
+    select coalesce(sum(h.amount_micros), 0)::bigint as reserved,
+           coalesce(sum(h.actual_micros), 0)::bigint as settled,
+           coalesce(sum(h.amount_micros) filter (where h.state = 'suspended'), 0)::bigint as suspense
+    from onetake.hold h where h.generation_id = g.id) money;
+
+-- End a generation and resolve its hold, once. note: settled; suspended_instead (a release was asked for while nobody
+-- knows whether anything was sent); no_hold (money was to be moved and there is none); repeated; differs (repeated, but
+-- asking for something else: the first result stands); unknown.
+create function onetake.settle(
+    p_generation_id text, p_attempt int, p_status text, p_resolution text, p_actual bigint, p_basis text,
+    p_error jsonb, p_assets jsonb, p_warnings jsonb, p_vendor_task_id text, out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_generation onetake.generation;
+    v_hold onetake.hold;
+    v_sent text;
+    v_resolution text;
+begin
+    select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
+    if not found then
+        note := 'unknown'; return;
+    end if;
+    select s.state into v_sent from onetake.submission s
+    where s.generation_id = p_generation_id and s.attempt = p_attempt;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) may release; `none` says
+    -- nothing about money, so after an acceptance it is a guess as well.
+    v_resolution := case
+        when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'
+        when p_resolution = 'none' and v_sent = 'accepted' then 'suspend'
+        when p_resolution = 'none' then 'release'
+        else p_resolution end;
+    if v_generation.phase = 'done' then
+        note := case when v_generation.status = p_status and (v_hold.state is null
+            or v_hold.state = onetake.state_after(v_resolution)
+            and (v_hold.actual_micros is null or v_hold.actual_micros = coalesce(p_actual, v_hold.amount_micros)))
+            then 'repeated' else 'differs' end;
+    else
+        note := case when v_resolution = 'suspend' and p_resolution <> 'suspend' then 'suspended_instead'
+            when v_hold.state is null and p_resolution in ('post', 'suspend') then 'no_hold' else 'settled' end;
+        if v_hold.state = 'held' then
+            perform onetake.resolve_hold(v_hold, v_resolution, p_actual);
+        end if;
+        update onetake.generation g
+        set status = p_status, phase = 'done', basis = p_basis, error = p_error, assets = p_assets,
+            warnings = p_warnings, vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id),
+            updated_at = now(), ended_at = now()
+        where g.id = p_generation_id;
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
+-- Decide a hold in suspense, once. note: resolved, repeated, differs (the first decision stands), not_suspended or
+-- unknown.
+create function onetake.resolve_suspense(
+    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
+    out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_hold onetake.hold;
+    v_actual bigint;
+    v_available bigint[];
+begin
+    perform from onetake.generation g where g.id = p_generation_id for no key update;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    v_actual := case p_to when 'posted' then coalesce(p_actual, v_hold.amount_micros) else 0 end;
+    if v_hold.state is null then
+        note := 'unknown'; return;
+    elsif v_hold.state = 'suspended' then
+        v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual - v_hold.amount_micros);
+        update onetake.hold h set state = p_to, actual_micros = case p_to when 'posted' then v_actual end
+        where h.generation_id = p_generation_id and h.attempt = p_attempt;
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
+        values (p_generation_id, p_attempt, 'suspense_resolved', v_actual, v_available,
+                jsonb_build_object('to', p_to, 'who', p_who, 'why', p_why));
+        note := 'resolved';
+    elsif exists (select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+                  and e.kind = 'suspense_resolved') then
+        note := case when v_hold.state = p_to and coalesce(v_hold.actual_micros, 0) = v_actual
+            then 'repeated' else 'differs' end;
+    else
+        note := 'not_suspended';
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+"""
+
+BUDGETS = """
+-- A limit below what is in use books the difference as overrun, so that only new reservations are refused.
+create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
+returns void language plpgsql as $$
+declare
+    v_budget_id bigint;
+begin
+    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
+    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
+    on conflict (scope, scope_key, period) do update set limit_micros = p_limit, time_zone = p_time_zone
+    returning b.id into v_budget_id;
+    update onetake.budget_window w
+    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
+    where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
+end $$;
+
+create view onetake.budget_balance as
+select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros,
+       coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
+       coalesce(w.overrun_micros, 0) as overrun_micros,
+       b.limit_micros - coalesce(w.held_micros + w.spent_micros, 0) as available_micros,
+       nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
+       nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
+from onetake.budget b
+left join onetake.budget_window w
+    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock());
+"""
+
+GENERATIONS = """
+-- outcome: created, replayed, key_reused or workflow_reused, with the id and workflow id of the row that decided it.
+create function onetake.accept(
+    p_id text, p_tenant text, p_workflow_id text, p_run_id text, p_key text, p_request_sha256 bytea, p_request jsonb,
+    p_plan jsonb, p_route text, p_vendor text, p_user text, p_feature text, p_labels jsonb,
+    out outcome text, out id text, out workflow_id text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_row onetake.generation;
+begin
+    insert into onetake.generation (id, tenant, workflow_id, origin_run_id, idempotency_key, request_sha256, request,
+        plan, route, vendor, user_key, feature, labels, status)
+    values (p_id, p_tenant, p_workflow_id, p_run_id, p_key, p_request_sha256, p_request, p_plan, p_route, p_vendor,
+        p_user, p_feature, p_labels, case when p_run_id is null then 'queued' else 'in_progress' end)
+    on conflict do nothing;
+    if found then
+        outcome := 'created'; id := p_id; workflow_id := p_workflow_id; return;
+    end if;
+
+    select * into v_row from onetake.generation g where g.workflow_id = p_workflow_id for no key update;
+    if found then
+        outcome := case
+            when v_row.request_sha256 <> p_request_sha256 and v_row.tenant = p_tenant and v_row.idempotency_key = p_key
+                then 'key_reused'
+            when v_row.request_sha256 <> p_request_sha256 or v_row.origin_run_id <> p_run_id then 'workflow_reused'
+            else 'replayed' end;
+        update onetake.generation g
+        set origin_run_id = coalesce(g.origin_run_id, p_run_id), plan = coalesce(g.plan, p_plan),
+            status = case when g.status = 'queued' and p_run_id is not null then 'in_progress' else g.status end,
+            updated_at = now()
+        where outcome = 'replayed' and g.id = v_row.id
+          and (g.origin_run_id is null and p_run_id is not null or g.plan is null and p_plan is not null);
+    else
+        select * into v_row from onetake.generation g where g.tenant = p_tenant and g.idempotency_key = p_key;
+        if found then  -- a workflow of its own may not stand in for the generation that owns the key
+            outcome := case when v_row.request_sha256 = p_request_sha256 and p_run_id is null
+                then 'replayed' else 'key_reused' end;
+        else
+            select * into strict v_row from onetake.generation g where g.id = p_id;
+            outcome := 'workflow_reused';
+        end if;
+    end if;
+    id := v_row.id; workflow_id := v_row.workflow_id;
+end $$;
+"""
+
+SUBMISSIONS = """
+-- fresh: this call moved the row to `sending`; nobody else may send. state is null when nothing was ever sent.
+create function onetake.begin_submission(
+    p_generation_id text, p_attempt int, p_vendor text, p_token_sha256 bytea, p_request_sha256 bytea, p_seed bigint,
+    out fresh boolean, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_phase onetake.phase;
+    v_post int;
+begin
+    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id for no key update;
+    if v_phase <> 'done' then
+        insert into onetake.submission as s (generation_id, attempt, vendor, request_sha256, seed)
+        values (p_generation_id, p_attempt, p_vendor, p_request_sha256, p_seed)
+        on conflict (generation_id, attempt) do update
+        set state = 'sending', posts = s.posts + 1, sent_at = clock_timestamp(), decided_at = null, error = null,
+            vendor = p_vendor, request_sha256 = p_request_sha256, seed = p_seed
+        where s.state = 'not_sent'
+        returning s.posts into v_post;
+    end if;
+    fresh := v_post is not null;
+    if fresh then
+        insert into onetake.callback_token (token_sha256, generation_id, attempt, post)
+        values (p_token_sha256, p_generation_id, p_attempt, v_post);
+        update onetake.generation g
+        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+        where g.id = p_generation_id and g.phase < 'submitting';
+    end if;
+    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
+    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
+end $$;
+
+-- Compare and set: what is stored afterwards, which another call may have decided; state is null when nothing was
+-- begun. note is `taken` when another submission owns the vendor's id; then nothing was changed.
+create function onetake.record_submission(
+    p_generation_id text, p_attempt int, p_state text, p_vendor_task_id text, p_error jsonb, p_reported_micros bigint,
+    out note text, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+    note := 'recorded';
+    perform from onetake.generation g where g.id = p_generation_id for no key update;
+    update onetake.submission s
+    set state = p_state, vendor_task_id = p_vendor_task_id, error = p_error, reported_micros = p_reported_micros,
+        decided_at = clock_timestamp()
+    where s.generation_id = p_generation_id and s.attempt = p_attempt and s.state <> p_state and p_state <> 'sending'
+      and onetake.submission_may_become(s.state, p_state);
+    if found and p_state in ('accepted', 'ambiguous') then
+        update onetake.generation g
+        set phase = greatest(
+                g.phase, (case p_state when 'accepted' then 'generating' else 'resolving' end)::onetake.phase),
+            vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id), updated_at = now()
+        where g.id = p_generation_id;
+    end if;
+    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
+    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
+exception when unique_violation then
+    note := 'taken';
+end $$;
+"""
+
+
+def upgrade() -> None:
+    for functions in (WINDOWS, RESERVE, RESOLVE, BUDGETS, GENERATIONS, SUBMISSIONS):
+        op.execute(functions)

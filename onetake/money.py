@@ -1,0 +1,31 @@
+"""Integer micro-dollars: 1 USD is 1,000,000 micros. Floats never touch money."""
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+MICROS_PER_USD = 1_000_000
+CURRENCY = "USD"
+LARGEST_MICROS = 2**63 - 1
+
+
+def micros_up(usd: Decimal) -> int:
+    """Turn dollars into micros, rounded up: what is reserved must never fall short of what is charged."""
+    return int((usd * MICROS_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def parse_usd(text: str) -> int:
+    """Read a dollar amount such as ``12.50``. Raises ValueError for anything that is not a finite, exact amount."""
+    try:
+        micros = Decimal(text) * MICROS_PER_USD
+    except InvalidOperation as error:
+        raise ValueError(f"{text!r} is not an amount in USD") from error
+    if not micros.is_finite() or micros != micros.to_integral_value() or abs(micros) > LARGEST_MICROS:
+        raise ValueError(f"{text!r} is not an amount in USD with at most six decimals")
+    return int(micros)
+
+
+def format_usd(micros: int) -> str:
+    """Show micros as dollars with at least two and at most six decimals: ``$0.50``, ``$0.0375``."""
+    sign = "-" if micros < 0 else ""
+    whole, rest = divmod(abs(micros), MICROS_PER_USD)
+    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}${whole}.{decimals}"

@@ -1,0 +1,236 @@
+"""What the activities ask for, shaped by the activities and not by the adapters that answer.
+
+An activity imports this module and never an adapter; the worker builds the adapters and injects them. All methods
+raise `onetake.errors` only: `Refused` and `Failed` end the generation, `TryLater` is retried by Temporal.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from onetake.contracts import (
+    ErrorInfo,
+    GenerationRequest,
+    GenerationResult,
+    Phase,
+    Plan,
+    Reserved,
+    ReserveInput,
+    SettleInput,
+    StatusReading,
+    Submission,
+    SubmissionState,
+)
+
+# -- Admission ---------------------------------------------------------------------------------------------------------
+
+
+class Admission(Protocol):
+    """The catalogue: what a route accepts and what it costs."""
+
+    def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
+        """Pin a plan. Raises Refused (`request_invalid` lists all violations, `route_unknown`, `max_cost_exceeded`,
+        `vendor_key_missing`). Pure: the same request gives the same plan."""
+        ...
+
+
+# -- The vendor --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SubmitOrder:
+    """One POST to be made. `callback_url` carries the attempt's token and stays out of the request's hash."""
+
+    plan: Plan
+    request: GenerationRequest
+    callback_url: str | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class SubmitOutcome:
+    """Exactly one of five ends of a submission; an `ambiguous` one is never sent again by anyone."""
+
+    outcome: Literal["accepted", "rejected", "throttled", "not_sent", "ambiguous"]
+    vendor_task_id: str | None = None
+    error: ErrorInfo | None = None
+    retry_after_s: float | None = None
+    reported_micros: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VendorStatus:
+    """One authoritative read: the reading for the workflow, and the links, which never leave the activity."""
+
+    reading: StatusReading
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Body:
+    """A response body being read: its declared length, and its chunks."""
+
+    declared_bytes: int | None
+    content_type: str
+    chunks: AsyncIterator[bytes]
+
+
+class VendorClient(Protocol):
+    """One vendor over HTTP. The only sender."""
+
+    def request_sha256(self, order: SubmitOrder) -> bytes: ...
+
+    def chosen_seed(self, plan: Plan, request: GenerationRequest) -> int | None:
+        """The caller's seed, or a random one where the vendor takes seeds: it makes an orphan findable."""
+        ...
+
+    async def submit(self, order: SubmitOrder) -> SubmitOutcome:
+        """Send one POST. Never raises for anything the network or the vendor does."""
+        ...
+
+    async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
+        """Read the job with our own key. Raises TryLater (`vendor_unavailable`, `vendor_auth`, `vendor_throttled`)."""
+        ...
+
+    def download(self, url: str) -> AbstractAsyncContextManager[Body]:
+        """Open a result link without our key. Raises Failed (`asset_unavailable`, `asset_url_blocked`) or TryLater."""
+        ...
+
+
+# -- The database ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Begun:
+    """`fresh` means: this call committed the intent and nobody has sent it; only then may bytes leave."""
+
+    fresh: bool
+    submission: Submission
+
+
+class Generations(Protocol):
+    """The generation row: what people list and search."""
+
+    async def accept(
+        self, request: GenerationRequest, *, workflow_id: str, run_id: str | None, plan: Plan | None
+    ) -> str:
+        """Write the row once and return the generation's id; the client and the workflow both call it.
+        With a `run_id` (the workflow's original run) the row is bound to that run.
+        Raises Refused (`idempotency_key_reused`, `workflow_id_reused`)."""
+        ...
+
+    async def enter(self, generation_id: str, phase: Phase) -> None:
+        """Move the phase forward; a call that would move it back changes nothing."""
+        ...
+
+
+class Ledger(Protocol):
+    """Holds and their one resolution."""
+
+    async def reserve(self, order: ReserveInput) -> Reserved:
+        """Hold the price on every budget that applies, or on none. The same key returns the same hold.
+        Raises NoMoney; Refused(`canceled`) when the generation has ended meanwhile."""
+        ...
+
+    async def settle(self, order: SettleInput) -> GenerationResult:
+        """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result."""
+        ...
+
+
+class Submissions(Protocol):
+    """The intent rows: the memory that stops a second POST."""
+
+    async def begin(
+        self,
+        generation_id: str,
+        attempt: int,
+        *,
+        vendor: str,
+        token_sha256: bytes,
+        request_sha256: bytes,
+        seed: int | None,
+    ) -> Begun:
+        """Commit the intent before the first byte. Not fresh when another call has sent it or the generation ended."""
+        ...
+
+    async def record(
+        self,
+        generation_id: str,
+        attempt: int,
+        *,
+        state: SubmissionState,
+        vendor_task_id: str | None = None,
+        error: ErrorInfo | None = None,
+        reported_micros: int | None = None,
+    ) -> Submission:
+        """Compare-and-set the outcome and return what is stored now, which a zombie attempt may have decided first.
+        Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id."""
+        ...
+
+    async def read(self, generation_id: str, attempt: int) -> Submission | None: ...
+
+    async def claims(self, generation_id: str, attempt: int) -> tuple[str, ...]:
+        """The vendor ids that callbacks with this attempt's tokens have named; unverified."""
+        ...
+
+
+# -- Storage -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as stored."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What reading every packet of a clip showed."""
+
+    duration_s: float
+    width: int
+    height: int
+    fps: float
+    codec: str
+    has_audio: bool
+    warnings: tuple[str, ...] = field(default=())
+
+
+class ObjectStore(Protocol):
+    """The bucket. Keys are made of generated ids only; an object is never overwritten."""
+
+    async def put_stream(
+        self, key: str, body: Body, *, content_type: str, max_bytes: int, moved: Callable[[int], None]
+    ) -> Stored:
+        """Stream a body through sha256 and the size limit into a multipart upload; `moved` hears of each chunk's total.
+        Raises Failed (`asset_too_large`, `asset_truncated`, `storage_conflict`), TryLater (`storage_unavailable`).
+        Leaves nothing behind when it fails."""
+        ...
+
+    async def fetch(self, key: str, target: Path, *, moved: Callable[[int], None]) -> Stored | None:
+        """Read a stored object back in ranges into a file, hashing; None when there is no such object."""
+        ...
+
+    async def discard(self, key: str) -> None:
+        """Remove an object that no manifest names."""
+        ...
+
+    async def put_document(self, key: str, document: bytes) -> None: ...
+
+    async def get_document(self, key: str) -> bytes | None: ...
+
+    async def signed_url(self, key: str, *, expires_s: int) -> str: ...
+
+
+class ClipReader(Protocol):
+    """Reads a clip to its last packet, in a process of its own."""
+
+    async def read(self, path: Path) -> ClipFacts:
+        """Raises Failed (`asset_not_video`, `asset_truncated`)."""
+        ...

@@ -1,0 +1,7 @@
+"""`python -m onetake.simulator`."""
+
+import sys
+
+from onetake.simulator.server import main
+
+sys.exit(main())

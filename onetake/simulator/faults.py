@@ -1,0 +1,112 @@
+"""Faults on demand: `[[sim:NAME]]` or `[[sim:NAME=VALUE]]` in a prompt, several allowed.
+
+A marker that is not in the table, or whose value does not fit, is an error: a typo must not become a passing test.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+MARKERS: dict[str, str] = {
+    "reject": "=400|401|402|403|404: refuse the submission with the vendor's documented error",
+    "reject-200": "=CODE: refuse with HTTP 200 and the error inside the body",
+    "throttle": "=N[,RETRY_AFTER]: answer 429 to the first N submissions of this prompt, then accept",
+    "submit-500": "answer the submission with 500; no job",
+    "submit-502-accepted": "accept the job, answer 502",
+    "submit-reset": "accept the job, then reset the connection without an answer",
+    "submit-reset-refused": "reset the connection without an answer; no job",
+    "submit-hang": "=SECONDS: accept the job, answer after so many seconds",
+    "submit-html": "answer 200 with a login page in HTML; no job",
+    "submit-no-id": "accept the job, answer without its task id",
+    "delay": "=SECONDS: render time of this job",
+    "never": "the job stays in processing for ever",
+    "fail": "=CODE: the job fails with this code when its render time is over",
+    "callback-first": "the job finishes at once and its callback is sent before the submission is answered",
+    "no-callback": "no callback is sent",
+    "callback-duplicate": "=N: the callback is sent N more times",
+    "status-500": "=N: answer 500 to the next N status reads",
+    "status-429": "=N[,RETRY_AFTER]: answer 429 to the next N status reads",
+    "status-404": "=N: answer 404 to the next N status reads",
+    "status-unknown": "an undocumented state until the job is done",
+    "no-url": "success without a result URL",
+    "silent": "the clip has no audio track",
+    "wrong-duration": "the clip is 3 s longer than ordered",
+    "asset-403": "the link is refused with 403",
+    "asset-500": "=N: answer 500 to the first N downloads",
+    "asset-html": "an HTML page served as video/mp4",
+    "asset-truncated-file": "a complete answer that holds the first half of the clip",
+    "asset-cut": "Content-Length says the whole clip, the connection closes at half",
+    "asset-cut-closed": "no Content-Length, the connection closes at half",
+    "asset-slow": "=BYTES_PER_S: the body drips",
+    "asset-endless": "the body never ends",
+}
+
+_NUMBER = r"\d{1,6}(\.\d{1,3})?"
+_COUNT = r"\d{1,6}"
+_COUNT_AND_RETRY_AFTER = r"\d{1,6}(,[\x20-\x7e]{1,60})?"
+_VALUES: dict[str, str] = {
+    "reject": "40[0-4]",
+    "reject-200": r"\d{3}",
+    "throttle": _COUNT_AND_RETRY_AFTER,
+    "submit-hang": _NUMBER,
+    "delay": _NUMBER,
+    "fail": r"[A-Za-z][\w .:-]{0,60}",
+    "callback-duplicate": _COUNT,
+    "status-500": _COUNT,
+    "status-429": _COUNT_AND_RETRY_AFTER,
+    "status-404": _COUNT,
+    "asset-500": _COUNT,
+    "asset-slow": _COUNT,
+}
+_MARKER = re.compile(r"\[\[sim:([^\]=]*)(?:=([^\]]*))?\]\]")
+
+
+class Fault(BaseModel):
+    """One marker: its name and its value as written (empty when it takes none)."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    value: str = ""
+
+    @property
+    def number(self) -> float:
+        return float(self.value)
+
+    @property
+    def count_and_retry_after(self) -> tuple[int, dict[str, str]]:
+        """`N[,RETRY_AFTER]` as a count and the response headers that go with it."""
+        count, _, retry_after = self.value.partition(",")
+        return int(count), {"Retry-After": retry_after} if retry_after else {}
+
+
+class Script(tuple[Fault, ...]):
+    """The faults of one job, in the order of the prompt."""
+
+    __slots__ = ()
+
+    def __new__(cls, faults: Iterable[Fault] = ()) -> Self:
+        return super().__new__(cls, faults)
+
+    def __contains__(self, name: object) -> bool:
+        return any(fault.name == name for fault in self)
+
+    def find(self, name: str) -> Fault | None:
+        return next((fault for fault in self if fault.name == name), None)
+
+
+def script(prompt: str) -> Script:
+    """Read the markers of a prompt.
+
+    Raises ValueError, naming the marker, for one that is not in `MARKERS` or whose value does not fit.
+    """
+    return Script(_fault(name, value) for name, value in _MARKER.findall(prompt))
+
+
+def _fault(name: str, value: str) -> Fault:
+    if name not in MARKERS:
+        raise ValueError(f"unknown simulator marker {name!r}; known: {', '.join(MARKERS)}")
+    if re.fullmatch(_VALUES.get(name, ""), value, re.ASCII) is None:
+        raise ValueError(f"simulator marker {name!r} does not take this value; {MARKERS[name]}")
+    return Fault(name=name, value=value)

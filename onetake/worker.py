@@ -1,0 +1,192 @@
+"""The worker process: builds the adapters, injects them into the activities, and serves the task queues of its roles.
+
+Roles: `orchestrate` (workflows, and the short activities on the ledger), `vendors` (one queue a vendor for submissions
+and one for status reads) and `media` (bytes), so that a slow vendor or a large file holds up nobody else.
+"""
+
+import asyncio
+import functools
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from activities.persist import Persist
+from activities.reserve import Reserve
+from activities.settle import Settle
+from activities.submit import Submit
+from activities.validate import Validate
+from activities.wait import ReadStatus
+from onetake import logs
+from onetake.errors import Refused
+from onetake.ledger.database import Database
+from onetake.ledger.generations import PostgresGenerations
+from onetake.ledger.holds import PostgresLedger
+from onetake.ledger.submissions import PostgresSubmissions
+from onetake.media import ClipProcess
+from onetake.outbound import Outbound
+from onetake.settings import Settings, require
+from onetake.storage import BucketStore
+from onetake.temporal import connect, ensure_search_attributes
+from providers.admission import Catalogue
+from providers.driver import Driver, configured_drivers, new_http_client
+from workflows.generation import Generation
+
+Role = Literal["orchestrate", "vendors", "media"]
+ROLES: Final[frozenset[Role]] = frozenset(get_args(Role))
+
+MOST_WORKFLOW_TASKS: Final = 100
+MOST_LEDGER_ACTIVITIES: Final = 100
+MOST_SUBMISSIONS: Final = 50  # at one vendor, per process
+MOST_READS: Final = 100
+MOST_CLIPS: Final = 8
+GRACE: Final = timedelta(seconds=30)  # a POST under way ends within it
+STALE_UPLOAD_S: Final = 3600.0
+OWN_PACKAGES: Final = ("workflows", "activities", "providers")
+
+_log = logs.logger(__name__)
+
+
+async def run_worker(settings: Settings, roles: frozenset[Role] = ROLES, *, health_port: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way. Raises OnetakeError when a part is missing."""
+    refuse_foreign_packages()
+    require(settings, "database_url")
+    async with AsyncExitStack() as cleanup:
+        client = await connect(settings)
+        await ensure_search_attributes(client)
+        workers = await _workers(settings, roles, client, cleanup)
+        await _serve(workers, health_port)
+
+
+def refuse_foreign_packages() -> None:
+    """Our packages have plain names at the top level: refuse to run when another distribution claims one of them."""
+    owners = packages_distributions()
+    claimed = {name: sorted({owner for owner in owners.get(name, ()) if owner != "onetake"}) for name in OWN_PACKAGES}
+    foreign = [f"{name} (by {', '.join(names)})" for name, names in claimed.items() if names]
+    if foreign:
+        raise Refused("settings_invalid", f"Other distributions claim our packages: {'; '.join(foreign)}.")
+
+
+async def _workers(
+    settings: Settings, roles: frozenset[Role], client: Client, cleanup: AsyncExitStack
+) -> Sequence[Worker]:
+    catalogue = Catalogue(settings)
+    database = await Database.connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+    cleanup.push_async_callback(database.close)
+    outbound = Outbound(settings.trusted_hosts)
+    cleanup.push_async_callback(outbound.aclose)
+    http = await cleanup.enter_async_context(new_http_client())
+    drivers = configured_drivers(settings, catalogue.data, http=http, outbound=outbound)
+    workers: list[Worker] = []
+    if "orchestrate" in roles:
+        workers.append(_orchestrator(settings, client, catalogue, database))
+    if "vendors" in roles:
+        workers += _vendor_workers(settings, client, catalogue, database, drivers)
+    if "media" in roles:
+        workers.append(await _media_worker(settings, client, database, drivers, cleanup))
+    return workers
+
+
+def _orchestrator(settings: Settings, client: Client, catalogue: Catalogue, database: Database) -> Worker:
+    ledger = PostgresLedger(database)
+    return Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=[Generation],
+        activities=[
+            Validate(catalogue, PostgresGenerations(database)).validate,
+            Reserve(ledger).reserve,
+            Settle(ledger).settle,
+        ],
+        max_concurrent_workflow_tasks=MOST_WORKFLOW_TASKS,
+        max_concurrent_activities=MOST_LEDGER_ACTIVITIES,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, maximum=20, initial=5),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=5),
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
+def _vendor_workers(
+    settings: Settings, client: Client, catalogue: Catalogue, database: Database, drivers: Mapping[str, Driver]
+) -> list[Worker]:
+    workers: list[Worker] = []
+    for name, driver in drivers.items():
+        callback_base = settings.callback_base_url if catalogue.data.vendors[name].callbacks else None
+        submit = Submit(name, driver, PostgresSubmissions(database), callback_base)
+        reads = [
+            _named(f"{name}.read_status", ReadStatus(driver).read_status),
+            _named(f"{name}.resolve", submit.resolve),
+        ]
+        base = settings.task_queue
+        workers.append(
+            _queue(client, f"{base}-submit-{name}", [_named(f"{name}.submit", submit.submit)], MOST_SUBMISSIONS)
+        )
+        workers.append(_queue(client, f"{base}-read-{name}", reads, MOST_READS))
+    return workers
+
+
+async def _media_worker(
+    settings: Settings, client: Client, database: Database, drivers: Mapping[str, Driver], cleanup: AsyncExitStack
+) -> Worker:
+    require(settings, "s3_endpoint", "s3_access_key", "s3_secret_key")
+    store = BucketStore.from_settings(settings)
+    cleanup.callback(store.close)
+    await store.check()
+    await store.abort_stale_uploads(STALE_UPLOAD_S)
+    reader = ClipProcess()
+    cleanup.push_async_callback(reader.aclose)
+    spool = Path(settings.spool_dir) if settings.spool_dir else None
+    persist = Persist(drivers, PostgresGenerations(database), store, reader, spool)
+    return _queue(client, f"{settings.task_queue}-media", [persist.persist], MOST_CLIPS)
+
+
+def _queue(client: Client, name: str, activities: Sequence[Callable[..., Any]], most: int) -> Worker:
+    return Worker(
+        client,
+        task_queue=name,
+        activities=activities,
+        max_concurrent_activities=most,
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=10, initial=2),
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
+def _named(name: str, method: Callable[[Any], Awaitable[Any]]) -> Callable[..., Any]:
+    """Register a bound method under a vendor's own activity type."""
+
+    @functools.wraps(method)
+    async def call(order: Any) -> Any:
+        return await method(order)
+
+    return activity.defn(name=name)(call)
+
+
+async def _serve(workers: Sequence[Worker], health_port: int | None) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as running:
+        for worker in workers:
+            await running.enter_async_context(worker)
+        if health_port is not None:
+            await running.enter_async_context(await asyncio.start_server(_healthy, "127.0.0.1", health_port))
+        _log.info("worker_started", queues=[worker.task_queue for worker in workers])
+        await stopping.wait()
+        _log.info("worker_stopping")
+
+
+async def _healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer any request with 200: the process has connected to all its parts and polls its queues."""
+    async with asyncio.timeout(5):
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+        await writer.drain()
+    writer.close()

@@ -1,0 +1,202 @@
+"""The only place that sends to a vendor: one shared client, explicit timeouts, no redirects, a cap on what is read.
+
+It never retries: Temporal retries reads, and nobody retries a submission that may have arrived. A new connection is
+made for each call, because a pooled connection that the vendor has just closed would make a submission ambiguous.
+"""
+
+import asyncio
+import email.utils
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from onetake.contracts import GenerationRequest, Plan
+from onetake.errors import Failed, Refused, TryLater
+from onetake.outbound import Outbound, judge
+from onetake.ports import Body, SubmitOrder, SubmitOutcome, VendorStatus
+from onetake.settings import Settings, VendorSettings
+from providers import apixo
+from providers.catalogue import SEED_MOST, CatalogueData
+from providers.vendor import Order, Vendor, error_of
+
+VENDORS: Final[Mapping[str, Vendor]] = {"apixo": apixo}
+
+TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=10.0)
+MOST_CONNECTIONS: Final = 200
+MOST_ANSWER_BYTES: Final = 1024 * 1024
+LONGEST_RETRY_AFTER_S: Final = 300.0
+SHORTEST_MASKED_KEY: Final = 8
+
+# Nothing has left this machine when one of these is raised; after any other error bytes may have arrived.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+def new_http_client(timeout: httpx.Timeout = TIMEOUT) -> httpx.AsyncClient:
+    """The one client for all vendors of a process; `timeout.read` also bounds a whole exchange. Close it."""
+    limits = httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=0)
+    headers = {"User-Agent": "onetake", "Accept": "application/json", "Accept-Encoding": "identity"}
+    return httpx.AsyncClient(
+        timeout=timeout, limits=limits, headers=headers, follow_redirects=False, trust_env=False, http2=False
+    )
+
+
+class Driver:
+    """One vendor over HTTP: the `VendorClient` port."""
+
+    def __init__(
+        self, name: str, vendor: Vendor, base_url: str, api_key: str, *, http: httpx.AsyncClient, outbound: Outbound
+    ) -> None:
+        self.name = name
+        self._vendor = vendor
+        self._base_url = base_url.rstrip("/")
+        self._api_key = api_key
+        self._http = http
+        self._outbound = outbound
+
+    def chosen_seed(self, plan: Plan, request: GenerationRequest) -> int | None:
+        """See `onetake.ports.VendorClient.chosen_seed`."""
+        if request.seed is not None or not plan.takes_seed:
+            return request.seed
+        return secrets.randbelow(SEED_MOST + 1)
+
+    def request_sha256(self, order: SubmitOrder) -> bytes:
+        """Hash the bytes of the submission without its callback address."""
+        request = self._vendor.submit_request(self._base_url, _vendor_order(replace(order, callback_url=None)))
+        return hashlib.sha256(request.url.raw_path + b"\n" + request.content).digest()
+
+    async def submit(self, order: SubmitOrder) -> SubmitOutcome:
+        """Send one POST and classify what came of it."""
+        request = self._vendor.submit_request(self._base_url, _vendor_order(order))
+        try:
+            response = await self._send(request)
+        except _NOT_SENT as error:
+            return SubmitOutcome("not_sent", error=error_of("vendor_unreachable"), note=type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # whatever it was, bytes may have left: no sixth outcome
+            return SubmitOutcome("ambiguous", note=type(error).__name__)
+        outcome = self._vendor.submit_outcome(response)
+        if outcome.outcome != "throttled":
+            return outcome
+        return replace(outcome, retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()))
+
+    async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
+        """See `onetake.ports.VendorClient.read_status`."""
+        request = self._vendor.status_request(self._base_url, plan, vendor_task_id)
+        try:
+            response = await self._send(request)
+        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLarge, TimeoutError) as error:
+            raise TryLater("vendor_unavailable", f"({type(error).__name__})") from None
+        if response.status_code == 429:
+            after_s = retry_after_s(response.headers.get("retry-after"), time.time())
+            raise TryLater("vendor_throttled", after_s=after_s)
+        if response.status_code in (401, 403):
+            raise TryLater("vendor_auth", f"(HTTP {response.status_code})", after_s=LONGEST_RETRY_AFTER_S)
+        status = self._vendor.read_status(response)
+        if status is None:
+            raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
+        return status
+
+    def download(self, url: str) -> AbstractAsyncContextManager[Body]:
+        """See `onetake.ports.VendorClient.download`. Our key never goes to a media host."""
+        return self._outbound.open(url)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        for name, value in self._http.headers.items():
+            request.headers.setdefault(name, value)
+        request.extensions["timeout"] = self._http.timeout.as_dict()
+        async with asyncio.timeout(self._http.timeout.read):
+            response = await self._http.send(request, stream=True)
+            try:
+                content = await _read_capped(response)
+            finally:
+                await response.aclose()
+        # Raw headers: names and values of any bytes pass. An error text that quotes our key must not carry it on.
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(response.status_code, headers=headers, content=self._masked(content))
+
+    def _masked(self, content: bytes) -> bytes:
+        key = self._api_key.encode()
+        return content if len(key) < SHORTEST_MASKED_KEY else content.replace(key, b"[key]")
+
+
+class _AnswerTooLarge(Exception):
+    """More bytes than any honest answer, or bytes that unpack into more."""
+
+
+async def _read_capped(response: httpx.Response) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _AnswerTooLarge
+    content = bytearray()
+    async for chunk in response.aiter_raw():
+        content += chunk
+        if len(content) > MOST_ANSWER_BYTES:
+            raise _AnswerTooLarge
+    return bytes(content)
+
+
+def _vendor_order(order: SubmitOrder) -> Order:
+    return Order(plan=order.plan, request=order.request, callback_url=order.callback_url, seed=order.seed)
+
+
+def retry_after_s(header: str | None, now: float) -> float | None:
+    """Read `Retry-After` (seconds or an HTTP date), capped at five minutes; None when absent, past or nonsense."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header) if header.strip().isdigit() else _moment_of(header) - now
+    except (ValueError, OverflowError, IndexError):
+        return None
+    return min(seconds, LONGEST_RETRY_AFTER_S) if seconds > 0 else None
+
+
+def _moment_of(http_date: str) -> float:
+    moment = email.utils.parsedate_to_datetime(http_date)
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
+def configured_drivers(
+    settings: Settings, data: CatalogueData, *, http: httpx.AsyncClient, outbound: Outbound
+) -> dict[str, Driver]:
+    """A driver for each vendor that has a key. Raises Refused(`settings_invalid`) for a base URL that is not https,
+    and for a key that cannot be a header."""
+    drivers: dict[str, Driver] = {}
+    for name, vendor in VENDORS.items():
+        configured = settings.vendor(name)
+        if api_key := _checked_key(name, configured):
+            base_url = _checked_base_url(name, configured, data.vendors[name].base_url, settings.trusted_hosts)
+            drivers[name] = Driver(name, vendor, base_url, api_key, http=http, outbound=outbound)
+    return drivers
+
+
+def _checked_key(name: str, configured: VendorSettings) -> str:
+    """The key, empty when there is none. A stray newline in it would make every submission ambiguous."""
+    key = configured.api_key.get_secret_value() if configured.api_key else ""
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise Refused("settings_invalid", f"ONETAKE_{name.upper()}_API_KEY must be printable ASCII without spaces.")
+    return key
+
+
+def _checked_base_url(name: str, configured: VendorSettings, documented: str, trusted: frozenset[str]) -> str:
+    url = configured.base_url or documented
+    try:
+        parts = urlsplit(url)
+        # An operator's own choice: with https any host and port will do.
+        judged = judge(url, trusted | {parts.netloc.lower()} if parts.scheme == "https" else trusted)
+    except (Failed, ValueError):
+        judged = None
+    if judged is not None and not judged.url.query and not judged.url.fragment:
+        return url
+    raise Refused(
+        "settings_invalid",
+        f"ONETAKE_{name.upper()}_BASE_URL must be https, or its host must be named in ONETAKE_TRUSTED_HOSTS; "
+        "it holds a host and a path, and nothing else.",
+    )

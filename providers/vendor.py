@@ -1,0 +1,133 @@
+"""What a vendor file must offer, and what vendors really share: reading an answer without trusting it.
+
+A vendor file is facts as data plus pure functions over `httpx.Request` and `httpx.Response` used as values: no client,
+no clock, no environment, no Temporal. Parsing is total: whatever the bytes are, a function returns one of its declared
+outcomes and raises nothing.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import httpx
+
+from onetake.contracts import ErrorInfo, GenerationRequest, Plan
+from onetake.errors import CATALOGUE
+from onetake.ports import SubmitOutcome, VendorStatus
+
+_TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+_UNSAFE = re.compile(r"[^\x20-\x7e\u00a1-\u00ac\u00ae-\u024f]+")
+_LINK = re.compile(r"""(?i)[a-z][a-z0-9+.-]{0,20}://\S*|(?:bearer[\s:="']+)+\S+|\bsk-\S+""")
+SAFE_TEXT_LENGTH = 200
+_READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
+
+
+@dataclass(frozen=True)
+class Order:
+    """One submission as a vendor file sees it."""
+
+    plan: Plan
+    request: GenerationRequest
+    callback_url: str | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class CallbackHint:
+    """What a callback's body claims; nothing of it is believed."""
+
+    task_id: str | None = None
+    state: str | None = None
+
+
+class Vendor(Protocol):
+    """A vendor file: a module with these functions."""
+
+    @staticmethod
+    def submit_request(base_url: str, order: Order) -> httpx.Request:
+        """Build the POST, without the key."""
+        ...
+
+    @staticmethod
+    def submit_outcome(response: httpx.Response) -> SubmitOutcome:
+        """Classify any answer to the POST."""
+        ...
+
+    @staticmethod
+    def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request:
+        """Build the status read, without the key."""
+        ...
+
+    @staticmethod
+    def read_status(response: httpx.Response) -> VendorStatus | None:
+        """Read a status answer; None when it cannot be understood, which is an outage and never a failure."""
+        ...
+
+    @staticmethod
+    def callback_hint(body: bytes) -> CallbackHint:
+        """Read what a callback claims."""
+        ...
+
+
+def json_post(url: str, body: Mapping[str, object]) -> httpx.Request:
+    """A POST whose bytes are the same whenever the same body is sent."""
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return httpx.Request("POST", url, content=content, headers={"Content-Type": "application/json"})
+
+
+def json_object(response: httpx.Response) -> dict[str, Any] | None:
+    """The body when it is a JSON object sent as JSON; None for HTML, other types, broken or other JSON."""
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if "json" not in media_type.lower():
+        return None
+    return decoded_object(response.content)
+
+
+def decoded_object(content: bytes | str) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else; what nests too deep is anything else."""
+    try:
+        value: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def nested(value: object, *path: str) -> object:
+    """Follow keys through objects; None when the path leaves them."""
+    for key in path:
+        value = cast("dict[str, object]", value).get(key) if isinstance(value, dict) else None
+    return value
+
+
+def task_id_of(value: object) -> str | None:
+    """A task id fit to be stored and put into a URL, or None."""
+    return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
+
+
+def links_of(value: object) -> tuple[str, ...]:
+    """The addresses in a list of strings; anything else holds none."""
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    return tuple(item for item in items if isinstance(item, str) and item.startswith(("https://", "http://")))
+
+
+def safe_text(value: object) -> str:
+    """A vendor's words made safe to show: one short line without links, keys or control characters."""
+    text = _UNSAFE.sub(" ", _written(value)[:_READ_LENGTH])
+    return " ".join(_LINK.sub("[removed]", text).split())[:SAFE_TEXT_LENGTH].rstrip()
+
+
+def _written(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else "" if value is None else str(value)
+    except RecursionError:
+        return ""
+
+
+def error_of(code: str, words: object = None) -> ErrorInfo:
+    """An error of the catalogue with the vendor's words, made safe, behind it."""
+    entry, said = CATALOGUE[code], safe_text(words)
+    return ErrorInfo(
+        code=code, message=f"{entry.sentence} It said: {said}" if said else entry.sentence, hint=entry.hint
+    )

@@ -1,0 +1,42 @@
+"""`onetake demo` as a newcomer meets it: exit 0, the files it promises, and nothing left behind."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tests.cli.processes import bare_environment, run
+
+
+def test_the_demo_ends_as_it_must_and_leaves_no_process(tmp_path: Path) -> None:
+    # A vendor's real address must not matter: the demo never spends money.
+    env = bare_environment(ONETAKE_APIXO_BASE_URL="https://vendor.invalid", ONETAKE_APIXO_API_KEY="a real key")
+    finished = run("demo", "--home", "home", "--json", env=env, cwd=tmp_path)
+    assert finished.code == 0, finished.stderr
+    told = json.loads((tmp_path / "home/demo/result.json").read_text())
+    assert told == finished.document
+    assert [(document["story"], document["status"]) for document in told] == [
+        ("finished", "completed"),
+        ("refused", "failed"),
+        ("rejected", "failed"),
+    ]
+    assert [document["error"] and document["error"]["code"] for document in told] == [
+        None,
+        "budget_exceeded",
+        "vendor_rejected",
+    ]
+    clip = (tmp_path / "home/demo/finished.mp4").read_bytes()
+    assert told[0]["assets"][0]["sha256"] == hashlib.sha256(clip).hexdigest()
+    assert processes_of(tmp_path) == []
+
+
+def processes_of(home: Path) -> list[str]:
+    """The processes whose environment or arguments name this home."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            named = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(home / "home").encode() in named:
+            found.append(folder.name)
+    return found

@@ -1,0 +1,130 @@
+"""The public client against a running house."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from onetake.client import BlockingOnetake, Onetake
+from onetake.contracts import PHASES, GenerationRequest
+from onetake.errors import Failed, Refused, TryLater
+from tests.harness import LIMIT_S, ROUTE, Stack, in_phase, unique
+
+STARTED_WITH = ("OnetakeTenant", "OnetakeVendor", "OnetakeRoute")
+SIX_LINES = """
+from onetake.client import BlockingOnetake
+
+with BlockingOnetake.connect() as onetake:
+    generation = onetake.start(route="apixo/wan-2.6/text-to-video", prompt="a harbour", duration_s=2, resolution="720p")
+    print(onetake.result(generation.id).assets[0].url)
+"""
+
+
+def test_six_lines_from_a_service_give_a_link(stack: Stack, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", SIX_LINES]
+    done = subprocess.run(
+        words, env=stack.environment, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.stdout.startswith("http://"), done.stderr
+
+
+def test_the_blocking_client_does_what_the_other_does(stack: Stack, tmp_path: Path) -> None:
+    with BlockingOnetake.connect(stack.settings()) as onetake:
+        request = GenerationRequest(route=ROUTE, prompt=unique("blocking"), duration_s=2, tenant="blocking")
+        assert onetake.plan(request).price.amount_micros == 200_000
+        started = onetake.start(request)
+        seen = list(onetake.watch(started.id, timeout_s=LIMIT_S))
+        assert seen[-1].status == "completed"
+        assert [seen[-1].id] == [record.id for record in onetake.list(tenant="blocking")]
+        assert onetake.get(started.id).assets == onetake.cancel(started.id).assets or seen[-1].assets
+        assert onetake.download(started.id, tmp_path) == tmp_path / f"{started.id}.mp4"
+        with pytest.raises(Refused):
+            onetake.get("gen_none")
+
+
+async def test_watching_shows_every_change_forward_only(onetake: Onetake) -> None:
+    started = await onetake.start(route=ROUTE, prompt=unique("watch"), duration_s=2)
+    seen = [record async for record in onetake.watch(started.id, timeout_s=LIMIT_S)]
+    places = [PHASES.index(record.phase) for record in seen]
+    assert places == sorted(places)
+    assert (seen[-1].status, sum(record.status == "completed" for record in seen)) == ("completed", 1)
+    assert seen[-1].assets[0].url
+
+
+async def test_the_run_says_what_it_is_without_the_prompt(onetake: Onetake, stack: Stack) -> None:
+    prompt = unique("canary of the summary")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, tenant="summaries")
+    handle = (await stack.temporal()).get_workflow_handle(started.workflow_id)
+    description = await handle.describe()
+    summary, details = await description.static_summary(), await description.static_details()
+    assert summary == f"{ROUTE} · 2 s · 720p · summaries · $0.20"
+    assert details
+    assert started.id in details
+    found = {name: description.typed_search_attributes[SearchAttributeKey.for_keyword(name)] for name in STARTED_WITH}
+    assert found == {"OnetakeTenant": "summaries", "OnetakeVendor": "apixo", "OnetakeRoute": ROUTE}
+    assert prompt not in f"{summary}{details}{found}{started}"
+    await onetake.result(started.id, timeout_s=LIMIT_S)
+
+
+async def test_a_terminated_run_ends_the_wait_with_a_clear_error(onetake: Onetake, stack: Stack) -> None:
+    started = await onetake.start(route=ROUTE, prompt=unique("[[sim:never]]"), duration_s=2)
+    await in_phase(onetake, started.id, "generating")
+    waiting = asyncio.create_task(onetake.result(started.id, timeout_s=LIMIT_S))
+    await asyncio.sleep(0.2)
+    handle = (await stack.temporal()).get_workflow_handle(started.workflow_id)
+    await handle.terminate()
+    with pytest.raises(Failed) as caught:
+        await waiting
+    assert caught.value.code == "internal_error"
+    assert "terminated" in str(caught.value)
+    with pytest.raises(Failed):
+        await onetake.result(started.id, timeout_s=LIMIT_S)
+
+
+async def test_a_repeated_start_with_its_key_starts_nothing(onetake: Onetake, stack: Stack) -> None:
+    request = GenerationRequest(
+        route=ROUTE, prompt=unique("key"), duration_s=2, idempotency_key=unique("k").replace(" ", "")
+    )
+    first, *others = await asyncio.gather(*(onetake.start(request) for _ in range(5)))
+    assert {first.id} == {other.id for other in others}
+    assert (await onetake.result(first.id, timeout_s=LIMIT_S)).status == "completed"
+    late = await onetake.start(request)
+    assert (first.id, True) == (late.id, late.replayed)
+    assert len(await stack.jobs_of(request.prompt)) == 1
+    description = await (await stack.temporal()).get_workflow_handle(first.workflow_id).describe()
+    assert description.status == WorkflowExecutionStatus.COMPLETED
+
+
+async def test_a_wait_can_time_out_and_be_taken_up_again(onetake: Onetake) -> None:
+    started = await onetake.start(route=ROUTE, prompt=unique("[[sim:delay=2]]"), duration_s=2)
+    with pytest.raises(TryLater) as caught:
+        await onetake.result(started.id, timeout_s=0.3)
+    assert caught.value.code == "wait_timed_out"
+    assert (await onetake.result(started.id, timeout_s=LIMIT_S)).status == "completed"
+
+
+async def test_a_damaged_object_is_never_handed_over(onetake: Onetake, stack: Stack, tmp_path: Path) -> None:
+    started = await onetake.start(route=ROUTE, prompt=unique("damage"), duration_s=2)
+    await onetake.result(started.id, timeout_s=LIMIT_S)
+    async with stack.database() as database:
+        await database.row(
+            "update onetake.generation set assets = jsonb_set(assets, '{0,sha256}', to_jsonb(repeat('0', 64)))"
+            " where id = $1",
+            started.id,
+        )
+    with pytest.raises(Failed) as caught:
+        await onetake.download(started.id, tmp_path / "clip.mp4")
+    assert caught.value.code == "asset_truncated"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_nothing_to_download_is_said_before_the_bucket_is_asked(stack: Stack, tmp_path: Path) -> None:
+    async with stack.client(s3_endpoint="127.0.0.1:1") as onetake:
+        started = await onetake.start(route=ROUTE, prompt=unique("[[sim:reject=400]]"), duration_s=2)
+        await onetake.result(started.id, timeout_s=LIMIT_S)
+        with pytest.raises(Refused) as caught:
+            await onetake.download(started.id, tmp_path / "clip.mp4")
+    assert caught.value.code == "result_not_ready"

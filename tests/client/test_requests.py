@@ -1,0 +1,59 @@
+"""What the client makes of fields, and what it tells Temporal about a request: never the prompt."""
+
+import pytest
+
+from onetake.client import details_of, request_of, summary_of
+from onetake.contracts import GenerationRequest
+from onetake.errors import Refused
+from onetake.settings import load_settings
+from providers.admission import Catalogue
+
+ROUTE = "apixo/wan-2.6/text-to-video"
+CANARY = "canary prompt"
+
+
+def refusal(**fields: object) -> Refused:
+    with pytest.raises(Refused) as caught:
+        request_of({"route": ROUTE, "prompt": CANARY, **fields})
+    return caught.value
+
+
+def test_fields_make_the_same_request_as_the_model() -> None:
+    fields = {"route": ROUTE, "prompt": CANARY, "duration_s": 5}
+    assert request_of(fields) == GenerationRequest(route=ROUTE, prompt=CANARY, duration_s=5)
+
+
+def test_an_unknown_field_is_refused_by_name_with_the_nearest() -> None:
+    error = refusal(duration=5)
+    assert [(each.pointer, each.nearest) for each in error.violations] == [("/duration", "duration_s")]
+    assert error.code == "request_invalid"
+
+
+def test_every_wrong_field_is_named_and_none_is_quoted() -> None:
+    error = refusal(duration_s=CANARY, tenant=f"{CANARY}!", deadline_s=0, labels={"a": ""})
+    assert {"/duration_s", "/tenant", "/deadline_s", "/labels/a"} == {each.pointer for each in error.violations}
+    assert CANARY not in str(error)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(Refused) as caught:
+        request_of({"route": ROUTE})
+    assert [each.pointer for each in caught.value.violations] == ["/prompt"]
+
+
+def test_the_summary_says_what_an_operator_needs_in_200_bytes() -> None:
+    request = GenerationRequest(route=ROUTE, prompt=CANARY, tenant="t" * 63, user="é" * 128, feature="é" * 128)
+    plan = Catalogue(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
+    line = summary_of(request, plan)
+    assert len(line.encode()) <= 200
+    assert all(part in line for part in (ROUTE, "5 s", "720p", "t" * 63, "$0.50"))
+    assert CANARY not in line
+
+
+def test_the_details_are_a_table_without_the_prompt() -> None:
+    request = GenerationRequest(route=ROUTE, prompt=CANARY, negative_prompt=CANARY)
+    plan = Catalogue(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
+    text = details_of("gen/default/gen_1", request, plan)
+    assert "| Price | $0.50 ($0.10 a second, table " in text
+    assert "`onetake get gen_1`" in text
+    assert CANARY not in text

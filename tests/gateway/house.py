@@ -1,0 +1,120 @@
+"""A gateway process on a real database and a real Temporal server, and a workflow that only listens."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from temporalio import workflow
+from temporalio.client import Client, WorkflowHandle
+
+from onetake.contracts import GenerationRequest, Price, ReserveInput, WakeSignal
+from onetake.devstack import DevStack, Part
+from onetake.devstack.ports import free_port
+from onetake.gateway.inbox import StoredCallbacks
+from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
+
+QUEUE = "gateway-tests"
+TIME_SCALE = 0.1
+INTERVAL_S = 5 * TIME_SCALE
+CANARY = "canary-8d41e0b7"
+ROUTE = "apixo/wan-2.6/text-to-video"
+
+
+@workflow.defn
+class Listening:
+    def __init__(self) -> None:
+        self._heard: list[WakeSignal] = []
+
+    @workflow.run
+    async def run(self, request: GenerationRequest) -> None:
+        del request
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def vendor_callback(self, wake: WakeSignal) -> None:
+        self._heard.append(wake)
+
+    @workflow.query
+    def heard(self) -> list[WakeSignal]:
+        return self._heard
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation that waits for its callback."""
+
+    id: str
+    token: str
+    handle: WorkflowHandle[Listening, None]
+
+    async def heard(self) -> list[str | None]:
+        """The claimed ids of the signals so far."""
+        return [wake.claimed_task_id for wake in await self.handle.query(Listening.heard)]
+
+
+@dataclass(frozen=True)
+class House:
+    stack: DevStack
+    database: Database
+    temporal: Client
+    gateway_url: str
+    codec_url: str
+
+    @property
+    def inbox(self) -> StoredCallbacks:
+        return StoredCallbacks(self.database)
+
+    async def generation(self) -> Generation:
+        """Accept, hold and begin one submission, and start its workflow."""
+        request, workflow_id = GenerationRequest(route=ROUTE, prompt=CANARY), f"gen/default/{uuid4()}"
+        handle = await self.temporal.start_workflow(Listening.run, request, id=workflow_id, task_queue=QUEUE)
+        rows = PostgresGenerations(self.database)
+        identity = await rows.accept(request, workflow_id=workflow_id, run_id=None, plan=None)
+        price = Price(amount_micros=1, unit="clip", table_version="1")
+        owner: dict[str, Any] = {"tenant": "default", "user": None, "feature": None, "route": ROUTE, "vendor": "apixo"}
+        await PostgresLedger(self.database).reserve(
+            ReserveInput(generation_id=identity, attempt=1, price=price, **owner)
+        )
+        token = secrets.token_urlsafe(24)
+        await PostgresSubmissions(self.database).begin(
+            identity,
+            1,
+            vendor="apixo",
+            token_sha256=sha256(token.encode()).digest(),
+            request_sha256=b"\0" * 32,
+            seed=None,
+        )
+        return Generation(identity, token, handle)
+
+    async def unsignalled(self, generation: Generation) -> int:
+        rows = await self.database.rows(
+            """select 1 from onetake.callback_inbox i join onetake.callback_token t using (token_sha256)
+            where t.generation_id = $1 and i.signalled_at is null""",
+            generation.id,
+        )
+        return len(rows)
+
+
+def gateway_part(name: str, *, codec: bool = False, **env: str) -> Part:
+    port = free_port(set())
+    argv = (sys.executable, "-m", "onetake.cli", "gateway", "--port", str(port))
+    argv += ("--codec-port", str(free_port({port}))) if codec else ()
+    env = {"ONETAKE_TIME_SCALE": str(TIME_SCALE), **env}
+    return Part(name=name, argv=argv, env=env, health=f"http://127.0.0.1:{port}/healthz")
+
+
+def url_of(part: Part) -> str:
+    assert part.health
+    return part.health.removesuffix("/healthz")
+
+
+async def eventually(what: Callable[[], Any], limit_s: float = 10.0) -> None:
+    """Wait until an awaitable check is true."""
+    async with asyncio.timeout(limit_s):
+        while not await what():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.05)

@@ -1,0 +1,185 @@
+"""The whole house on real parts, for tests: servers, simulator, gateway and workers, and the ways to look at them."""
+
+import asyncio
+import itertools
+import json
+import urllib.request
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from minio import Minio
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+
+from onetake.cli.stack import RunningStack
+from onetake.cli.surroundings import own_command
+from onetake.client import Onetake
+from onetake.contracts import GenerationResult
+from onetake.devstack import Part
+from onetake.devstack.ports import free_port
+from onetake.ledger.budgets import Budgets, Period, Scope
+from onetake.ledger.database import Database
+from onetake.ledger.invariants import violations
+from onetake.money import parse_usd
+from onetake.settings import Settings
+from onetake.temporal import connect
+
+ROUTE = "apixo/wan-2.6/text-to-video"
+TIME_SCALE = 0.05
+RENDER_S = 1.0
+LIMIT_S = 60.0
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running house. `environment` is what a client process of it needs."""
+
+    running: RunningStack
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def simulator_url(self) -> str:
+        assert self.running.simulator_url
+        return self.running.simulator_url
+
+    @property
+    def gateway_url(self) -> str:
+        return self.running.addresses.gateway_url
+
+    def settings(self, **overrides: str) -> Settings:
+        """Settings as a process with this environment would read them."""
+        named = {name.removeprefix("ONETAKE_").lower(): value for name, value in self.environment.items()}
+        known = {name: value for name, value in named.items() if name in Settings.model_fields}
+        return Settings.model_validate(known | overrides)
+
+    async def temporal(self) -> Client:
+        return await connect(self.settings(), address=self.environment["TEMPORAL_ADDRESS"])
+
+    @asynccontextmanager
+    async def client(self, **overrides: str) -> AsyncGenerator[Onetake]:
+        async with Onetake.connect(self.settings(**overrides)) as onetake:
+            yield onetake
+
+    @asynccontextmanager
+    async def worker(self, task_queue: str, *, crash: str = "", **env: str) -> AsyncGenerator[str]:
+        """A worker process with all roles on a task queue of its own; yields its part's name. It may kill itself."""
+        name, port = f"worker-{next(_numbers)}", free_port(set())
+        part = Part(
+            name=name,
+            argv=own_command("worker", "--health-port", str(port)),
+            env=self.environment | {"ONETAKE_TASK_QUEUE": task_queue, "ONETAKE_CRASH": crash, **env},
+            health=f"http://127.0.0.1:{port}/",
+            limit_s=60,
+        )
+        await asyncio.to_thread(self.running.devstack.start_part, part)
+        try:
+            yield name
+        finally:
+            await asyncio.to_thread(self.running.devstack.kill_part, name)
+
+    async def book(self) -> dict[str, Any]:
+        """The simulator's own book: the truth about what was sent, accepted and charged."""
+        return await asyncio.to_thread(self._get, "/book")
+
+    async def job(self, task_id: str | None) -> dict[str, Any]:
+        return next(job for job in (await self.book())["jobs"] if job["task_id"] == task_id)
+
+    async def jobs_of(self, prompt: str) -> list[dict[str, Any]]:
+        digest = sha256(prompt.encode()).hexdigest()
+        return [job for job in (await self.book())["jobs"] if job["prompt_sha256"] == digest]
+
+    async def submits_of(self, prompt: str) -> list[dict[str, Any]]:
+        digest = sha256(prompt.encode()).hexdigest()
+        return [submit for submit in (await self.book())["submits"] if submit["prompt_sha256"] == digest]
+
+    async def control(self, what: str, **body: object) -> None:
+        """Tell the simulator something: an outage, callbacks off."""
+        await asyncio.to_thread(self._post, f"/control/{what}", body)
+
+    async def died(self, part: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until a part of ours has ended by itself."""
+        pid = self.running.devstack.pid_of(part)
+        async with asyncio.timeout(limit_s):
+            while Path(f"/proc/{pid}/stat").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+                await asyncio.sleep(0.05)
+
+    async def objects_under(self, prefix: str) -> list[str]:
+        """The keys in the bucket, read with a client of the test's own."""
+        settings = self.settings()
+        store = Minio(
+            endpoint=settings.s3_endpoint.removeprefix("http://"),
+            access_key=settings.s3_access_key.get_secret_value(),
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=settings.s3_secure,
+            region=settings.s3_region,
+        )
+        found = await asyncio.to_thread(lambda: list(store.list_objects(settings.s3_bucket, prefix, recursive=True)))
+        return [str(each.object_name) for each in found]
+
+    async def set_budget(self, scope: Scope, key: str, period: Period, usd: str) -> None:
+        async with self.database() as database:
+            await Budgets(database).set_budget(scope, key, period, parse_usd(usd))
+
+    async def ledger_violations(self) -> list[str]:
+        async with self.database() as database:
+            return await violations(database)
+
+    @asynccontextmanager
+    async def database(self) -> AsyncGenerator[Database]:
+        database = await Database.connect(self.environment["ONETAKE_DATABASE_URL"], pool_size=1)
+        try:
+            yield database
+        finally:
+            await database.close()
+
+    async def history(self, workflow_id: str) -> list[HistoryEvent]:
+        handle = (await self.temporal()).get_workflow_handle(workflow_id)
+        return list((await handle.fetch_history()).events)
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.simulator_url}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def _post(self, path: str, body: Mapping[str, object]) -> None:
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.simulator_url}{path}", data=data, headers=headers, method="POST")
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+def unique(text: str) -> str:
+    """A prompt that no other test sends, so that the book can be asked about it."""
+    return f"{text} #{next(_numbers)}-{id(text)}"
+
+
+def event_names(events: list[HistoryEvent]) -> list[str]:
+    return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in events]
+
+
+def activity_ids(events: list[HistoryEvent]) -> list[str]:
+    """The activity ids in the order in which they were scheduled."""
+    scheduled = [event.activity_task_scheduled_event_attributes for event in events]
+    return [attributes.activity_id for attributes in scheduled if attributes.activity_id]
+
+
+def money(result: GenerationResult) -> tuple[int, int, int]:
+    """Reserved, settled and suspense micros."""
+    return result.cost.reserved_micros, result.cost.settled_micros, result.cost.suspense_micros
+
+
+async def ended(onetake: Onetake, generation_id: str, limit_s: float = LIMIT_S) -> GenerationResult:
+    return await onetake.result(generation_id, timeout_s=limit_s)
+
+
+async def in_phase(onetake: Onetake, generation_id: str, *phases: str, limit_s: float = LIMIT_S) -> None:
+    """Wait until a generation has reached one of these phases."""
+    async with asyncio.timeout(limit_s):
+        while (await onetake.get(generation_id)).phase not in phases:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,117 @@
+"""Budgets live in windows of the database's clock and may be changed while they are in use."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from onetake.contracts import ReserveInput, SettleInput
+from onetake.errors import NoMoney, Refused
+from onetake.ledger import Budgets, Database, PostgresLedger
+from onetake.ledger.invariants import violations
+
+Accept = Callable[..., Awaitable[str]]
+Order = Callable[..., ReserveInput]
+
+USD = 1_000_000
+
+
+async def set_clock(database: Database, moment: str) -> None:
+    """Turn the database's clock of budget windows."""
+    await database.rows(
+        "create or replace function onetake.clock() returns timestamptz language sql stable"
+        f" as $$select timestamptz '{moment}'$$"
+    )
+
+
+@pytest.mark.parametrize(
+    ("period", "zone", "moment", "starts", "ends"),
+    [
+        ("day", "UTC", "2026-11-21 23:59:59Z", "2026-11-21 00:00Z", "2026-11-22 00:00Z"),
+        ("day", "Asia/Shanghai", "2026-11-21 16:00Z", "2026-11-21 16:00Z", "2026-11-22 16:00Z"),
+        ("day", "Europe/Berlin", "2026-03-29 12:00Z", "2026-03-28 23:00Z", "2026-03-29 22:00Z"),  # 23 hours long
+        ("month", "UTC", "2028-02-29 12:00Z", "2028-02-01 00:00Z", "2028-03-01 00:00Z"),
+        ("month", "America/New_York", "2026-11-01 03:59Z", "2026-10-01 04:00Z", "2026-11-01 04:00Z"),
+        ("total", "UTC", "2026-11-21 00:00Z", "-infinity", "infinity"),
+    ],
+)
+async def test_windows_follow_the_calendar_of_the_budgets_time_zone(
+    database: Database, period: str, zone: str, moment: str, starts: str, ends: str
+) -> None:
+    row = await database.answer(
+        """select onetake.window_start($1, $2, $3::text::timestamptz) = $4::text::timestamptz as starts,
+        onetake.window_end($1, $2, $3::text::timestamptz) = $5::text::timestamptz as ends""",
+        period,
+        zone,
+        moment,
+        starts,
+        ends,
+    )
+    assert (row["starts"], row["ends"]) == (True, True)
+
+
+async def test_a_new_day_has_a_new_window_and_old_holds_settle_in_their_own(
+    database: Database, ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
+) -> None:
+    await budgets.set_budget("tenant", "acme", "day", USD, time_zone="Europe/Berlin")
+    await set_clock(database, "2026-11-21 22:59Z")  # one minute to midnight in Berlin
+    before, after = await accept(), await accept()
+    await ledger.reserve(order(before))
+    with pytest.raises(NoMoney, match="2026-11-21 23:00 UTC"):
+        await ledger.reserve(order(after))
+
+    await set_clock(database, "2026-11-21 23:00Z")
+    await ledger.reserve(order(after))
+    settlement = {"generation_id": before, "attempt": 1, "status": "completed", "resolution": "post"}
+    await ledger.settle(SettleInput.model_validate(settlement))
+    rows = await database.rows("select held_micros, spent_micros from onetake.budget_window order by starts_at")
+    assert [(row["held_micros"], row["spent_micros"]) for row in rows] == [(0, USD), (USD, 0)]
+    (today,) = await budgets.show_budgets()
+    assert (today.held_micros, today.spent_micros, today.available_micros) == (USD, 0, 0)
+    assert await violations(database) == []
+
+
+async def test_a_lower_limit_lets_running_ones_finish_and_refuses_new_ones(
+    database: Database, ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
+) -> None:
+    await budgets.set_budget("tenant", "acme", "month", 3 * USD)
+    running = await accept()
+    await ledger.reserve(order(running, 2 * USD))
+    await budgets.set_budget("tenant", "acme", "month", USD)
+    (lowered,) = await budgets.show_budgets()
+    assert (lowered.limit_micros, lowered.overrun_micros, lowered.available_micros) == (USD, USD, -USD)
+    with pytest.raises(NoMoney):
+        await ledger.reserve(order(await accept(), 1))
+
+    settlement = {"generation_id": running, "attempt": 1, "status": "failed", "resolution": "release"}
+    await ledger.settle(SettleInput.model_validate(settlement))
+    (freed,) = await budgets.show_budgets()
+    assert (freed.overrun_micros, freed.available_micros) == (0, USD)
+    assert await violations(database) == []
+
+
+async def test_a_higher_limit_counts_at_once(
+    ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
+) -> None:
+    generation_id = await accept()
+    await budgets.set_budget("tenant", "acme", "day", USD - 1)
+    with pytest.raises(NoMoney):
+        await ledger.reserve(order(generation_id))
+    await budgets.set_budget("tenant", "acme", "day", USD)
+    assert (await ledger.reserve(order(generation_id))).budgets == 1
+
+
+async def test_an_unused_budget_shows_zeros(budgets: Budgets) -> None:
+    await budgets.set_budget("vendor", "apixo", "total", 5 * USD)
+    (row,) = await budgets.show_budgets()
+    assert (row.held_micros, row.spent_micros, row.overrun_micros, row.available_micros) == (0, 0, 0, 5 * USD)
+    assert (row.starts_at, row.ends_at) == (None, None)
+
+
+async def test_a_budget_that_means_nothing_is_refused(budgets: Budgets) -> None:
+    with pytest.raises(Refused, match="TENANT/USER"):
+        await budgets.set_budget("user", "ann", "day", USD)
+    with pytest.raises(Refused, match="below zero"):
+        await budgets.set_budget("tenant", "acme", "day", -1)
+    with pytest.raises(Refused, match="no time zone"):
+        await budgets.set_budget("tenant", "acme", "day", 1, time_zone="Mars/Olympus")
+    assert await budgets.show_budgets() == []

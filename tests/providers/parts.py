@@ -1,0 +1,59 @@
+"""What the tests of the vendors are made of: the catalogue with a key, plans, orders and drivers."""
+
+from typing import Any, Protocol
+
+import httpx
+from pydantic import SecretStr
+
+from onetake.contracts import GenerationRequest, Plan
+from onetake.ports import SubmitOrder
+from onetake.settings import Settings
+from providers.admission import Catalogue
+from providers.driver import Driver
+from providers.vendor import Order
+
+BASE_URL = "https://api.apixo.ai/api/v1"
+API_KEY = "canary-key-8f31c0"
+PROMPT = "canary prompt: a fox in neon rain"
+MODEL = "apixo/wan-2.6"
+CALLBACK_URL = "https://onetake.example/callbacks/apixo/canary-token"
+QUICK = httpx.Timeout(connect=0.2, read=0.4, write=0.3, pool=0.3)  # `read` bounds the whole exchange
+
+# What each mode needs beside its prompt.
+MEDIA: dict[str, dict[str, Any]] = {
+    "text-to-video": {},
+    "image-to-video": {"image": "https://example.com/hero.png"},
+    "image-to-video-flash": {"image": "https://example.com/hero.png"},
+    "reference-to-video": {"references": ("https://example.com/one.png",)},
+    "reference-to-video-flash": {"references": ("https://example.com/one.png",)},
+}
+MODES = tuple(MEDIA)
+FLASH = tuple(mode for mode in MODES if mode.endswith("flash"))
+
+
+def settings(**named: Any) -> Settings:
+    """Settings of these names only: validated, and without a look at the environment or at a file."""
+    return Settings.model_validate({"apixo_api_key": SecretStr(API_KEY), **named})
+
+
+def request_for(mode: str = "text-to-video", /, **fields: Any) -> GenerationRequest:
+    return GenerationRequest.model_validate({"route": f"{MODEL}/{mode}", "prompt": PROMPT, **MEDIA[mode], **fields})
+
+
+def plan_of(request: GenerationRequest, **named: Any) -> Plan:
+    return Catalogue(settings(**named)).plan(request, base_queue="onetake")
+
+
+def order_for(request: GenerationRequest, *, callback_url: str | None = None, seed: int | None = None) -> Order:
+    return Order(plan_of(request), request, callback_url, seed)
+
+
+def submission(mode: str = "text-to-video", /, *, callback_url: str | None = None, **fields: Any) -> SubmitOrder:
+    request = request_for(mode, **fields)
+    return SubmitOrder(plan_of(request), request, callback_url, request.seed)
+
+
+class Connect(Protocol):
+    """Makes a driver for an address, on the session's one client."""
+
+    def __call__(self, base_url: str, *, api_key: str = API_KEY) -> Driver: ...

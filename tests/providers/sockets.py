@@ -1,0 +1,143 @@
+"""Servers of raw bytes on loopback: what a vendor's machine can do to a connection, down to the packet."""
+
+import asyncio
+import datetime as dt
+import socket
+import ssl
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass
+class Connection:
+    """One accepted connection: what it sent is kept by the server."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    received: list[bytes]
+
+    async def read_request(self) -> bytes:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = next(
+            (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
+        request = head + await self.reader.readexactly(length)
+        self.received.append(request)
+        return request
+
+    async def send(self, *parts: bytes, every_s: float = 0.0) -> None:
+        for part in parts:
+            self.writer.write(part)
+            await self.writer.drain()
+            await asyncio.sleep(every_s)
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        raw: socket.socket = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+Play = Callable[[Connection], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """A running server: where it is, and what came in."""
+
+    port: int
+    scheme: str = "http"
+    received: list[bytes] = field(default_factory=list[bytes])
+    connections: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
+
+
+@asynccontextmanager
+async def serving(play: Play, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Server]:
+    """Answer every connection with `play`, which ends it by returning."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            running.add(task)
+        server.connections += 1
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            await play(Connection(reader, writer, server.received))
+        with suppress(OSError):
+            writer.close()
+            await writer.wait_closed()
+
+    listening = await asyncio.start_server(accept, LOOPBACK, 0, ssl=tls)
+    server = Server(listening.sockets[0].getsockname()[1], "https" if tls else "http")
+    try:
+        yield server
+    finally:
+        listening.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def answer(
+    status: int, body: bytes, *headers: str, content_type: str = "application/json", length: int | None = None
+) -> bytes:
+    """The bytes of a whole answer; `length` may lie."""
+    lines = [f"HTTP/1.1 {status} words", f"content-type: {content_type}", *headers]
+    lines.append(f"content-length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def answering(*parts: bytes, every_s: float = 0.0) -> Play:
+    """Read one request, send these bytes, close."""
+
+    async def play(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(*parts, every_s=every_s)
+
+    return play
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
+
+
+def own_certificate(folder: Path) -> ssl.SSLContext:
+    """TLS for loopback with a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, LOOPBACK)])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context

@@ -1,0 +1,77 @@
+"""Record the histories again: `python -m tests.replay.record`.
+
+Do it when a new version is released, never to silence a test.
+The histories are encrypted with the key in `stories.py`, which protects nothing: their prompts are the stories'.
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from temporalio.client import WorkflowHistory
+
+from onetake.cli.stack import running_stack
+from onetake.contracts import WORKFLOW_TYPE, GenerationRequest
+from onetake.devstack.progress import PlainProgress
+from tests.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, in_phase
+from tests.replay.stories import CODEC_KEY, STORIES, Story
+
+HISTORIES = Path(__file__).parent / "histories"
+
+
+def main() -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("ONETAKE_", "TEMPORAL_"))}
+    environ |= {"ONETAKE_TIME_SCALE": str(TIME_SCALE), "ONETAKE_CODEC_KEY": CODEC_KEY}
+    home = Path(tempfile.mkdtemp(prefix="onetake-record-"))
+    with running_stack(
+        home, progress=PlainProgress(), environ=environ, ports="free", render_s=RENDER_S, ephemeral=True
+    ) as running:
+        os.environ.update({name: running.environment[name] for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")})
+        asyncio.run(record_all(Stack(running, environ | running.environment)))
+
+
+async def record_all(stack: Stack) -> None:
+    HISTORIES.mkdir(exist_ok=True)
+    for story in STORIES:
+        history = await run(stack, story, f"replay/{story.name}")
+        (HISTORIES / f"{story.name}.json").write_text(anonymous(history.to_json()) + "\n", encoding="utf-8")
+
+
+def anonymous(history: str) -> str:
+    """Leave out which machine recorded it: process identities and the paths in stack traces."""
+    history = re.sub(r'"identity": "[^"]*"', '"identity": "recorder"', history)
+    return re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', history)
+
+
+async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
+    """Play a story to its end, past the client, so that an invalid request reaches the workflow too.
+
+    A history can only be decrypted under the workflow id it was written for.
+    """
+    engine = await stack.temporal()
+    request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
+    handle = await engine.start_workflow(WORKFLOW_TYPE, request, id=workflow_id, task_queue="onetake")
+    if story.cancel_in:
+        await _cancel(stack, workflow_id, story.cancel_in)
+        await handle.cancel()
+    try:
+        await handle.result()
+    except Exception:  # noqa: BLE001 - failed and canceled runs are stories too
+        return await handle.fetch_history()
+    return await handle.fetch_history()
+
+
+async def _cancel(stack: Stack, workflow_id: str, phase: str) -> None:
+    async with stack.client() as onetake, asyncio.timeout(30):
+        while True:
+            for record in await onetake.list(limit=50):
+                if record.workflow_id == workflow_id:
+                    await in_phase(onetake, record.id, phase)
+                    return
+            await asyncio.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

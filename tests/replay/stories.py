@@ -1,0 +1,27 @@
+"""The runs whose histories are recorded: one for each way through the workflow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Story:
+    """A prompt for the simulator, and whether the run is canceled in a phase."""
+
+    name: str
+    marker: str
+    cancel_in: str = ""
+    duration_s: int = 2
+
+
+STORIES = (
+    Story("finished-by-callback", "[[sim:delay=1]]"),
+    Story("finished-by-polling", "[[sim:no-callback]]"),
+    Story("request-invalid", "", duration_s=99),
+    Story("rejected", "[[sim:reject=400]]"),
+    Story("throttled-then-finished", "[[sim:throttle=1]][[sim:delay=1]]"),
+    Story("resolved-by-callback", "[[sim:submit-reset]][[sim:delay=1]]"),
+    Story("render-failed", "[[sim:fail=Timeout]]"),
+    Story("canceled-while-rendering", "[[sim:delay=3]]", cancel_in="generating"),
+    Story("clip-not-a-video", "[[sim:asset-html]]"),
+)
+CODEC_KEY = "dGVzdHMgb25seTogdGhpcyBrZXkgaXMgbm8gc2VjcmU="

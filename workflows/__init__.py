@@ -1,0 +1,1 @@
+"""Deterministic code only: no network, no clock, no environment."""

@@ -1,0 +1,123 @@
+"""Every timeout, retry policy and queue name of the workflows, named once. Values are production's.
+
+A plan's `time_scale` (1 in production) shortens what tests and the demo would otherwise wait for; no timeout falls
+below `SHORTEST_S`.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from onetake.contracts import Plan, Resolution
+    from onetake.money import format_usd
+
+SHORTEST_S: Final = 3.0
+
+VALIDATE_TIMEOUT_S: Final = 20.0
+RESERVE_TIMEOUT_S: Final = 30.0
+RESERVE_LIMIT_S: Final = 900.0  # the ledger may be away for 15 minutes before the generation fails
+SUBMIT_TIMEOUT_S: Final = 120.0  # connect, write and read of one POST, and recording its outcome
+SUBMIT_SLACK_S: Final = 60.0  # the activity gives up by itself; the engine only guards
+READ_TIMEOUT_S: Final = 90.0
+ONE_READ_LIMIT_S: Final = 300.0  # a woken read is tried this long, then polling goes on
+PERSIST_TIMEOUT_S: Final = 900.0  # one attempt at the bytes
+PERSIST_LIMIT_S: Final = 86_400.0  # storage may be away for a day: the clip is paid for
+SETTLE_TIMEOUT_S: Final = 30.0  # one attempt; attempts are unlimited: a settlement is never given up
+MOST_WAKES: Final = 20  # callbacks honoured; afterwards polling alone
+
+QUICK: Final = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=15))
+PATIENT: Final = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(seconds=60))
+
+
+def validate() -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": timedelta(seconds=VALIDATE_TIMEOUT_S),
+        "retry_policy": QUICK,
+        "activity_id": "validate",
+        "summary": "check the request, pin the price",
+    }
+
+
+def reserve(plan: Plan) -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": _scaled(RESERVE_TIMEOUT_S, plan),
+        "schedule_to_close_timeout": _scaled(RESERVE_LIMIT_S, plan),
+        "retry_policy": QUICK,
+        "activity_id": "reserve",
+        "summary": f"hold {format_usd(plan.price.amount_micros)} on every budget that applies",
+    }
+
+
+def submit(plan: Plan, number: int) -> workflow.ActivityConfig:
+    limit_s = max(plan.throttle_limit_s, plan.unreachable_limit_s) + SUBMIT_TIMEOUT_S + SUBMIT_SLACK_S
+    return {
+        "task_queue": plan.queues.submit,
+        "start_to_close_timeout": timedelta(seconds=SUBMIT_TIMEOUT_S),
+        "schedule_to_close_timeout": timedelta(seconds=limit_s),
+        "heartbeat_timeout": timedelta(seconds=plan.heartbeat_timeout_s),
+        "retry_policy": QUICK,
+        "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        "activity_id": f"submit-{number}",
+        "summary": f"submit to {plan.vendor}, once",
+    }
+
+
+def resolve(plan: Plan, number: int, left_s: float) -> workflow.ActivityConfig:
+    return {
+        "task_queue": plan.queues.read,
+        "start_to_close_timeout": _scaled(READ_TIMEOUT_S, plan),
+        "schedule_to_close_timeout": timedelta(seconds=max(left_s, 1.0)),
+        "retry_policy": PATIENT,
+        "activity_id": f"resolve-{number}",
+        "summary": f"find out whether {plan.vendor} has the job",
+    }
+
+
+def wait(plan: Plan, number: int, left_s: float) -> workflow.ActivityConfig:
+    return {
+        "task_queue": plan.queues.read,
+        "start_to_close_timeout": _scaled(READ_TIMEOUT_S, plan),
+        "schedule_to_close_timeout": timedelta(seconds=max(left_s, 1.0)),
+        "retry_policy": PATIENT,
+        "activity_id": f"wait-{number}",
+        "summary": f"poll {plan.vendor} until the clip is ready",
+    }
+
+
+def read_once(plan: Plan, number: int) -> workflow.ActivityConfig:
+    return {
+        "task_queue": plan.queues.read,
+        "start_to_close_timeout": _scaled(READ_TIMEOUT_S, plan),
+        "schedule_to_close_timeout": _scaled(ONE_READ_LIMIT_S, plan),
+        "retry_policy": QUICK,
+        "activity_id": f"read-{number}",
+        "summary": f"woken by a callback: read {plan.vendor} with our own key",
+    }
+
+
+def persist(plan: Plan) -> workflow.ActivityConfig:
+    return {
+        "task_queue": plan.queues.media,
+        "start_to_close_timeout": timedelta(seconds=PERSIST_TIMEOUT_S),
+        "schedule_to_close_timeout": _scaled(PERSIST_LIMIT_S, plan),
+        "heartbeat_timeout": timedelta(seconds=max(plan.heartbeat_timeout_s, SHORTEST_S)),
+        "retry_policy": PATIENT,
+        "activity_id": "persist",
+        "summary": "store the clip and read it to its last packet",
+    }
+
+
+def settle(plan: Plan | None, resolution: Resolution) -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": _scaled(SETTLE_TIMEOUT_S, plan) if plan else timedelta(seconds=SETTLE_TIMEOUT_S),
+        "retry_policy": PATIENT,
+        "activity_id": "settle",
+        "summary": "record the refusal: nothing was held" if resolution == "none" else f"{resolution} the hold",
+    }
+
+
+def _scaled(seconds: float, plan: Plan) -> timedelta:
+    return timedelta(seconds=max(seconds * plan.time_scale, SHORTEST_S))
