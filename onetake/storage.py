@@ -1,9 +1,9 @@
 """The bucket, through the minio client: clips and their manifests, each written once and never overwritten.
 
 It must not choose keys, try again (retries live in Temporal) or let a blocking call onto the event loop. A body is
-never whole in memory: one of known length flows through a single request, another one through an upload in parts. Every
-write carries `If-None-Match: *`, so that of two writers of one key exactly one wins; stores that ignore the header are
-asked first.
+never whole in memory: it flows through an upload in parts, which makes an object only when it is complete. Every write
+carries `If-None-Match: *`, so that of two writers of one key exactly one wins; stores that ignore the header are asked
+first.
 
 Errors say what is wrong in our words: no link, no key and no text of the server.
 """
@@ -13,6 +13,8 @@ import hashlib
 import os
 import queue
 import re
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +28,7 @@ import urllib3
 from minio import Minio
 from minio.datatypes import ListMultipartUploadsResult
 from minio.error import MinioException, S3Error
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from onetake.errors import Failed, OnetakeError, Refused, TryLater
@@ -44,6 +47,10 @@ _MAX_LINK_S: Final = 7 * 86_400
 
 # A part leaves in one call, and the connect timeout of a fresh connection bounds that call as a whole.
 _TIMEOUT: Final = urllib3.Timeout(connect=20.0, read=60.0)
+
+# A request that breaks off, also by our death, ends in a reset: versitygw takes the orderly end of a connection for the
+# end of a body and keeps what came.
+_RESET_ON_CLOSE: Final = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 _CAUSES: Final = {
     "NoSuchBucket": "The bucket does not exist.",
@@ -215,8 +222,8 @@ class BucketStore:
             raise
 
     def _upload(self, key: str, content_type: str, declared_bytes: int | None) -> "_Upload":
-        if declared_bytes:
-            return _OneRequest(self._run, self._requests, key, content_type, declared_bytes)
+        if declared_bytes is not None and declared_bytes > PART_BYTES:
+            return _OnePart(self._run, self._requests, key, content_type, declared_bytes)
         return _InParts(self._run, self._requests, key, content_type)
 
     async def _clean(self, upload: "_Upload") -> None:
@@ -270,46 +277,79 @@ class _Upload(Protocol):
     async def abort(self) -> None: ...
 
 
-class _OneRequest:
-    """A body of known length, sent by a thread while it arrives; a few blocks wait between the two."""
+class _Multipart:
+    """The frame of an upload in parts: the object appears with `complete` and not before, whoever dies in between."""
+
+    def __init__(self, run: _InThread, requests: "_Requests", key: str, content_type: str) -> None:
+        self.id = ""
+        self._run = run
+        self._requests = requests
+        self._key = key
+        self._content_type = content_type
+
+    async def open(self) -> None:
+        if not self.id:
+            await self._run(self._create)
+
+    async def complete(self, etags: list[str]) -> bool:
+        return await self._run(self._requests.complete, self._key, self.id, etags) is not None
+
+    async def abort(self, *parts: asyncio.Task[str]) -> None:
+        """Wait for the parts in flight, then abort. What fails here is swept at the next start."""
+        await asyncio.gather(*parts, return_exceptions=True)
+        if self.id:
+            with suppress(OnetakeError):
+                await self._run(self._requests.abort, self._key, self.id)
+
+    def _create(self) -> None:
+        """In a thread: sets the id there, so that an upload is known even when its creator was cancelled."""
+        self.id = self._requests.create(self._key, self._content_type)
+
+
+class _OnePart:
+    """A body of known length as one part, sent by a thread while it arrives; a few blocks wait between the two.
+
+    Not a plain put: versitygw keeps the beginning of one whose sender died, and says so to nobody.
+    """
 
     def __init__(self, run: _InThread, requests: "_Requests", key: str, content_type: str, length: int) -> None:
+        self._upload = _Multipart(run, requests, key, content_type)
+        self._send = lambda: run(requests.put_flow, key, self._upload.id, self._flow(), length)
+        self._sending: asyncio.Task[str] | None = None
         self._loop = asyncio.get_running_loop()
-        self._send = lambda: run(requests.put_flow, key, self._flow(), length, content_type)
-        self._sending: asyncio.Task[str | None] | None = None
         self._room = asyncio.Semaphore(_BLOCKS_WAITING)
         self._blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._buffer = bytearray()
 
     async def write(self, chunk: bytes) -> None:
-        # The newest chunk stays here until `complete`: without it the store holds an incomplete request.
+        self._buffer += chunk
         if len(self._buffer) >= _BLOCK_BYTES:
             await self._hand_over()
-        self._buffer += chunk
 
     async def complete(self) -> bool:
         sending = await self._hand_over()
         self._blocks.put(b"")
-        return await sending is not None
+        return await self._upload.complete([await sending])
 
     async def abort(self) -> None:
         self._blocks.put(None)
-        if self._sending:
-            await asyncio.gather(self._sending, return_exceptions=True)
+        await self._upload.abort(*([self._sending] if self._sending else []))
 
-    async def _hand_over(self) -> asyncio.Task[str | None]:
+    async def _hand_over(self) -> asyncio.Task[str]:
         if self._sending is None:
+            await self._upload.open()
             self._sending = asyncio.create_task(self._send())
             self._sending.add_done_callback(lambda _: self._room.release())
         await self._room.acquire()
-        if self._sending.done() and await self._sending is None:
-            raise Failed("storage_conflict")
-        self._blocks.put(bytes(self._buffer))
-        self._buffer.clear()
+        if self._sending.done():
+            await self._sending  # nobody takes blocks any more: this raises why
+        if self._buffer:
+            self._blocks.put(bytes(self._buffer))
+            self._buffer.clear()
         return self._sending
 
     def _flow(self) -> Iterator[bytes]:
-        """The blocks, for the thread that sends; ends the request unfinished when the upload is aborted."""
+        """The blocks, for the thread that sends; breaks the request off when the upload is aborted."""
         while block := self._blocks.get():
             self._loop.call_soon_threadsafe(self._room.release)
             yield block
@@ -322,16 +362,17 @@ class _AbortedError(Exception):
 
 
 class _InParts:
-    """A body of unknown length: equal parts, a few being sent while the next fills; a short one is a plain put."""
+    """A body of unknown length: equal parts, a few being sent while the next fills. A short one is a plain put, whose
+    signature covers its bytes."""
 
     def __init__(self, run: _InThread, requests: "_Requests", key: str, content_type: str) -> None:
+        self._upload = _Multipart(run, requests, key, content_type)
         self._run = run
         self._requests = requests
         self._key = key
         self._content_type = content_type
-        self._buffer = bytearray()
-        self._id = ""
         self._parts: list[asyncio.Task[str]] = []
+        self._buffer = bytearray()
 
     async def write(self, chunk: bytes) -> None:
         self._buffer += chunk
@@ -340,18 +381,13 @@ class _InParts:
 
     async def complete(self) -> bool:
         last = self._take(len(self._buffer))
-        if not self._id:
+        if not self._upload.id:
             return await self._run(self._requests.put, self._key, last, self._content_type) is not None
         await self._start(last)
-        etags = [await part for part in self._parts]
-        return await self._run(self._requests.complete, self._key, self._id, etags) is not None
+        return await self._upload.complete([await part for part in self._parts])
 
     async def abort(self) -> None:
-        """Wait for the parts in flight, then abort. What fails here is swept at the next start."""
-        await asyncio.gather(*self._parts, return_exceptions=True)
-        if self._id:
-            with suppress(OnetakeError):
-                await self._run(self._requests.abort, self._key, self._id)
+        await self._upload.abort(*self._parts)
 
     def _take(self, size: int) -> bytes:
         part = bytes(memoryview(self._buffer)[:size])
@@ -359,17 +395,12 @@ class _InParts:
         return part
 
     async def _start(self, part: bytes) -> None:
-        if not self._id:
-            await self._run(self._open)
+        await self._upload.open()
         if len(self._parts) >= _PARTS_IN_FLIGHT:
             await self._parts[-_PARTS_IN_FLIGHT]
         number = len(self._parts) + 1
-        put = self._run(self._requests.put_part, self._key, self._id, number, part)
+        put = self._run(self._requests.put_part, self._key, self._upload.id, number, part)
         self._parts.append(asyncio.create_task(put))
-
-    def _open(self) -> None:
-        """In a thread: sets the id there, so that an upload is known even when its creator was cancelled."""
-        self._id = self._requests.create(self._key, self._content_type)
 
 
 # -- Requests ----------------------------------------------------------------------------------------------------------
@@ -441,29 +472,6 @@ class _Requests:
         return _etag(self._send("PUT", key, data, {"Content-Type": content_type, "If-None-Match": "*"}, {}))
 
     @_translated
-    def put_flow(self, key: str, flow: Iterator[bytes], length: int, content_type: str) -> str | None:
-        """Write a whole object from blocks; None when the key is taken.
-
-        The client would want the body whole, to hash it for its signature. A signed link needs no hash, and the caller
-        compares his own when he reads the object back.
-        """
-        answer = self._pool.request(
-            "PUT",
-            self._client.get_presigned_url(
-                method="PUT", bucket_name=self._bucket, object_name=key, expires=_FLOW_LINK_LIFE
-            ),
-            body=flow,
-            headers={"Content-Length": str(length), "Content-Type": content_type, "If-None-Match": "*"},
-            redirect=False,
-        )
-        if answer.status == 200:
-            return _etag(answer)
-        code = re.search(r"<Code>([A-Za-z]+)</Code>", answer.data.decode(errors="replace"))
-        if code and code[1] == "PreconditionFailed":
-            return None
-        raise _unavailable(_words(code[1] if code else str(answer.status)))
-
-    @_translated
     def create(self, key: str, content_type: str) -> str:
         answer = self._send("POST", key, None, {"Content-Type": content_type}, {"uploads": ""})
         found = re.search(r"<UploadId>([^<]+)</UploadId>", answer.data.decode())
@@ -474,6 +482,26 @@ class _Requests:
     @_translated
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
         return _etag(self._send("PUT", key, data, {}, {"partNumber": str(number), "uploadId": upload_id}))
+
+    @_translated
+    def put_flow(self, key: str, upload_id: str, flow: Iterator[bytes], length: int) -> str:
+        """Send one part from blocks.
+
+        The client would want it whole, to hash it for its signature. A signed link needs no hash; whoever reads the
+        object back compares it with his own.
+        """
+        link = self._client.get_presigned_url(
+            method="PUT",
+            bucket_name=self._bucket,
+            object_name=key,
+            expires=_FLOW_LINK_LIFE,
+            extra_query_params={"partNumber": "1", "uploadId": upload_id},
+        )
+        answer = self._pool.request("PUT", link, body=flow, headers={"Content-Length": str(length)}, redirect=False)
+        if answer.status != 200:
+            code = re.search(r"<Code>([A-Za-z]+)</Code>", answer.data.decode(errors="replace"))
+            raise _unavailable(_words(code[1] if code else str(answer.status)))
+        return _etag(answer)
 
     @_unless("PreconditionFailed")
     def complete(self, key: str, upload_id: str, etags: list[str]) -> str:
@@ -577,5 +605,6 @@ def _connections(size: int) -> urllib3.PoolManager:
         timeout=_TIMEOUT,
         retries=False,
         cert_reqs="CERT_REQUIRED",
+        socket_options=[*HTTPConnection.default_socket_options, _RESET_ON_CLOSE],
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
     )

@@ -139,6 +139,12 @@ class Stack:
         finally:
             await database.close()
 
+    async def terminate(self, *workflow_ids: str) -> None:
+        """End runs that would only sit there; nothing of theirs is settled."""
+        engine = await self.temporal()
+        for workflow_id in workflow_ids:
+            await engine.get_workflow_handle(workflow_id).terminate("the test is over")
+
     async def history(self, workflow_id: str) -> list[HistoryEvent]:
         handle = (await self.temporal()).get_workflow_handle(workflow_id)
         return list((await handle.fetch_history()).events)

@@ -12,6 +12,7 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer
 from onetake.cli.options import AsJson, examples, one_of
+from onetake.cli.stack import RENDER_S
 
 ROLES = ("orchestrate", "vendors", "media")
 
@@ -62,7 +63,7 @@ def simulator(
     home: Annotated[
         Path | None, typer.Option(help="Keeps the book and the clips here; without it they are not kept.")
     ] = None,
-    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a job takes.", metavar="S")] = 6.0,
+    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a job takes.", metavar="S")] = RENDER_S,
 ) -> int:
     """Run the simulated vendors. Strict about requests, with real clips and a book of what they charged."""
     from onetake.simulator.server import main

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def routes(
     route: Annotated[
-        str | None, typer.Argument(help="One route, with its rules and where they come from.", metavar="[ROUTE]")
+        str | None, typer.Argument(help="One route, with its rules and where they come from.", metavar="ROUTE")
     ] = None,
     as_json: AsJson = False,
 ) -> Answer:

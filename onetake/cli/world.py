@@ -13,6 +13,7 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer, Problem, Stopped, say
 from onetake.cli.options import AsJson, examples
+from onetake.cli.stack import RENDER_S
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 def dev(
     home: Home = surroundings.HOME,
-    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a simulated job takes.", metavar="S")] = 6.0,
+    render_s: Annotated[float, typer.Option(min=0, help="Seconds that a simulated job takes.", metavar="S")] = RENDER_S,
 ) -> None:
     """Run everything here until Ctrl-C. Temporal, PostgreSQL, S3, the simulator, the gateway and the workers.
 

@@ -25,9 +25,9 @@ _LIMIT_S: Final = 120.0
 
 
 async def upgrade(database_url: str) -> str:
-    """Create the database where it is missing and allowed, then apply every migration it lacks; returns the revision.
+    """Create the database where it is missing and allowed, then apply every migration it lacks; returns its revision.
 
-    Repeatable, and safe when several programs do it at once. Raises Refused(`settings_invalid`), TryLater
+    A database of a newer program stays as it is. Repeatable, and safe when several programs do it at once. Raises Refused(`settings_invalid`), TryLater
     (`ledger_unavailable`).
     """
     url = plain_url(database_url)
@@ -40,14 +40,15 @@ async def upgrade(database_url: str) -> str:
 
 
 async def _migrate(connection: Session) -> str:
-    newest = _script().get_current_head() or ""
+    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute("create schema if not exists onetake")
         present = await _revision(connection)
-        if present != newest:
+        if present is None or present in known[1:]:
             await connection.execute(_sql(present))
-    return newest
+            present = known[0]
+    return present
 
 
 async def _revision(connection: Session) -> str | None:
@@ -67,10 +68,6 @@ def _config(output: io.StringIO | None = None) -> Config:
     config = Config(output_buffer=output or sys.stdout)
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     return config
-
-
-def _script() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
 
 
 async def _connect_or_create(url: str) -> Session:

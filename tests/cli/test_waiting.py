@@ -1,55 +1,63 @@
-"""Ctrl-C against a command's work, with the signal itself."""
+"""Ctrl-C against a command's work, with the signal itself; in processes, because the work is abandoned on purpose."""
 
-import asyncio
-import os
-import signal
+import json
+import subprocess
+import sys
+from typing import Any
 
-import pytest
-
+HEAD = """
+import asyncio, dataclasses, json, os, signal, sys
 from onetake.cli.answer import Stopped
-from onetake.cli.waiting import Interruption, run
+from onetake.cli.waiting import run
 from onetake.errors import TryLater
 
-
-def press() -> None:
+def press():
     os.kill(os.getpid(), signal.SIGINT)
+"""
+TAIL = """
+try:
+    run(work)
+except Stopped as stopped:
+    print(json.dumps(dataclasses.asdict(stopped.problem)), flush=True)
+os._exit(0)
+"""
+
+
+def problem_of(work: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, timeout=30, check=False
+    )
+    return json.loads(done.stdout)
 
 
 def test_a_start_is_finished_first_so_that_its_id_is_known() -> None:
-    finished: list[str] = []
-
-    async def work(interruption: Interruption) -> None:
-        with interruption.held_back():
-            press()
-            await asyncio.sleep(0.05)
-            interruption.generation_id = "gen_1"
-            finished.append("start")
-        await asyncio.sleep(60)
-
-    with pytest.raises(Stopped) as caught:
-        run(work)
-    assert finished == ["start"]
-    assert (caught.value.problem.code, caught.value.problem.exit_code) == ("interrupted", 130)
-    assert caught.value.problem.generation_id == "gen_1"
+    problem = problem_of("""
+async def work(interruption):
+    with interruption.held_back():
+        press()
+        await asyncio.sleep(0.05)
+        interruption.generation_id = "gen_1"
+    await asyncio.sleep(60)
+""")
+    assert (problem["code"], problem["exit_code"], problem["generation_id"]) == ("interrupted", 130, "gen_1")
 
 
 def test_a_second_press_does_not_wait_for_the_start() -> None:
-    async def work(interruption: Interruption) -> None:
-        with interruption.held_back():
-            press()
-            press()
-            await asyncio.sleep(60)
-
-    with pytest.raises(Stopped) as caught:
-        run(work)
-    assert caught.value.problem.generation_id is None
+    problem = problem_of("""
+async def work(interruption):
+    with interruption.held_back():
+        press()
+        await asyncio.sleep(0.05)
+        press()
+        await asyncio.sleep(60)
+""")
+    assert (problem["code"], problem["generation_id"]) == ("interrupted", None)
 
 
 def test_an_error_carries_the_id_of_what_goes_on() -> None:
-    async def work(interruption: Interruption) -> None:
-        interruption.generation_id = "gen_1"
-        raise TryLater("wait_timed_out")
-
-    with pytest.raises(Stopped) as caught:
-        run(work)
-    assert caught.value.problem.hint == "`onetake watch gen_1` waits for it again."
+    problem = problem_of("""
+async def work(interruption):
+    interruption.generation_id = "gen_1"
+    raise TryLater("wait_timed_out")
+""")
+    assert problem["hint"] == "`onetake watch gen_1` waits for it again."

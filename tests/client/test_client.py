@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey
 
 from onetake.client import BlockingOnetake, Onetake
 from onetake.contracts import PHASES, GenerationRequest

@@ -64,7 +64,7 @@ async def test_a_cancel_while_rendering_keeps_the_clip_that_was_paid_for(stack: 
 
 
 async def test_a_cancel_while_persisting_changes_nothing(onetake: Onetake) -> None:
-    prompt = unique("slow bytes [[sim:asset-slow=40000]]")
+    prompt = unique("slow bytes [[sim:asset-slow=400000]]")
     result, _ = await canceled(onetake, prompt, "persisting")
     assert (result.status, money(result)) == ("completed", (200_000, 200_000, 0))
 

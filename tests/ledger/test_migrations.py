@@ -17,6 +17,11 @@ async def test_a_second_upgrade_changes_nothing(database_url: str, database: Dat
     await database.health()
 
 
+async def test_a_database_of_a_newer_program_stays_as_it_is(database_url: str, database: Database) -> None:
+    await database.row("update onetake.alembic_version set version_num = '9999'")
+    assert await upgrade(database_url) == "9999"
+
+
 async def test_four_upgrades_at_once_make_the_missing_database_and_its_tables_once(server_url: str) -> None:
     name = f"fresh_{secrets.token_hex(4)}"
     url = server_url.rsplit("/", 1)[0] + f"/{name}"

@@ -63,8 +63,9 @@ async def test_a_reservation_holds_on_every_budget_that_applies(
 
 
 async def test_without_a_budget_there_is_no_limit(ledger: PostgresLedger, accept: Accept, order: Order) -> None:
-    reserved = await ledger.reserve(order(await accept(), 10**15, user=None, feature=None))
-    assert (reserved.amount_micros, reserved.budgets) == (10**15, 0)
+    orders = [order(await accept(), 10**15, user=None, feature=None) for _ in range(3)]
+    answers = [await ledger.reserve(orders[0]), *await asyncio.gather(*map(ledger.reserve, orders))]
+    assert {(answer.amount_micros, answer.budgets) for answer in answers} == {(10**15, 0)}
 
 
 async def test_the_first_use_of_a_user_is_not_without_a_limit(

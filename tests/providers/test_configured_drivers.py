@@ -28,7 +28,7 @@ async def configured() -> AsyncGenerator[Configured]:
 
 
 def _base_url(drivers: dict[str, Driver]) -> str:
-    return drivers["apixo"]._base_url
+    return drivers["apixo"]._base_url  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_vendor_without_a_key_has_no_driver(configured: Configured) -> None:

@@ -50,6 +50,8 @@ create unique index generation_idempotency_key on onetake.generation (tenant, id
     where idempotency_key is not null;
 create index generation_newest_of_tenant on onetake.generation (tenant, created_at desc, id desc);
 create index generation_newest on onetake.generation (created_at desc, id desc);
+create index generation_failed on onetake.generation ((error ->> 'code'), created_at desc, id desc)
+    where error ->> 'code' is not null;
 create index generation_open on onetake.generation (created_at desc, id desc) where status in ('queued', 'in_progress');
 
 -- The second barrier behind the functions: whoever writes, a phase never moves back and an end never changes.

@@ -149,7 +149,9 @@ create function onetake.reserve_many(
     p_generation_ids text[], p_attempts int[], p_tenants text[], p_users text[], p_features text[], p_routes text[],
     p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[])
 returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb)
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan  -- for each length of the arrays it would plan anew, which takes longer than to run
+as $$
 #variable_conflict use_column
 declare
     v_new int[];            -- items that have no hold yet, in order
