@@ -28,7 +28,6 @@ import urllib3
 from minio import Minio
 from minio.datatypes import ListMultipartUploadsResult
 from minio.error import MinioException, S3Error
-from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from onetake.errors import Failed, OnetakeError, Refused, TryLater
@@ -605,6 +604,6 @@ def _connections(size: int) -> urllib3.PoolManager:
         timeout=_TIMEOUT,
         retries=False,
         cert_reqs="CERT_REQUIRED",
-        socket_options=[*HTTPConnection.default_socket_options, _RESET_ON_CLOSE],
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), _RESET_ON_CLOSE],
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
     )

@@ -6,10 +6,8 @@ asked whether it is well.
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
-import asyncio
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +93,8 @@ def _vendor_variables() -> set[str]:
 
 
 def _apply_migrations(database_url: str, progress: "Progress") -> None:
+    import asyncio
+
     from onetake.devstack import step
     from onetake.ledger import migrate
 
@@ -105,6 +105,8 @@ def _apply_migrations(database_url: str, progress: "Progress") -> None:
 
 def _start_side_by_side(stack: "DevStack", parts: Sequence["Part"]) -> None:
     """None of our parts needs another one to start. As soon as one fails, or on Ctrl-C, all of them are given up."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     with ThreadPoolExecutor(len(parts)) as pool:
         pending = [pool.submit(stack.start_part, part) for part in parts]
         try:

@@ -112,7 +112,7 @@ class PostgresLedger:
         )
         crashpoint("settle.after_commit")
         if row["note"] not in ("settled", "repeated"):
-            _log.warning(f"ledger.settle_{row['note']}", generation_id=order.generation_id, resolution=order.resolution)
+            _log.warning(f"ledger.settle_{row['note']}", generation_id=order.generation_id, detail=order.resolution)
         return GenerationResult.model_validate_json(_found(row, order.generation_id))
 
     async def resolve_suspense(
@@ -137,7 +137,7 @@ class PostgresLedger:
             why,
         )
         if row["note"] == "differs":
-            _log.warning("ledger.resolve_suspense_differs", generation_id=generation_id, resolution=to)
+            _log.warning("ledger.resolve_suspense_differs", generation_id=generation_id, detail=to)
         if row["note"] == "not_suspended":
             raise Refused("usage", f"The amount of {generation_id} is not in suspense.")
         return GenerationRecord.model_validate_json(_found(row, generation_id))

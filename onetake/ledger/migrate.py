@@ -27,8 +27,8 @@ _LIMIT_S: Final = 120.0
 async def upgrade(database_url: str) -> str:
     """Create the database where it is missing and allowed, then apply every migration it lacks; returns its revision.
 
-    A database of a newer program stays as it is. Repeatable, and safe when several programs do it at once. Raises Refused(`settings_invalid`), TryLater
-    (`ledger_unavailable`).
+    A database of a newer program stays as it is. Repeatable, and safe when several programs do it at once.
+    Raises Refused(`settings_invalid`), TryLater(`ledger_unavailable`).
     """
     url = plain_url(database_url)
     with translated():

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from onetake.contracts import GenerationResult, ReserveInput, SettleInput
 from onetake.errors import NoMoney, Refused
@@ -278,12 +279,14 @@ async def test_a_second_settlement_returns_the_first_whatever_it_asks_for(
     generation_id = await accept()
     await ledger.reserve(order(generation_id))
     first = await settle(ledger, generation_id, "post", 500_000, status="completed")
-    for resolution, actual, status in (
-        ("post", 500_000, "completed"),
-        ("post", 7, "failed"),
-        ("release", None, "canceled"),
-    ):
-        assert await settle(ledger, generation_id, resolution, actual, status=status) == first
+    with capture_logs() as alarms:
+        for resolution, actual, status in (
+            ("post", 500_000, "completed"),
+            ("post", 7, "completed"),
+            ("release", None, "canceled"),
+        ):
+            assert await settle(ledger, generation_id, resolution, actual, status=status) == first
+    assert [alarm["event"] for alarm in alarms] == ["ledger.settle_differs"] * 2
     assert await balance(budgets) == (0, 500_000, 0, 1_500_000)
 
 

@@ -17,7 +17,11 @@ API_KEY = "canary-key-8f31c0"
 PROMPT = "canary prompt: a fox in neon rain"
 MODEL = "apixo/wan-2.6"
 CALLBACK_URL = "https://onetake.example/callbacks/apixo/canary-token"
-QUICK = httpx.Timeout(connect=0.2, read=0.4, write=0.3, pool=0.3)  # `read` bounds the whole exchange
+# `read` bounds the whole exchange. Each short one ends a test that hangs there, and no other: a busy machine is slow.
+PATIENT = httpx.Timeout(connect=10, read=15, write=10, pool=10)
+SHORT_CONNECT = httpx.Timeout(connect=0.2, read=15, write=10, pool=10)
+SHORT_READ = httpx.Timeout(connect=10, read=0.4, write=10, pool=10)
+SHORT_WRITE = httpx.Timeout(connect=10, read=15, write=0.3, pool=10)
 
 # What each mode needs beside its prompt.
 MEDIA: dict[str, dict[str, Any]] = {
@@ -54,6 +58,6 @@ def submission(mode: str = "text-to-video", /, *, callback_url: str | None = Non
 
 
 class Connect(Protocol):
-    """Makes a driver for an address, on the session's one client."""
+    """Makes a driver for an address; drivers with the same times share a client."""
 
-    def __call__(self, base_url: str, *, api_key: str = API_KEY) -> Driver: ...
+    def __call__(self, base_url: str, timeout: httpx.Timeout = PATIENT, *, api_key: str = API_KEY) -> Driver: ...

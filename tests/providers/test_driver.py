@@ -22,8 +22,11 @@ from providers.driver import MOST_ANSWER_BYTES, TIMEOUT, Driver, new_http_client
 from tests.providers.parts import (
     API_KEY,
     CALLBACK_URL,
+    PATIENT,
     PROMPT,
-    QUICK,
+    SHORT_CONNECT,
+    SHORT_READ,
+    SHORT_WRITE,
     Connect,
     plan_of,
     request_for,
@@ -42,13 +45,13 @@ from tests.providers.sockets import (
 
 ACCEPTED = json.dumps({"code": 200, "message": "success", "data": {"taskId": "task_1"}}).encode()
 OPEN = json.dumps({"code": 200, "data": {"taskId": "task_1", "state": "processing"}}).encode()
-LONG_S = 5.0  # far above the timeouts of these tests: reaching it is a hang
+LONG_S = 10.0  # far above the short timeouts of these tests, and below the long ones: reaching it is a hang
 
 
-async def _submitted(connect: Connect, base_url: str) -> SubmitOutcome:
+async def _submitted(connect: Connect, base_url: str, timeout: httpx.Timeout = PATIENT) -> SubmitOutcome:  # noqa: ASYNC109
     """Submit, and hold the outcome against what every outcome must keep to."""
     started = monotonic()
-    outcome = await connect(base_url).submit(submission(callback_url=CALLBACK_URL))
+    outcome = await connect(base_url, timeout).submit(submission(callback_url=CALLBACK_URL))
     assert monotonic() - started < LONG_S
     for secret in (API_KEY, PROMPT, "canary-token"):
         assert secret not in repr(outcome)
@@ -66,7 +69,7 @@ async def test_a_refused_connection_is_not_sent(connect: Connect) -> None:
 
 
 async def test_a_name_that_does_not_resolve_is_not_sent(connect: Connect) -> None:
-    assert (await _submitted(connect, "http://nowhere.invalid")).outcome == "not_sent"
+    assert (await _submitted(connect, "http://nowhere.invalid", SHORT_CONNECT)).outcome == "not_sent"
 
 
 async def test_a_connection_that_is_never_answered_is_not_sent(connect: Connect) -> None:
@@ -79,7 +82,7 @@ async def test_a_connection_that_is_never_answered_is_not_sent(connect: Connect)
             for one in waiting:
                 one.setblocking(False)
                 one.connect_ex(listening.getsockname())
-            outcome = await _submitted(connect, f"http://{LOOPBACK}:{listening.getsockname()[1]}")
+            outcome = await _submitted(connect, f"http://{LOOPBACK}:{listening.getsockname()[1]}", SHORT_CONNECT)
         finally:
             for one in waiting:
                 one.close()
@@ -111,7 +114,9 @@ async def _closing(connection: Connection) -> None:
 )
 async def test_a_tls_handshake_that_fails_is_not_sent(connect: Connect, play: Play, note: str) -> None:
     async with serving(play) as server:
-        outcome = await _submitted(connect, server.url.replace("http:", "https:"))
+        outcome = await _submitted(
+            connect, server.url.replace("http:", "https:"), SHORT_CONNECT if play is _silent else PATIENT
+        )
     assert ("not_sent", note) == (outcome.outcome, outcome.note)
 
 
@@ -226,10 +231,13 @@ AMBIGUOUS: dict[str, Play] = {
 }
 
 
+HANGING = {"silence", "half a body and silence", "slow drip of the head", "slow drip of the body"}
+
+
 @pytest.mark.parametrize("name", AMBIGUOUS)
 async def test_once_bytes_may_have_left_the_end_is_ambiguous(connect: Connect, name: str) -> None:
     async with serving(AMBIGUOUS[name]) as server:
-        outcome = await _submitted(connect, server.url)
+        outcome = await _submitted(connect, server.url, SHORT_READ if name in HANGING else PATIENT)
         assert outcome.outcome == "ambiguous", outcome
         assert outcome.vendor_task_id is None
         assert outcome.error is None
@@ -261,7 +269,7 @@ async def _submitted_at_length(connect: Connect, play: Play) -> SubmitOutcome:
     order = submission()
     order = replace(order, request=order.request.model_copy(update={"prompt": "x" * 32_000_000}))
     async with serving(play) as server:
-        outcome = await connect(server.url).submit(order)
+        outcome = await connect(server.url, SHORT_WRITE).submit(order)
         assert server.connections == 1
     return outcome
 
@@ -403,7 +411,7 @@ UNREADABLE: dict[str, Play] = {
 async def test_a_status_that_cannot_be_read_is_an_outage(connect: Connect, name: str) -> None:
     async with serving(UNREADABLE[name]) as server:
         with pytest.raises(TryLater) as caught:
-            await connect(server.url).read_status(PLAN, "task-canary")
+            await connect(server.url, SHORT_READ if name in HANGING else PATIENT).read_status(PLAN, "task-canary")
     assert caught.value.code == "vendor_unavailable"
     for secret in (API_KEY, "task-canary", LOOPBACK):
         assert secret not in str(caught.value)
@@ -464,7 +472,7 @@ async def test_the_seed_is_the_callers_or_a_new_one_where_the_vendor_takes_seeds
 
 async def test_a_download_never_carries_our_key() -> None:
     async with serving(answering(answer(200, b"clip", content_type="video/mp4"))) as server:
-        http, outbound = new_http_client(QUICK), Outbound(frozenset({f"{LOOPBACK}:{server.port}"}))
+        http, outbound = new_http_client(), Outbound(frozenset({f"{LOOPBACK}:{server.port}"}))
         driver = Driver("apixo", apixo, server.url, API_KEY, http=http, outbound=outbound)
         async with driver.download(f"{server.url}/video.mp4") as body:
             assert b"".join([chunk async for chunk in body.chunks]) == b"clip"
@@ -489,7 +497,7 @@ async def test_a_trusted_certificate_and_a_cut_inside_tls_is_ambiguous(tmp_path:
     outbound = Outbound()
     async with (
         serving(_read_and_reset, tls=tls) as server,
-        httpx.AsyncClient(timeout=QUICK, verify=verify, trust_env=False) as http,
+        httpx.AsyncClient(timeout=PATIENT, verify=verify, trust_env=False) as http,
     ):
         driver = Driver("apixo", apixo, server.url, API_KEY, http=http, outbound=outbound)
         outcome = await driver.submit(submission())

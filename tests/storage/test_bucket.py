@@ -156,6 +156,23 @@ async def test_a_body_that_breaks_leaves_nothing_and_keeps_its_error(
     assert remains(server, key) == []
 
 
+async def test_puts_that_break_at_any_point_leave_nothing(server: Server, store: BucketStore, key: str) -> None:
+    """The server must not take a connection that ends for a body that ends."""
+
+    async def breaking(chunks: int) -> AsyncIterator[bytes]:
+        for _ in range(chunks):
+            yield bytes(65_536)
+        raise ConnectionResetError
+
+    declared = [4 * PART_BYTES, None]
+    bodies = [Body(declared[number % 2], "video/mp4", breaking(7 * number)) for number in range(40)]
+    puts = [put(store, f"{key}-{number}", body) for number, body in enumerate(bodies)]
+    ends = await asyncio.gather(*puts, return_exceptions=True)
+    assert {type(end) for end in ends} == {ConnectionResetError}
+    assert [remains(server, f"{key}-{number}") for number in range(40)] == [[]] * 40
+    assert await store.abort_stale_uploads(0) == 0
+
+
 @pytest.mark.parametrize("declared_bytes", [4 * PART_BYTES, None])
 async def test_a_cancelled_put_leaves_nothing(
     server: Server, store: BucketStore, key: str, declared_bytes: int | None

@@ -193,6 +193,7 @@ create table onetake.callback_inbox (
     signalled_at    timestamptz,
     unique (token_sha256, body_sha256)
 );
+create index callback_inbox_unsignalled on onetake.callback_inbox (last_seen_at) where signalled_at is null;
 """
 
 

@@ -150,7 +150,7 @@ create function onetake.reserve_many(
     p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[])
 returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb)
 language plpgsql
-set plan_cache_mode = force_generic_plan  -- for each length of the arrays it would plan anew, which takes longer than to run
+set plan_cache_mode = force_generic_plan  -- or it plans anew for each batch, which takes longer than to run it
 as $$
 #variable_conflict use_column
 declare

@@ -1,0 +1,66 @@
+"""The command: bring the stack up, run the measurements that are asked for, print the table, write the JSON."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from bench import throughput
+from bench.house import BenchError, House, house, stack
+from bench.report import Row, show, write
+from onetake.cli.stack import RunningStack
+from onetake.devstack import DevStackError
+from onetake.errors import OnetakeError
+from onetake.temporal import leave
+
+MEASUREMENTS: dict[str, Callable[[House], Awaitable[list[Row]]]] = {
+    "throughput": throughput.measure,
+}
+RESULTS = Path(".onetake/bench/results.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the measurements. A missed goal is printed and is no failure; the exit code is 1 when something broke."""
+    options = _options(arguments)
+    try:
+        with stack(temporal_in_memory=options.temporal == "memory") as running:
+            rows = asyncio.run(_measure(running, options.names or list(MEASUREMENTS)))
+    except (BenchError, DevStackError, OnetakeError) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        leave(1)
+    write(rows, RESULTS, temporal=options.temporal)
+    show(rows, Console())
+    sys.stdout.write(f"\nAll figures: {RESULTS}\n")
+    leave(0)
+
+
+async def _measure(running: RunningStack, names: Sequence[str]) -> list[Row]:
+    rows: list[Row] = []
+    async with house(running) as built:
+        for name in names:
+            started = time.perf_counter()
+            sys.stderr.write(f"{name} ...\n")
+            rows += await MEASUREMENTS[name](built)
+            sys.stderr.write(f"{name} measured in {time.perf_counter() - started:.0f} s\n")
+    return rows
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(MEASUREMENTS)} (default: all)")
+    parser.add_argument(
+        "--temporal", choices=("memory", "file"), default="memory", help="where the dev server keeps its histories"
+    )
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in MEASUREMENTS]:
+        parser.error(f"there is no measurement {', '.join(unknown)}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

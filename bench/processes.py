@@ -1,0 +1,77 @@
+"""What processes have used, from /proc: processor time of whole trees, and the memory of one process."""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+SAMPLE_EVERY_S: Final = 0.005
+_PROC: Final = Path("/proc")
+
+
+def can_be_measured() -> bool:
+    """Whether this system tells what its processes use."""
+    return (_PROC / "self" / "stat").exists()
+
+
+def cpu_seconds(roots: dict[str, int]) -> dict[str, float]:
+    """Processor time so far of each tree of processes, children that ended included, and of this process alone."""
+    stats = dict(_stats())
+    children: dict[int, list[int]] = defaultdict(list)
+    for pid, stat in stats.items():
+        children[stat.parent].append(pid)
+    used = {name: _tree_ticks(pid, stats, children) / TICKS_A_SECOND for name, pid in roots.items()}
+    return used | {"client": time.process_time()}
+
+
+@dataclass(frozen=True)
+class _Stat:
+    parent: int
+    ticks: int
+
+
+def _stats() -> list[tuple[int, _Stat]]:
+    found: list[tuple[int, _Stat]] = []
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended; its parent's counters have its time
+                continue
+            found.append((int(folder.name), _Stat(int(fields[1]), sum(map(int, fields[11:15])))))
+    return found
+
+
+def _tree_ticks(pid: int, stats: dict[int, _Stat], children: dict[int, list[int]]) -> int:
+    own = stats[pid].ticks if pid in stats else 0
+    return own + sum(_tree_ticks(child, stats, children) for child in children[pid])
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of one process now."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most resident memory of one process since its start or `forget_peak`."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak start again from the memory in use now."""
+    (_PROC / str(pid) / "clear_refs").write_text("5")
+
+
+def children_of(pid: int) -> list[int]:
+    return [child for child, stat in _stats() if stat.parent == pid]
+
+
+def _status_bytes(pid: int, name: str) -> int:
+    lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
