@@ -4,29 +4,52 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import activity
 
+from onetake.contracts import Message
+
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+class Memory:
+    """What the engine keeps for the next attempt. Each beat repeats it: a beat without details would erase it."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, ...] = tuple(activity.info().heartbeat_details)
+
+    def recall(self, kind: type[M]) -> M | None:
+        """What an earlier attempt kept, or None."""
+        return kind.model_validate(self._kept[0]) if self._kept and self._kept[0] is not None else None
+
+    def keep(self, value: Message) -> None:
+        """Keep this for the next attempt, at once."""
+        self._kept = (value,)
+        self.beat()
+
+    def beat(self) -> None:
+        activity.heartbeat(*self._kept)
 
 
 @asynccontextmanager
-async def heartbeats() -> AsyncGenerator[None]:
+async def heartbeats() -> AsyncGenerator[Memory]:
     """Beat three times per heartbeat timeout, so that a dead worker is noticed and a cancellation arrives."""
     timeout = activity.info().heartbeat_timeout or timedelta(seconds=15)
-    beating = asyncio.create_task(_beat(timeout.total_seconds() / 3))
+    memory = Memory()
+    beating = asyncio.create_task(_beat(memory, timeout.total_seconds() / 3))
     try:
-        yield
+        yield memory
     finally:
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating
 
 
-async def _beat(every_s: float) -> None:
+async def _beat(memory: Memory, every_s: float) -> None:
     while True:
-        activity.heartbeat()
+        memory.beat()
         await asyncio.sleep(every_s)
 
 

@@ -3,11 +3,12 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from temporalio import activity
 
-from activities.heartbeat import heartbeats
-from onetake.contracts import Asset, Notice, Persisted, PersistInput, Plan
+from activities.heartbeat import Memory, heartbeats
+from onetake.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
 from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, TryLater
 from onetake.ports import ClipFacts, ClipReader, Generations, ObjectStore, Stored, VendorClient
@@ -16,6 +17,14 @@ CONTENT_TYPE = "video/mp4"
 RESULT_READS = 4
 RESULT_RETRY_S = 2.0
 CLIP_READS = 3
+MOST_CLIPS = 16
+
+
+class Tries(Message):
+    """What went wrong in earlier attempts for reasons of the vendor's: outages of other parts do not count."""
+
+    missing_links: int = 0
+    bad_copies: int = 0
 
 
 class Persist:
@@ -41,13 +50,13 @@ class Persist:
 
         The links are read here, so that none enters a history. A failed persist never touches the vendor's job again.
         """
-        async with heartbeats():
+        async with heartbeats() as memory:
             await self._generations.enter(order.generation_id, "persisting")
             manifest_key = f"{_prefix(order)}/manifest.json"
             if (manifest := await self._store.get_document(manifest_key)) is not None:
                 return Persisted.model_validate_json(manifest)
-            links = await self._links(order)
-            clips = [await self._clip(order, index, link) for index, link in enumerate(links)]
+            links = await self._links(order, memory)
+            clips = [await self._clip(order, index, link, memory) for index, link in enumerate(links)]
             persisted = Persisted(
                 assets=tuple(asset for asset, _ in clips),
                 warnings=tuple(notice for _, notices in clips for notice in notices),
@@ -57,15 +66,17 @@ class Persist:
             crashpoint("persist.after_manifest")
             return persisted
 
-    async def _links(self, order: PersistInput) -> tuple[str, ...]:
+    async def _links(self, order: PersistInput, memory: Memory) -> tuple[str, ...]:
         status = await self._vendors[order.plan.vendor].read_status(order.plan, order.vendor_task_id)
-        if status.reading.state == "succeeded" and status.links:
+        if status.reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS:
             return status.links
-        if activity.info().attempt >= RESULT_READS:
+        if _counted(memory, "missing_links") >= RESULT_READS:
             raise Failed("vendor_bad_result", f"(state: {status.reading.vendor_state})")
         raise TryLater("vendor_unavailable", "(no link yet)", after_s=RESULT_RETRY_S * order.plan.time_scale)
 
-    async def _clip(self, order: PersistInput, index: int, link: str) -> tuple[Asset, tuple[Notice, ...]]:
+    async def _clip(
+        self, order: PersistInput, index: int, link: str, memory: Memory
+    ) -> tuple[Asset, tuple[Notice, ...]]:
         key = f"{_prefix(order)}/{index}.mp4"
         with tempfile.TemporaryDirectory(prefix="onetake-", dir=self._spool) as folder:
             target = Path(folder) / "clip"
@@ -75,16 +86,16 @@ class Persist:
                 stored = await self._store.fetch(key, target, moved=_moved)
             if stored is None:
                 raise TryLater("storage_unavailable", "(the object just stored is not there)")
-            facts = await self._facts(key, target)
+            facts = await self._facts(key, target, memory)
         return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
 
-    async def _facts(self, key: str, path: Path) -> ClipFacts:
+    async def _facts(self, key: str, path: Path, memory: Memory) -> ClipFacts:
         """Read the clip; what is no clip leaves the bucket, so that a later attempt may store a better copy."""
         try:
             return await self._reader.read(path)
         except Failed as failure:
             await self._store.discard(key)
-            if activity.info().attempt < CLIP_READS:
+            if _counted(memory, "bad_copies") < CLIP_READS:
                 raise TryLater(failure.code, failure.detail) from None
             raise
 
@@ -95,6 +106,13 @@ class Persist:
                 key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
             )
         crashpoint("persist.after_put")
+
+
+def _counted(memory: Memory, what: Literal["missing_links", "bad_copies"]) -> int:
+    tries = memory.recall(Tries) or Tries()
+    number: int = getattr(tries, what) + 1
+    memory.keep(tries.model_copy(update={what: number}))
+    return number
 
 
 def _prefix(order: PersistInput) -> str:

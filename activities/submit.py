@@ -6,10 +6,10 @@ import secrets
 
 from temporalio import activity
 
-from activities.heartbeat import elapsed_s, heartbeats, remaining_s, to_the_end
+from activities.heartbeat import Memory, elapsed_s, heartbeats, remaining_s, to_the_end
 from onetake.contracts import ErrorInfo, Plan, ResolveInput, Submission, SubmitInput
 from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, TryLater
+from onetake.errors import CATALOGUE, Failed, TryLater
 from onetake.ports import Submissions, SubmitOrder, SubmitOutcome, VendorClient
 
 TOKEN_BYTES = 16
@@ -33,8 +33,8 @@ class Submit:
 
         `throttled` and `not_sent` raise TryLater, within the plan's limits; cancellation waits for the POST's end.
         """
-        async with heartbeats():
-            return await to_the_end(self._submit(order))
+        async with heartbeats() as memory:
+            return await to_the_end(self._submit(order, memory))
 
     async def resolve(self, order: ResolveInput) -> Submission:
         """Find out what became of a submission: our own row again, then what callbacks with our tokens have named.
@@ -54,8 +54,8 @@ class Submit:
             return stored
         raise TryLater("not_ready", after_s=min(order.plan.cadence.interval_s, max(remaining_s() - 1, 0.1)))
 
-    async def _submit(self, order: SubmitInput) -> Submission:
-        if known := _remembered():
+    async def _submit(self, order: SubmitInput, memory: Memory) -> Submission:
+        if known := memory.recall(Submission):  # learned from the vendor by an attempt that could not store it
             return await self._record(order, known)
         crashpoint("submit.before_intent")
         token, seed = secrets.token_urlsafe(TOKEN_BYTES), self._client.chosen_seed(order.plan, order.request)
@@ -73,14 +73,14 @@ class Submit:
         crashpoint("submit.after_intent")
         outcome = await self._client.submit(post)
         crashpoint("submit.after_send")
-        return await self._decide(order, outcome)
+        return await self._decide(order, outcome, memory)
 
     async def _found(self, order: SubmitInput, stored: Submission) -> Submission:
         if stored.state != "sending":
             return stored
         return await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
 
-    async def _decide(self, order: SubmitInput, outcome: SubmitOutcome) -> Submission:
+    async def _decide(self, order: SubmitInput, outcome: SubmitOutcome, memory: Memory) -> Submission:
         match outcome.outcome:
             case "accepted":
                 submission = Submission(
@@ -89,14 +89,14 @@ class Submit:
                     reported_micros=outcome.reported_micros,
                 )
                 # The id is worth money: should the database be away, the server keeps it for the next attempt.
-                activity.heartbeat(submission)
+                memory.keep(submission)
                 stored = await self._record(order, submission)
                 crashpoint("submit.after_record")
                 return stored
             case "rejected":
                 return await self._record(order, Submission(state="rejected", error=outcome.error))
             case "ambiguous":
-                return await self._record(order, Submission(state="ambiguous"))
+                return await self._record(order, Submission(state="ambiguous", error=_doubt(outcome.note)))
             case "throttled" | "not_sent":
                 await self._record(order, Submission(state="not_sent"))
                 raise _again(order.plan, outcome)
@@ -122,10 +122,11 @@ class Submit:
         return f"{self._callback_base}/callbacks/{self._vendor}/{token}" if self._callback_base else None
 
 
-def _remembered() -> Submission | None:
-    """What an earlier attempt learned from the vendor and could not store."""
-    details = activity.info().heartbeat_details
-    return Submission.model_validate(details[0]) if details else None
+def _doubt(note: str) -> ErrorInfo:
+    """Why the outcome is not known, for the operator: the exception's class or the HTTP status."""
+    entry = CATALOGUE["submission_outcome_unknown"]
+    reason = f" ({note})" if note else ""
+    return ErrorInfo(code="submission_outcome_unknown", message=f"{entry.sentence}{reason}", hint=entry.hint)
 
 
 def _again(plan: Plan, outcome: SubmitOutcome) -> TryLater | Failed:
@@ -135,9 +136,5 @@ def _again(plan: Plan, outcome: SubmitOutcome) -> TryLater | Failed:
     limit_s = plan.throttle_limit_s if throttled else plan.unreachable_limit_s
     code = "vendor_throttled" if throttled else "vendor_unreachable"
     if elapsed_s() + delay_s > limit_s:
-        return Failed(code, _words(outcome.error))
+        return Failed(code)
     return TryLater(code, after_s=max(delay_s, 0.05))
-
-
-def _words(error: ErrorInfo | None) -> str:
-    return error.message if error else ""

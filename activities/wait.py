@@ -4,8 +4,8 @@ import secrets
 
 from temporalio import activity
 
-from activities.heartbeat import elapsed_s, remaining_s
-from onetake.contracts import Cadence, ReadInput, StatusReading
+from activities.heartbeat import Memory, elapsed_s, remaining_s
+from onetake.contracts import Cadence, Message, ReadInput, StatusReading
 from onetake.crashpoints import crashpoint
 from onetake.errors import TryLater
 from onetake.ports import VendorClient
@@ -13,8 +13,16 @@ from onetake.ports import VendorClient
 SPARE_S = 2.0
 MISSING_TOLERATED_S = 60.0
 MISSING_PROVEN_S = 120.0
+MISSING_PROVEN_READS = 3
 REFUSED_RETRY_S = 300.0
 JITTER = 0.1
+
+
+class Missing(Message):
+    """How long, in seconds after acceptance, and how often in a row the vendor did not know the job."""
+
+    since_s: float
+    reads: int = 0
 
 
 class ReadStatus:
@@ -43,19 +51,23 @@ class ReadStatus:
             if not order.waiting:
                 raise
             raise self._after(order, error, waited_s) from None
-        if status.reading.state != "missing" or not order.waiting:
+        if status.reading.state != "missing":
+            if activity.info().heartbeat_details:
+                activity.heartbeat()  # it was missing and is there: forget that
             return status.reading
+        if not order.waiting:  # a callback may be faster than the vendor's own reads
+            return status.reading.model_copy(update={"state": "open"})
         return self._missing(order, status.reading, waited_s)
 
     def _missing(self, order: ReadInput, reading: StatusReading, waited_s: float) -> StatusReading:
-        """A 404 right after the submission is tolerated; one that lasts is believed."""
-        scale = order.plan.time_scale
-        details = activity.info().heartbeat_details
-        since_s = float(details[0]) if details else waited_s
-        activity.heartbeat(since_s)
-        proven = waited_s - since_s >= MISSING_PROVEN_S * scale and waited_s >= MISSING_TOLERATED_S * scale
-        if proven:
+        """A 404 is believed when three reads in a row, over two minutes, say it: a new job may not be visible yet."""
+        scale, memory = order.plan.time_scale, Memory()
+        before = memory.recall(Missing) or Missing(since_s=waited_s)
+        seen = before.model_copy(update={"reads": before.reads + 1})
+        lasted = waited_s - seen.since_s >= MISSING_PROVEN_S * scale and waited_s >= MISSING_TOLERATED_S * scale
+        if lasted and seen.reads >= MISSING_PROVEN_READS:
             return reading
+        memory.keep(seen)
         raise _later(min(order.plan.cadence.interval_s, MISSING_PROVEN_S * scale / 2), "404")
 
     def _after(self, order: ReadInput, error: TryLater, waited_s: float) -> TryLater:

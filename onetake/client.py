@@ -47,6 +47,7 @@ from onetake.ledger.generations import PostgresGenerations
 from onetake.money import format_usd
 from onetake.settings import Settings, load_settings, require
 from providers.admission import Catalogue
+from workflows.details import in_cell, table_of
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
@@ -88,7 +89,7 @@ class Onetake:
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
         self._generations = PostgresGenerations(database)
-        self._catalogue = Catalogue(settings)
+        self._catalogue = Catalogue(settings, sends=False)
         self._engine_once = asyncio.Lock()
         self._engine: Client | None = None
         self._bucket: BucketStore | None = None
@@ -328,16 +329,16 @@ def summary_of(request: GenerationRequest, plan: Plan) -> str:
 def details_of(workflow_id: str, request: GenerationRequest, plan: Plan) -> str:
     """What an operator reads before anything has happened, as Markdown; never the prompt."""
     generation_id = workflow_id.rpartition("/")[2]
+    price = f"{format_usd(plan.price.amount_micros)} ({plan.price.unit}, table {plan.price.table_version})"
     rows = {
         "Generation": f"`{generation_id}`",
         "Route": f"`{plan.route}`",
         "Clip": f"{plan.duration_s} s, {plan.resolution}",
         "Tenant": f"`{request.tenant}`",
-        "Price": f"{format_usd(plan.price.amount_micros)} ({plan.price.unit}, table {plan.price.table_version})",
+        "Price": in_cell(price),
         "Deadline": f"{plan.deadline_s:g} s after the vendor accepted it",
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"| | |\n|---|---|\n{table}\n\n`onetake get {generation_id}` · `onetake ledger {generation_id}`"
+    return f"{table_of(rows.items())}\n\n`onetake get {generation_id}` · `onetake ledger {generation_id}`"
 
 
 def _search_attributes(request: GenerationRequest, plan: Plan) -> "TypedSearchAttributes":

@@ -73,7 +73,9 @@ CATALOGUE: Final[dict[str, Entry]] = {
         4,
     ),
     "vendor_key_missing": Entry(
-        "No API key is configured for this vendor.", "Set the setting named, or start the simulator.", 8
+        "No API key is configured for this vendor.",
+        "Set the setting named, or bring up a simulated vendor with `onetake dev`.",
+        8,
     ),
     "settings_invalid": Entry(
         "The settings are incomplete or wrong.", "Correct the settings listed; `onetake dev` brings up all of them.", 2
@@ -106,7 +108,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     # The generation ended without a clip, or with a doubt about money.
     "submission_outcome_unknown": Entry(
         "It is not known whether the vendor accepted the submission.",
-        "Nothing is sent again. The amount is in suspense; `onetake reconcile` or an operator decides.",
+        "Nothing is sent again. The amount is in suspense until an operator, who asks the vendor, decides.",
         7,
     ),
     "vendor_failed": Entry("The vendor's render failed.", "Start again; the ledger shows what the vendor kept.", 1),
@@ -126,16 +128,22 @@ CATALOGUE: Final[dict[str, Entry]] = {
     ),
     "asset_unavailable": Entry(
         "The finished clip could not be downloaded.",
-        "The vendor was paid; replay with re-persist while the link lives.",
+        "The vendor was paid; an operator can fetch the clip there by its vendor_task_id while it is kept.",
         1,
     ),
     "asset_truncated": Entry(
-        "The clip arrived incomplete.", "The vendor was paid; replay with re-persist while the link lives.", 1
+        "The clip arrived incomplete.",
+        "The vendor was paid; an operator can fetch the clip there by its vendor_task_id while it is kept.",
+        1,
     ),
     "asset_not_video": Entry(
         "What the vendor delivered is not a playable clip.", "The vendor was paid; ask it for the result.", 1
     ),
-    "asset_too_large": Entry("The clip is larger than the limit.", "Raise the limit or ask for a shorter clip.", 1),
+    "asset_too_large": Entry(
+        "The clip is larger than the limit.",
+        "The vendor was paid; raise ONETAKE_ASSET_MAX_BYTES, or ask for a shorter clip.",
+        1,
+    ),
     "asset_url_blocked": Entry(
         "The clip's address is not one we may connect to.",
         "An operator may trust the host by name (ONETAKE_TRUSTED_HOSTS).",
@@ -151,7 +159,9 @@ CATALOGUE: Final[dict[str, Entry]] = {
     # A part is away: the same call works later.
     "vendor_unavailable": Entry("The vendor does not answer properly.", "Reads go on until the deadline.", 9),
     "engine_unavailable": Entry(
-        "Temporal cannot be reached.", "Check TEMPORAL_ADDRESS, or bring everything up with `onetake dev`.", 9
+        "Temporal cannot be used.",
+        "Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, or bring everything up with `onetake dev`.",
+        9,
     ),
     "ledger_unavailable": Entry(
         "The database cannot be used.", "Check ONETAKE_DATABASE_URL, or bring everything up with `onetake dev`.", 9
@@ -166,6 +176,8 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "The time to wait is over; the generation goes on.", "`onetake watch ID` waits for it again.", 6
     ),
 }
+
+VENDOR_SAID: Final = " It said: "  # between our sentence and a vendor's words, made safe
 
 
 class OnetakeError(Exception):

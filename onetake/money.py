@@ -5,6 +5,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 MICROS_PER_USD = 1_000_000
 CURRENCY = "USD"
 LARGEST_MICROS = 2**63 - 1
+MOST_DIGITS = 30
 
 
 def micros_up(usd: Decimal) -> int:
@@ -14,13 +15,18 @@ def micros_up(usd: Decimal) -> int:
 
 def parse_usd(text: str) -> int:
     """Read a dollar amount such as ``12.50``. Raises ValueError for anything that is not a finite, exact amount."""
+    wrong = ValueError(f"{text[:32]!r} is not an amount in USD with at most six decimals")
     try:
-        micros = Decimal(text) * MICROS_PER_USD
-    except InvalidOperation as error:
-        raise ValueError(f"{text!r} is not an amount in USD") from error
-    if not micros.is_finite() or micros != micros.to_integral_value() or abs(micros) > LARGEST_MICROS:
-        raise ValueError(f"{text!r} is not an amount in USD with at most six decimals")
-    return int(micros)
+        usd = Decimal(text)
+    except InvalidOperation:
+        raise wrong from None
+    if not usd.is_finite() or abs(usd.adjusted()) > MOST_DIGITS:
+        raise wrong
+    numerator, denominator = usd.as_integer_ratio()
+    micros, rest = divmod(numerator * MICROS_PER_USD, denominator)
+    if rest or abs(micros) > LARGEST_MICROS:
+        raise wrong
+    return micros
 
 
 def format_usd(micros: int) -> str:

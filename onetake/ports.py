@@ -63,10 +63,12 @@ class SubmitOutcome:
 
 @dataclass(frozen=True)
 class VendorStatus:
-    """One authoritative read: the reading for the workflow, and the links, which never leave the activity."""
+    """One authoritative read: the reading for the workflow, the links, which never leave the activity, and the
+    id of the job that was answered about, where the vendor says it."""
 
     reading: StatusReading
     links: tuple[str, ...] = ()
+    vendor_task_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Workflows and activities never import this module.
 """
 
 import base64
-import binascii
 from functools import cached_property
 from typing import Annotated
 
@@ -81,7 +80,7 @@ class Settings(BaseSettings):
 def _codec_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if len(key) != 32:
         raise Refused("settings_invalid", "ONETAKE_CODEC_KEY must be 32 bytes in base64.")

@@ -28,8 +28,10 @@ ADDRESS_MOST = 2048
 class Catalogue:
     """The `Admission` port over the catalogue's data and the settings that scale and complete it."""
 
-    def __init__(self, settings: Settings, data: CatalogueData | None = None) -> None:
+    def __init__(self, settings: Settings, data: CatalogueData | None = None, *, sends: bool = True) -> None:
+        """`sends` is False in a process that only starts generations: the vendors' keys are the workers' alone."""
         self._settings = settings
+        self._sends = sends
         self.data = data or load_catalogue()
 
     def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
@@ -41,12 +43,16 @@ class Catalogue:
         violations = tuple(broken_rules(route, request))
         if violations:
             raise Refused("request_invalid", violations=violations)
-        key = self._settings.vendor(name).api_key
-        if key is None or not key.get_secret_value():
-            raise Refused("vendor_key_missing", f"Set ONETAKE_{name.upper()}_API_KEY.")
+        if self._sends:
+            self._require_key(name)
         plan = self._pinned(name, vendor, route, request, base_queue)
         _within_max_cost(request, plan.price.amount_micros)
         return plan
+
+    def _require_key(self, name: str) -> None:
+        key = self._settings.vendor(name).api_key
+        if key is None or not key.get_secret_value():
+            raise Refused("vendor_key_missing", f"Set ONETAKE_{name.upper()}_API_KEY for the workers.")
 
     def _pinned(self, name: str, vendor: Vendor, route: Route, request: GenerationRequest, base_queue: str) -> Plan:
         scale = self._settings.time_scale

@@ -132,14 +132,16 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
 
 
 def _reading(state: object, body: dict[str, object]) -> VendorStatus:
+    task_id = task_id_of(nested(body, "data", "taskId"))
     if state == "success":
         links = _links(nested(body, "data", "resultJson"))
-        return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links)
+        return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links, task_id)
     if state == "failed":
         code, words = nested(body, "data", "failCode"), nested(body, "data", "failMsg")
-        return VendorStatus(StatusReading(state="failed", vendor_state="failed", error=_failure(code, words)))
+        failed = StatusReading(state="failed", vendor_state="failed", error=_failure(code, words))
+        return VendorStatus(failed, vendor_task_id=task_id)
     # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"))
+    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
 
 
 def _failure(code: object, words: object) -> ErrorInfo:

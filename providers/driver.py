@@ -102,6 +102,8 @@ class Driver:
         status = self._vendor.read_status(response)
         if status is None:
             raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
+        if status.vendor_task_id not in {None, vendor_task_id}:
+            raise TryLater("vendor_unavailable", "(the answer is about another task)")
         return status
 
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import httpx
 
 from onetake.contracts import ErrorInfo, GenerationRequest, Plan
-from onetake.errors import CATALOGUE
+from onetake.errors import CATALOGUE, VENDOR_SAID
 from onetake.ports import SubmitOutcome, VendorStatus
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
@@ -129,5 +129,5 @@ def error_of(code: str, words: object = None) -> ErrorInfo:
     """An error of the catalogue with the vendor's words, made safe, behind it."""
     entry, said = CATALOGUE[code], safe_text(words)
     return ErrorInfo(
-        code=code, message=f"{entry.sentence} It said: {said}" if said else entry.sentence, hint=entry.hint
+        code=code, message=f"{entry.sentence}{VENDOR_SAID}{said}" if said else entry.sentence, hint=entry.hint
     )

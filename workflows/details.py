@@ -1,21 +1,30 @@
 """The current details of a run, as Markdown for the Temporal UI: what an operator asks first. No prompt, no secret."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
-from onetake.contracts import ErrorInfo, GenerationResult, Persisted, Phase, Plan
+from onetake.contracts import Asset, Cost, ErrorInfo, GenerationRequest, GenerationResult, Persisted, Phase, Plan
+from onetake.errors import VENDOR_SAID
 from onetake.money import format_usd
+
+QUOTE_LENGTH = 16  # characters in a row that count as a quotation of the prompt
+SHORTEST_PROMPT = 4
 
 _DOING: dict[Phase, str] = {
     "accepted": "accepted",
     "validating": "checking the request against its route",
-    "reserving": "reserving the price on every budget that applies",
+    "reserving": "holding the price on every budget that applies",
     "submitting": "submitting to the vendor, once",
-    "resolving": "finding out whether the vendor accepted the submission; nothing is sent again",
-    "generating": "waiting for the vendor's render: durable polling, raced with its callback",
+    "resolving": "finding out whether the vendor took the job; nothing is sent again",
+    "generating": "waiting for the vendor's render; polls and callbacks only tell when to look",
     "persisting": "storing the clip and reading it to its last packet",
     "settling": "settling the hold",
     "done": "ended",
 }
+
+# The UI takes `$...$` for mathematics and gives a table's cells no space between them.
+_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<|$~"})
+_GAP = "\N{EM SPACE}"
 
 
 def details_of(
@@ -31,42 +40,78 @@ def details_of(
     now: datetime,
 ) -> str:
     """Draw the table. Every row is a fact that this workflow holds."""
-    rows = [("Phase", f"**{phase}**: {_DOING[phase]}"), ("Since", now.strftime("%Y-%m-%d %H:%M:%S UTC"))]
+    doing = result.status if result is not None else _DOING[phase]
+    rows = [("Phase", f"**{phase}**: {doing}"), ("Since", _clock(now))]
     if generation_id:
         rows.append(("Generation", f"`{generation_id}`"))
     if plan is not None:
-        rows += _rows_of_plan(plan, phase)
+        rows += _rows_of_plan(plan, phase, now)
     if task_id:
         rows.append(("Vendor's id", f"`{task_id}`"))
     if canceled:
         rows.append(("Cancel", "requested"))
-    rows += [("Asset", _asset_line(asset.key, asset.size_bytes)) for asset in (persisted.assets if persisted else ())]
+    rows += [("Asset", _asset_line(asset)) for asset in (persisted.assets if persisted else ())]
     if result is not None:
-        rows.append(("Cost", _cost_line(result)))
+        rows += _rows_of_result(result)
     if error is not None:
-        rows += [("Error", f"`{error.code}`: {error.message}"), ("What to do", error.hint)]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
+        rows += [("Error", f"`{error.code}`: {in_cell(error.message)}"), ("What to do", error.hint)]
+    return table_of(rows)
 
 
-def _rows_of_plan(plan: Plan, phase: Phase) -> list[tuple[str, str]]:
+def table_of(rows: Iterable[tuple[str, str]]) -> str:
+    """A Markdown table of names and values, as readable in the UI as in a terminal."""
+    return "\n".join(["| | |", "|---|---|", *(f"| **{name}**{_GAP}| {text} |" for name, text in rows)])
+
+
+def in_cell(text: str) -> str:
+    """A text that stands in a table as it is: nothing in it is a link, a picture, a column or mathematics."""
+    return " ".join(text.translate(_SPECIAL).split())
+
+
+def _rows_of_plan(plan: Plan, phase: Phase, now: datetime) -> list[tuple[str, str]]:
     rows = [("Route", f"{plan.route}, {plan.duration_s} s, {plan.resolution}")]
     if phase != "done":
-        rows.append(("Price", f"{format_usd(plan.price.amount_micros)} ({plan.price.unit})"))
+        rows.append(("Price", in_cell(f"{format_usd(plan.price.amount_micros)} ({plan.price.unit})")))
     if phase == "generating":
         cadence, callback = plan.cadence, "on a callback, else " if plan.callbacks else ""
         gaps = f"then every {cadence.interval_s:g} to {cadence.max_interval_s:g} s"
-        rows.append(("Next read", f"{callback}{cadence.first_read_s:g} s after acceptance, {gaps}"))
-        rows.append(("Deadline", f"{plan.deadline_s:g} s after acceptance"))
+        rows.append(("Next read", f"{callback}at {_clock(now, cadence.first_read_s)}, {gaps}"))
+        rows.append(("Deadline", f"{_clock(now, plan.deadline_s)}; then it fails and the amount stays in suspense"))
     if phase == "resolving":
-        rows.append(("Resolution ends", f"{plan.unknown_deadline_s:g} s after it began"))
+        rows.append(("Until", f"{_clock(now, plan.unknown_deadline_s)}; then it fails and the amount stays in suspense"))
     return rows
 
 
-def _asset_line(key: str, size_bytes: int) -> str:
-    return f"`{key}` ({size_bytes / 1_000_000:.1f} MB)"
+def _rows_of_result(result: GenerationResult) -> list[tuple[str, str]]:
+    rows = [("Cost", in_cell(_cost_line(result.cost)))]
+    return [("Fetch it", f"`onetake download {result.id}`"), *rows] if result.assets else rows
 
 
-def _cost_line(result: GenerationResult) -> str:
-    cost = result.cost
-    line = f"reserved {format_usd(cost.reserved_micros)}, settled {format_usd(cost.settled_micros)}"
-    return f"{line}, in suspense {format_usd(cost.suspense_micros)}" if cost.suspense_micros else line
+def _clock(now: datetime, later_s: float = 0) -> str:
+    return (now + timedelta(seconds=later_s)).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _asset_line(asset: Asset) -> str:
+    size = f"{asset.size_bytes / 1_000_000:.1f} MB"
+    return f"`{asset.key}` ({size}, {asset.duration_s:.1f} s, {asset.width}x{asset.height})"
+
+
+def _cost_line(cost: Cost) -> str:
+    released = cost.reserved_micros - cost.settled_micros - cost.suspense_micros
+    parts = {"settled": cost.settled_micros, "in suspense": cost.suspense_micros, "released": released}
+    shown = (f"{name} {format_usd(micros)}" for name, micros in parts.items() if micros > 0)
+    return ", ".join([f"reserved {format_usd(cost.reserved_micros)}", *shown]) if cost.reserved_micros else "nothing"
+
+
+def without_quotes(error: ErrorInfo, request: GenerationRequest) -> ErrorInfo:
+    """Leave out a vendor's words when they repeat the prompt: failure texts stand in clear in histories and lists."""
+    sentence, said, words = error.message.partition(VENDOR_SAID)
+    if not said or not any(_repeats(words, text) for text in (request.prompt, request.negative_prompt or "")):
+        return error
+    return error.model_copy(update={"message": f"{sentence} Its words repeat the prompt and are left out."})
+
+
+def _repeats(words: str, prompt: str) -> bool:
+    words, prompt = words.casefold(), prompt.strip().casefold()
+    starts = range(max(1, len(prompt) - QUOTE_LENGTH + 1))
+    return len(prompt) >= SHORTEST_PROMPT and any(prompt[at : at + QUOTE_LENGTH] in words for at in starts)

@@ -41,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from onetake.errors import CATALOGUE
     from workflows import options
-    from workflows.details import details_of
+    from workflows.details import details_of, without_quotes
 
 T = TypeVar("T")
 
@@ -168,7 +168,9 @@ class Generation:
             number += 1
             submission = await self._submit_once(plan, number)
             if submission is None or submission.state in {"sending", "ambiguous"}:
+                self._error = submission.error if submission else None
                 submission = await self._resolve(plan)
+                self._error = None
             if submission.state == "accepted" and submission.vendor_task_id:
                 self._task_id = submission.vendor_task_id
                 return submission.vendor_task_id
@@ -303,6 +305,8 @@ class Generation:
     async def _settle(self, end: _End) -> GenerationResult:
         """Resolve the hold, record the end, and close the workflow the way the generation ended."""
         end = self._as_canceled(end)
+        if end.error is not None:
+            end.error = without_quotes(end.error, self._request)
         self._error = end.error
         self._show("settling")
         if not self._id:

@@ -29,6 +29,13 @@ SETTLE_TIMEOUT_S: Final = 30.0  # one attempt; attempts are unlimited: a settlem
 MOST_WAKES: Final = 20  # callbacks honoured; afterwards polling alone
 
 QUICK: Final = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=15))
+_SETTLING: Final[dict[Resolution, str]] = {
+    "none": "record the refusal: nothing was held",
+    "post": "post the hold: the vendor was paid",
+    "release": "release the hold: nothing is owed",
+    "suspend": "suspend the hold: the vendor may charge it",
+}
+
 PATIENT: Final = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_interval=timedelta(seconds=60))
 
 
@@ -37,7 +44,7 @@ def validate() -> workflow.ActivityConfig:
         "start_to_close_timeout": timedelta(seconds=VALIDATE_TIMEOUT_S),
         "retry_policy": QUICK,
         "activity_id": "validate",
-        "summary": "check the request, pin the price",
+        "summary": "check the request and pin its price",
     }
 
 
@@ -61,7 +68,7 @@ def submit(plan: Plan, number: int) -> workflow.ActivityConfig:
         "retry_policy": QUICK,
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         "activity_id": f"submit-{number}",
-        "summary": f"submit to {plan.vendor}, once",
+        "summary": f"submit to {plan.vendor}, once; a retry only where it took nothing",
     }
 
 
@@ -72,7 +79,7 @@ def resolve(plan: Plan, number: int, left_s: float) -> workflow.ActivityConfig:
         "schedule_to_close_timeout": timedelta(seconds=max(left_s, 1.0)),
         "retry_policy": PATIENT,
         "activity_id": f"resolve-{number}",
-        "summary": f"find out whether {plan.vendor} has the job",
+        "summary": f"find out whether {plan.vendor} took the job; one attempt is one look",
     }
 
 
@@ -83,7 +90,7 @@ def wait(plan: Plan, number: int, left_s: float) -> workflow.ActivityConfig:
         "schedule_to_close_timeout": timedelta(seconds=max(left_s, 1.0)),
         "retry_policy": PATIENT,
         "activity_id": f"wait-{number}",
-        "summary": f"poll {plan.vendor} until the clip is ready",
+        "summary": f"poll {plan.vendor} until its render ends; one attempt is one read",
     }
 
 
@@ -94,7 +101,7 @@ def read_once(plan: Plan, number: int) -> workflow.ActivityConfig:
         "schedule_to_close_timeout": _scaled(ONE_READ_LIMIT_S, plan),
         "retry_policy": QUICK,
         "activity_id": f"read-{number}",
-        "summary": f"woken by a callback: read {plan.vendor} with our own key",
+        "summary": f"woken by a callback: ask {plan.vendor} itself",
     }
 
 
@@ -115,7 +122,7 @@ def settle(plan: Plan | None, resolution: Resolution) -> workflow.ActivityConfig
         "start_to_close_timeout": _scaled(SETTLE_TIMEOUT_S, plan) if plan else timedelta(seconds=SETTLE_TIMEOUT_S),
         "retry_policy": PATIENT,
         "activity_id": "settle",
-        "summary": "record the refusal: nothing was held" if resolution == "none" else f"{resolution} the hold",
+        "summary": _SETTLING[resolution],
     }
 
 

@@ -118,7 +118,7 @@ def generate(  # noqa: PLR0917 - one parameter an option
     from providers.admission import Catalogue
 
     request = request_of(fields)
-    catalogue = Catalogue(settings)
+    catalogue = Catalogue(settings, sends=False)
     plan = catalogue.plan(request, base_queue=settings.task_queue)
     if dry_run:
         return _dry_run(catalogue.data, request, plan)

@@ -1,7 +1,7 @@
 """The codec endpoint: decodes payloads for the Temporal UI and CLI, and encodes what they send.
 
-Whoever reaches it reads prompts. It therefore answers loopback names only, the one origin of the UI only, and needs a
-token as soon as it listens to a network. Protocol: https://docs.temporal.io/codec-server
+Whoever reaches it reads prompts. It therefore answers loopback names only, pages of the UI only, and needs a token as
+soon as it listens to a network. Protocol: https://docs.temporal.io/codec-server
 """
 
 import hmac
@@ -25,6 +25,7 @@ from onetake.gateway.app import BodyRefused, read_body
 BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _HEADERS: Final = ("Authorization", "Content-Type", "X-Namespace")
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_SPELLINGS: Final = ("127.0.0.1", "localhost")
 
 
 def is_loopback(host: str) -> bool:
@@ -41,13 +42,24 @@ def origin_of(url: str | None) -> str | None:
     return f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else None
 
 
+def origins_of_ui(origin: str | None) -> tuple[str, ...]:
+    """The UI's origin, in both spellings when it is this machine: people open either, and a browser compares text."""
+    if origin is None:
+        return ()
+    parts = urlsplit(origin)
+    if parts.hostname not in _SPELLINGS:
+        return (origin,)
+    port = f":{parts.port}" if parts.port else ""
+    return tuple(f"{parts.scheme}://{name}{port}" for name in _SPELLINGS)
+
+
 @dataclass(frozen=True)
 class CodecDoor:
-    """Whom the endpoint answers: one namespace, one UI origin, and either loopback names or holders of the token."""
+    """Whom the endpoint answers: one namespace, one UI, and either loopback names or holders of the token."""
 
     cipher: PayloadCipher
     namespace: str
-    ui_origin: str | None
+    ui_origins: tuple[str, ...]
     token: str | None
 
     def refusal(self, request: Request) -> int | None:
@@ -58,8 +70,9 @@ class CodecDoor:
                 return 401
         elif given.get("host", "").rsplit(":", 1)[0] not in _LOOPBACK_NAMES:
             return 403  # a page that had its own name resolved to this machine
-        same = given.get("origin", self.ui_origin) == self.ui_origin
-        return None if same and given.get("x-namespace", self.namespace) == self.namespace else 403
+        if "origin" in given and given["origin"] not in self.ui_origins:
+            return 403
+        return None if given.get("x-namespace", self.namespace) == self.namespace else 403
 
     async def answer(self, request: Request, convert: Callable[[Payloads], Awaitable[None]]) -> Response:
         """Read `{payloads: [...]}`, convert it in place, and send it back."""
@@ -86,7 +99,7 @@ def create_codec_app(
     if not is_loopback(host) and not token:
         raise Refused("settings_invalid", f"The codec endpoint may listen on {host} only with a token.")
     app = FastAPI(title="Onetake codec", docs_url=None, redoc_url=None, openapi_url=None)
-    door = CodecDoor(cipher.in_namespace(namespace), namespace, ui_origin, token)
+    door = CodecDoor(cipher.in_namespace(namespace), namespace, origins_of_ui(ui_origin), token)
 
     @app.post("/decode")
     async def decode(request: Request) -> Response:
@@ -97,10 +110,10 @@ def create_codec_app(
         return await door.answer(request, door.cipher.encode_wrapper)
 
     _ = decode, encode
-    if ui_origin:
+    if door.ui_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=[ui_origin],
+            allow_origins=door.ui_origins,
             allow_methods=["POST"],
             allow_headers=_HEADERS,
             allow_credentials=True,

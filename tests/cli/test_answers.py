@@ -87,12 +87,6 @@ def test_a_database_that_is_away_is_one_error_that_keeps_its_password(tmp_path: 
     assert "canary" not in finished.stdout + finished.stderr
 
 
-def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
-    finished = run("generate", ROUTE, "x", "--json", env=bare_environment(), cwd=tmp_path)
-    assert (finished.error_code, finished.code) == ("vendor_key_missing", 8)
-    assert "ONETAKE_APIXO_API_KEY" in finished.document["error"]["message"]
-
-
 def test_all_broken_rules_come_at_once_with_the_nearest_legal_value(tmp_path: Path) -> None:
     words = ["generate", ROUTE, "x", "--duration", "99", "--resolution", "720", "--sound", "--json"]
     finished = run(*words, env=bare_environment(**KEY), cwd=tmp_path)

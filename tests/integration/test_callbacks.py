@@ -37,7 +37,10 @@ async def test_a_forged_callback_causes_one_read_and_changes_nothing(stack: Stac
     url = await callback_url(stack, task_id)
     lie = {"code": 200, "data": {"taskId": "task_of_somebody_else", "state": "failed", "failMsg": "gone"}}
     assert await asyncio.to_thread(post, url, lie) == 200
-    link = {"code": 200, "data": {"taskId": task_id, "state": "success", "resultJson": '{"resultUrls":["http://evil"]}'}}
+    link = {
+        "code": 200,
+        "data": {"taskId": task_id, "state": "success", "resultJson": '{"resultUrls":["http://evil"]}'},
+    }
     assert await asyncio.to_thread(post, url, link) == 200
     result = await ended(onetake, started.id)
     assert (result.status, money(result), result.vendor_task_id) == ("completed", (200_000, 200_000, 0), task_id)

@@ -188,3 +188,36 @@ async def test_a_generation_outlives_its_history(stack: Stack, onetake: Onetake)
     description = await engine.get_workflow_handle(started.workflow_id).describe(rpc_timeout=timedelta(seconds=5))
     assert description.status is not None
     assert (await onetake.get(started.id)).status == "completed"
+
+
+async def test_a_worker_without_the_vendors_key_refuses_before_any_money(stack: Stack) -> None:
+    """The key is the workers' alone: who starts a generation needs none."""
+    prompt = unique("no key")
+    async with (
+        stack.worker("keyless", ONETAKE_APIXO_API_KEY=""),
+        stack.client(task_queue="keyless", apixo_api_key="") as onetake,
+    ):
+        started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+        result = await ended(onetake, started.id)
+    assert result.error is not None
+    assert (result.status, result.error.code) == ("failed", "vendor_key_missing")
+    assert "ONETAKE_APIXO_API_KEY" in result.error.message
+    assert money(result) == (0, 0, 0)
+    assert await stack.submits_of(prompt) == []
+
+
+async def test_a_job_that_is_not_visible_at_once_is_waited_for(onetake: Onetake) -> None:
+    """A callback may be faster than the vendor's own reads: one 404 loses nothing."""
+    prompt = unique("shy [[sim:status-404=2]][[sim:delay=0.5]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    result = await ended(onetake, started.id)
+    assert (result.status, money(result)) == ("completed", (200_000, 200_000, 0))
+
+
+async def test_a_job_that_the_vendor_forgot_is_lost_and_in_suspense(onetake: Onetake) -> None:
+    prompt = unique("forgotten [[sim:status-404=1000]][[sim:no-callback]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    result = await ended(onetake, started.id)
+    assert result.error is not None
+    assert (result.status, result.error.code) == ("failed", "vendor_task_lost")
+    assert money(result) == (200_000, 0, 200_000)

@@ -19,7 +19,7 @@ from onetake.devstack.processes import Supervisor
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger import Budgets, Callbacks, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import token_sha256
-from onetake.ledger.database import connect_once
+from onetake.ledger.database import Session, connect_once
 from onetake.ledger.migrate import upgrade
 from onetake.ports import Begun
 
@@ -56,16 +56,20 @@ async def template_url(server_url: str) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+async def server(server_url: str) -> AsyncIterator[Session]:
+    """One session for what concerns the whole server."""
+    session = await connect_once(server_url)
+    yield session
+    await session.close()
+
+
 @pytest.fixture
-async def database_url(server_url: str, template_url: str) -> AsyncIterator[str]:
+async def database_url(server: Session, server_url: str, template_url: str) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(6)}"
-    server = await connect_once(server_url)
-    try:
-        await server.execute(f"create database {name} template {template_url.rsplit('/', 1)[1]}")
-        yield server_url.rsplit("/", 1)[0] + f"/{name}"
-        await server.execute(f"drop database {name} with (force)")
-    finally:
-        await server.close()
+    await server.execute(f"create database {name} template {template_url.rsplit('/', 1)[1]} strategy file_copy")
+    yield server_url.rsplit("/", 1)[0] + f"/{name}"
+    await server.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

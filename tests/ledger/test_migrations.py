@@ -8,7 +8,7 @@ import pytest
 
 from onetake.errors import Refused, TryLater
 from onetake.ledger import Database
-from onetake.ledger.database import connect_once
+from onetake.ledger.database import Session
 from onetake.ledger.migrate import upgrade
 
 
@@ -22,19 +22,17 @@ async def test_a_database_of_a_newer_program_stays_as_it_is(database_url: str, d
     assert await upgrade(database_url) == "9999"
 
 
-async def test_four_upgrades_at_once_make_the_missing_database_and_its_tables_once(server_url: str) -> None:
+async def test_four_upgrades_at_once_make_the_missing_database_and_its_tables_once(
+    server: Session, server_url: str
+) -> None:
     name = f"fresh_{secrets.token_hex(4)}"
     url = server_url.rsplit("/", 1)[0] + f"/{name}"
     revisions = await asyncio.gather(*(upgrade(url) for _ in range(4)))
-    server = await connect_once(server_url)
-    try:
-        assert len(set(revisions)) == 1
-        opened = await Database.connect(url)
-        await opened.health()
-        await opened.close()
-    finally:
-        await server.execute(f"drop database {name} with (force)")
-        await server.close()
+    assert len(set(revisions)) == 1
+    opened = await Database.connect(url)
+    await opened.health()
+    await opened.close()
+    await server.execute(f"drop database {name} with (force)")
 
 
 async def test_the_command_says_which_revision_the_database_has(database_url: str) -> None:
@@ -55,16 +53,13 @@ async def test_the_command_names_a_missing_setting() -> None:
     assert (process.returncode, b"ONETAKE_DATABASE_URL" in said) == (2, True)
 
 
-async def test_a_database_that_may_not_be_created_is_refused_by_name(server_url: str, database_url: str) -> None:
-    server, role = await connect_once(server_url), f"poor_{secrets.token_hex(4)}"
-    try:
-        await server.execute(f"create role {role} login password 'pw'")
-        host = database_url.rsplit("@", 1)[1].rsplit("/", 1)[0]
-        with pytest.raises(Refused, match="no database 'absent'"):
-            await upgrade(f"postgresql://{role}:pw@{host}/absent")
-        await server.execute(f"drop role {role}")
-    finally:
-        await server.close()
+async def test_a_database_that_may_not_be_created_is_refused_by_name(server: Session, server_url: str) -> None:
+    role = f"poor_{secrets.token_hex(4)}"
+    await server.execute(f"create role {role} login password 'pw'")
+    host = server_url.rsplit("@", 1)[1].rsplit("/", 1)[0]
+    with pytest.raises(Refused, match="no database 'absent'"):
+        await upgrade(f"postgresql://{role}:pw@{host}/absent")
+    await server.execute(f"drop role {role}")
 
 
 async def test_a_database_without_tables_is_unavailable_and_says_what_to_run(server_url: str) -> None:

@@ -265,7 +265,7 @@ def test_a_route_that_does_not_exist_is_refused_with_its_neighbours(given: str, 
 @pytest.mark.parametrize("key", [None, ""])
 def test_a_vendor_without_a_key_names_the_setting(key: str | None) -> None:
     refused = refusal(request_for(), apixo_api_key=key)
-    assert (refused.code, refused.detail) == ("vendor_key_missing", "Set ONETAKE_APIXO_API_KEY.")
+    assert (refused.code, refused.detail) == ("vendor_key_missing", "Set ONETAKE_APIXO_API_KEY for the workers.")
 
 
 def test_a_broken_rule_is_told_before_a_missing_key() -> None:

@@ -363,7 +363,7 @@ async def test_a_cookie_is_never_sent_back(connect: Connect) -> None:
     [
         ("retry-after: 7", 7, 7),
         ("retry-after: 36000", 300, 300),
-        (f"retry-after: {formatdate(time() + 3600, usegmt=True)}", 300, 300),
+        pytest.param(f"retry-after: {formatdate(time() + 3600, usegmt=True)}", 300, 300, id="a date in an hour"),
         (f"retry-after: {formatdate(0, usegmt=True)}", None, None),
         ("retry-after: -5", None, None),
         ("retry-after: soon\xff", None, None),
@@ -418,12 +418,20 @@ async def test_a_status_that_cannot_be_read_is_an_outage(connect: Connect, name:
 
 
 async def test_a_status_read_is_one_get_with_the_key(connect: Connect) -> None:
-    async with serving(answering(answer(200, OPEN, "x-region: \xe9"))) as server:
+    silent = json.dumps({"code": 200, "data": {"state": "processing"}}).encode()
+    async with serving(answering(answer(200, silent, "x-region: \xe9"))) as server:
         status = await connect(server.url).read_status(PLAN, "task 1/&")
         assert status.reading.state == "open"
         (sent,) = server.received
     assert sent.startswith(b"GET /statusTask/wan-2-6-video?taskId=task%201%2F%26 HTTP/1.1\r\n")
     assert f"authorization: Bearer {API_KEY}".lower().encode() in sent.lower()
+
+
+async def test_an_answer_about_another_task_is_no_answer(connect: Connect) -> None:
+    other = json.dumps({"code": 200, "data": {"taskId": "task_2", "state": "success"}}).encode()
+    async with serving(answering(answer(200, other))) as server:
+        with pytest.raises(TryLater, match="about another task"):
+            await connect(server.url).read_status(PLAN, "task_1")
 
 
 async def test_a_refused_connection_is_an_outage_of_reads(connect: Connect) -> None:

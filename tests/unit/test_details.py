@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from onetake.contracts import PHASES, Asset, Cost, ErrorInfo, GenerationResult, Persisted, Phase
+from onetake.contracts import PHASES, Asset, Cost, ErrorInfo, GenerationRequest, GenerationResult, Persisted, Phase
+from onetake.errors import VENDOR_SAID
 from tests.providers.parts import PROMPT, plan_of, request_for
-from workflows.details import details_of
+from workflows.details import details_of, without_quotes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PLAN = plan_of(request_for())
@@ -100,3 +101,19 @@ def test_an_error_says_what_to_do_and_a_cancellation_is_shown() -> None:
     assert rows["Error"] == "`vendor_failed`: The vendor's render failed."
     assert rows["What to do"] == "Start again."
     assert rows["Cancel"] == "requested"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("your prompt 'A Fox walking through neon rain' is unsafe", False),
+        ("we do not serve this model", True),
+        ("fox", True),
+    ],
+)
+def test_a_vendor_that_repeats_the_prompt_is_not_quoted(words: str, kept: bool) -> None:
+    request = GenerationRequest(route="a/b/c", prompt="a fox walking through neon rain")
+    error = ErrorInfo(code="content_rejected", message=f"Refused.{VENDOR_SAID}{words}", hint="")
+    assert (words in without_quotes(error, request).message) is kept
+    ours = ErrorInfo(code="request_invalid", message="/prompt: a fox walking through neon rain", hint="")
+    assert without_quotes(ours, request) == ours

@@ -53,7 +53,22 @@ def test_an_amount_is_read(text: str, micros: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "abc", "1,50", "$5", "NaN", "sNaN", "Infinity", "-inf", "0.0000001", "9223372036854.775808", "1e30"]
+    "text",
+    [
+        "",
+        "abc",
+        "1,50",
+        "$5",
+        "NaN",
+        "sNaN",
+        "Infinity",
+        "-inf",
+        "0.0000001",
+        "9223372036854.775808",
+        "1e30",
+        "1e999999",
+        "1.0000000000000000000000000000000001",
+    ],
 )
 def test_what_is_no_exact_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an amount in USD"):
