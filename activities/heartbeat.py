@@ -29,6 +29,11 @@ class Memory:
         self._kept = (value,)
         self.beat()
 
+    def forget(self) -> None:
+        """Keep nothing for the next attempt."""
+        self._kept = ()
+        self.beat()
+
     def beat(self) -> None:
         activity.heartbeat(*self._kept)
 

@@ -3,11 +3,11 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from temporalio import activity
 
-from activities.heartbeat import Memory, heartbeats
+from activities.heartbeat import Memory, elapsed_s, heartbeats
 from onetake.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
 from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, TryLater
@@ -18,6 +18,9 @@ RESULT_READS = 4
 RESULT_RETRY_S = 2.0
 CLIP_READS = 3
 MOST_CLIPS = 16
+
+
+Fault = Literal["missing_links", "bad_copies"]
 
 
 class Tries(Message):
@@ -68,11 +71,15 @@ class Persist:
 
     async def _links(self, order: PersistInput, memory: Memory) -> tuple[str, ...]:
         status = await self._vendors[order.plan.vendor].read_status(order.plan, order.vendor_task_id)
-        if status.reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS:
+        reading, plan = status.reading, order.plan
+        if reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS:
             return status.links
-        if _counted(memory, "missing_links") >= RESULT_READS:
-            raise Failed("vendor_bad_result", f"(state: {status.reading.vendor_state})")
-        raise TryLater("vendor_unavailable", "(no link yet)", after_s=RESULT_RETRY_S * order.plan.time_scale)
+        if reading.state == "succeeded":
+            self._again_or_fail(memory, "missing_links", RESULT_READS, Failed("vendor_bad_result", "(no link)"), plan)
+        if reading.state == "failed" or elapsed_s() > plan.deadline_s:
+            raise Failed("vendor_bad_result", f"(state: {reading.vendor_state})")
+        # A replica of the vendor's that lags behind what it already told us: the newest confirmed state wins.
+        raise TryLater("vendor_unavailable", f"(state: {reading.vendor_state})", after_s=plan.cadence.interval_s)
 
     async def _clip(
         self, order: PersistInput, index: int, link: str, memory: Memory
@@ -82,37 +89,45 @@ class Persist:
             target = Path(folder) / "clip"
             stored = await self._store.fetch(key, target, moved=_moved)
             if stored is None:
-                await self._copy(order, key, link)
+                await self._copy(order, key, link, memory)
                 stored = await self._store.fetch(key, target, moved=_moved)
             if stored is None:
                 raise TryLater("storage_unavailable", "(the object just stored is not there)")
-            facts = await self._facts(key, target, memory)
+            facts = await self._facts(order.plan, key, target, memory)
         return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
 
-    async def _facts(self, key: str, path: Path, memory: Memory) -> ClipFacts:
+    async def _facts(self, plan: Plan, key: str, path: Path, memory: Memory) -> ClipFacts:
         """Read the clip; what is no clip leaves the bucket, so that a later attempt may store a better copy."""
         try:
             return await self._reader.read(path)
         except Failed as failure:
             await self._store.discard(key)
-            if _counted(memory, "bad_copies") < CLIP_READS:
-                raise TryLater(failure.code, failure.detail) from None
-            raise
+            self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, plan)
 
-    async def _copy(self, order: PersistInput, key: str, link: str) -> None:
-        async with self._vendors[order.plan.vendor].download(link) as body:
-            crashpoint("persist.before_put")
-            await self._store.put_stream(
-                key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
-            )
+    async def _copy(self, order: PersistInput, key: str, link: str, memory: Memory) -> None:
+        """Download and store. A link that is refused and a body that is cut are tried again with a fresh link."""
+        try:
+            async with self._vendors[order.plan.vendor].download(link) as body:
+                crashpoint("persist.before_put")
+                await self._store.put_stream(
+                    key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
+                )
+        except Failed as failure:
+            if failure.code == "storage_conflict":  # an attempt that we thought dead has stored it: read what is there
+                raise TryLater("storage_unavailable", "(another attempt stored it first)") from None
+            if failure.code in {"asset_unavailable", "asset_truncated"}:
+                self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, order.plan)
+            raise
         crashpoint("persist.after_put")
 
-
-def _counted(memory: Memory, what: Literal["missing_links", "bad_copies"]) -> int:
-    tries = memory.recall(Tries) or Tries()
-    number: int = getattr(tries, what) + 1
-    memory.keep(tries.model_copy(update={what: number}))
-    return number
+    def _again_or_fail(self, memory: Memory, what: Fault, most: int, failure: Failed, plan: Plan) -> NoReturn:
+        """Try again a few times what is the vendor's fault; outages of other parts are not counted."""
+        tries = memory.recall(Tries) or Tries()
+        number: int = getattr(tries, what) + 1
+        memory.keep(tries.model_copy(update={what: number}))
+        if number >= most:
+            raise failure
+        raise TryLater(failure.code, failure.detail, after_s=RESULT_RETRY_S * plan.time_scale) from None
 
 
 def _prefix(order: PersistInput) -> str:

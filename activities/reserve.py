@@ -3,16 +3,19 @@
 from temporalio import activity
 
 from onetake.contracts import Reserved, ReserveInput
-from onetake.ports import Ledger
+from onetake.ports import Ledger, Vendors
 
 
 class Reserve:
     """Holds the pinned price on every budget that applies, or on none."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, vendors: Vendors) -> None:
         self._ledger = ledger
+        self._vendors = vendors
 
     @activity.defn(name="reserve")
     async def reserve(self, order: ReserveInput) -> Reserved:
-        """Reserve once whatever is repeated. Fails with `budget_exceeded` and the shortfall."""
+        """Reserve once whatever is repeated. Fails with `budget_exceeded` and the shortfall, and with `vendor_paused`
+        before anything is held."""
+        await self._vendors.admit(order.vendor)
         return await self._ledger.reserve(order)

@@ -3,6 +3,7 @@
 from temporalio import activity
 
 from onetake.contracts import GenerationResult, SettleInput
+from onetake.errors import Failed, TryLater
 from onetake.ports import Ledger
 
 
@@ -15,4 +16,8 @@ class Settle:
     @activity.defn(name="settle")
     async def settle(self, order: SettleInput) -> GenerationResult:
         """Post, release or suspend the hold, and record how the generation ended."""
-        return await self._ledger.settle(order)
+        try:
+            return await self._ledger.settle(order)
+        except Failed as failure:
+            # A settlement is never given up: what the database refuses today an operator can mend tomorrow.
+            raise TryLater("ledger_unavailable", failure.detail) from None

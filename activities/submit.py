@@ -9,8 +9,8 @@ from temporalio import activity
 from activities.heartbeat import Memory, elapsed_s, heartbeats, remaining_s, to_the_end
 from onetake.contracts import ErrorInfo, Plan, ResolveInput, Submission, SubmitInput
 from onetake.crashpoints import crashpoint
-from onetake.errors import CATALOGUE, Failed, TryLater
-from onetake.ports import Submissions, SubmitOrder, SubmitOutcome, VendorClient
+from onetake.errors import CATALOGUE, Failed, OnetakeError, TryLater
+from onetake.ports import Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
 
 TOKEN_BYTES = 16
 FIRST_RETRY_S = 2.0
@@ -22,8 +22,16 @@ RECORD_RETRY_S = 0.5
 class Submit:
     """Submits to one vendor. Bytes leave only in the call that committed a fresh intent row."""
 
-    def __init__(self, vendor: str, client: VendorClient, submissions: Submissions, callback_base: str | None) -> None:
+    def __init__(
+        self,
+        vendor: str,
+        client: VendorClient,
+        submissions: Submissions,
+        vendors: Vendors,
+        callback_base: str | None,
+    ) -> None:
         self._vendor = vendor
+        self._vendors = vendors
         self._client = client
         self._submissions = submissions
         self._callback_base = callback_base
@@ -55,8 +63,13 @@ class Submit:
         raise TryLater("not_ready", after_s=min(order.plan.cadence.interval_s, max(remaining_s() - 1, 0.1)))
 
     async def _submit(self, order: SubmitInput, memory: Memory) -> Submission:
-        if known := memory.recall(Submission):  # learned from the vendor by an attempt that could not store it
-            return await self._record(order, known)
+        if known := memory.recall(Submission):  # learned by an attempt that could not store it
+            stored = await self._record(order, known)
+            if stored.state != "not_sent":
+                return stored
+            memory.forget()
+        if (quiet_s := await self._vendors.quiet_s(self._vendor)) > 0:
+            raise _again(order.plan, SubmitOutcome("throttled", retry_after_s=quiet_s))
         crashpoint("submit.before_intent")
         token, seed = secrets.token_urlsafe(TOKEN_BYTES), self._client.chosen_seed(order.plan, order.request)
         post = SubmitOrder(order.plan, order.request, self._callback_url(token), seed)
@@ -73,33 +86,22 @@ class Submit:
         crashpoint("submit.after_intent")
         outcome = await self._client.submit(post)
         crashpoint("submit.after_send")
-        return await self._decide(order, outcome, memory)
+        # Worth money: should the database be away, the engine keeps it for the next attempt.
+        memory.keep(_submission_of(outcome))
+        stored = await self._record(order, _submission_of(outcome))
+        crashpoint("submit.after_record")
+        if outcome.outcome in {"throttled", "not_sent"}:
+            memory.forget()
+            again = _again(order.plan, outcome)
+            if outcome.outcome == "throttled" and isinstance(again, TryLater):
+                await self._vendors.slow_down(self._vendor, again.after_s or FIRST_RETRY_S)
+            raise again
+        return stored
 
     async def _found(self, order: SubmitInput, stored: Submission) -> Submission:
         if stored.state != "sending":
             return stored
         return await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
-
-    async def _decide(self, order: SubmitInput, outcome: SubmitOutcome, memory: Memory) -> Submission:
-        match outcome.outcome:
-            case "accepted":
-                submission = Submission(
-                    state="accepted",
-                    vendor_task_id=outcome.vendor_task_id,
-                    reported_micros=outcome.reported_micros,
-                )
-                # The id is worth money: should the database be away, the server keeps it for the next attempt.
-                memory.keep(submission)
-                stored = await self._record(order, submission)
-                crashpoint("submit.after_record")
-                return stored
-            case "rejected":
-                return await self._record(order, Submission(state="rejected", error=outcome.error))
-            case "ambiguous":
-                return await self._record(order, Submission(state="ambiguous", error=_doubt(outcome.note)))
-            case "throttled" | "not_sent":
-                await self._record(order, Submission(state="not_sent"))
-                raise _again(order.plan, outcome)
 
     async def _record(self, order: SubmitInput, submission: Submission) -> Submission:
         for left in reversed(range(RECORD_ATTEMPTS)):
@@ -112,14 +114,30 @@ class Submit:
                     error=submission.error,
                     reported_micros=submission.reported_micros,
                 )
-            except TryLater:
-                if not left:
+            except OnetakeError as error:
+                if error.code == "vendor_protocol_error":
                     raise
+                if not left:
+                    raise TryLater("ledger_unavailable", error.detail) from None
                 await asyncio.sleep(RECORD_RETRY_S)
         raise AssertionError("unreachable")
 
     def _callback_url(self, token: str) -> str | None:
         return f"{self._callback_base}/callbacks/{self._vendor}/{token}" if self._callback_base else None
+
+
+def _submission_of(outcome: SubmitOutcome) -> Submission:
+    match outcome.outcome:
+        case "accepted":
+            return Submission(
+                state="accepted", vendor_task_id=outcome.vendor_task_id, reported_micros=outcome.reported_micros
+            )
+        case "rejected":
+            return Submission(state="rejected", error=outcome.error)
+        case "ambiguous":
+            return Submission(state="ambiguous", error=_doubt(outcome.note))
+        case "throttled" | "not_sent":
+            return Submission(state="not_sent")
 
 
 def _doubt(note: str) -> ErrorInfo:

@@ -1,26 +1,34 @@
-"""Phase one: the request against the catalogue, and the generation's row."""
+"""Phase one: the request against the catalogue, its input media, and the generation's row."""
+
+from typing import Final
 
 from temporalio import activity
 
-from onetake.contracts import ErrorInfo, Validated, ValidateInput
+from onetake.contracts import ErrorInfo, GenerationRequest, Plan, Validated, ValidateInput
 from onetake.crashpoints import crashpoint
 from onetake.errors import Refused
-from onetake.ports import Admission, Generations
+from onetake.ports import Admission, Generations, InputInspector
+
+MOST_LOOKS: Final = 3  # at inputs whose host fails quickly; then the generation is refused
 
 
 class Validate:
     """Pins the plan. Repeatable: the same request gives the same verdict and the same row."""
 
-    def __init__(self, admission: Admission, generations: Generations) -> None:
+    def __init__(self, admission: Admission, generations: Generations, inspector: InputInspector) -> None:
         self._admission = admission
         self._generations = generations
+        self._inspector = inspector
 
     @activity.defn(name="validate")
     async def validate(self, order: ValidateInput) -> Validated:
-        """Accept the generation with its plan, or with the reason why it is refused."""
+        """Accept the generation with its plan, or with the reason why it is refused.
+
+        Rules, price and key come first, so that nothing is fetched for a request that is refused anyway.
+        """
         plan, error = None, None
         try:
-            plan = self._admission.plan(order.request, base_queue=activity.info().task_queue)
+            plan = await self._plan(order.request)
         except Refused as refusal:
             error = ErrorInfo(code=refusal.code, message=str(refusal), hint=refusal.hint)
         generation_id = await self._generations.accept(
@@ -28,3 +36,12 @@ class Validate:
         )
         crashpoint("accept.after_commit")
         return Validated(generation_id=generation_id, plan=plan, error=error)
+
+    async def _plan(self, request: GenerationRequest) -> Plan:
+        """The pinned plan, with the kinds of references that their bytes showed."""
+        info = activity.info()
+        plan = self._admission.plan(request, base_queue=info.task_queue)
+        rules = self._admission.media_rules(request)
+        kinds = await self._inspector.inspect(rules, last_look=info.attempt >= MOST_LOOKS)
+        references = tuple(kinds[f"/references/{number}"] for number in range(len(request.references)))
+        return plan.model_copy(update={"reference_kinds": references})

@@ -8,7 +8,7 @@ from activities.heartbeat import Memory, elapsed_s, remaining_s
 from onetake.contracts import Cadence, Message, ReadInput, StatusReading
 from onetake.crashpoints import crashpoint
 from onetake.errors import TryLater
-from onetake.ports import VendorClient
+from onetake.ports import VendorClient, Vendors
 
 SPARE_S = 2.0
 MISSING_TOLERATED_S = 60.0
@@ -28,8 +28,10 @@ class Missing(Message):
 class ReadStatus:
     """Reads one vendor's jobs with our own key."""
 
-    def __init__(self, client: VendorClient) -> None:
+    def __init__(self, vendor: str, client: VendorClient, vendors: Vendors) -> None:
+        self._vendor = vendor
         self._client = client
+        self._vendors = vendors
 
     async def read_status(self, order: ReadInput) -> StatusReading:
         """Read once. While `waiting`, an open job raises TryLater with the next read's delay, inside the deadline."""
@@ -45,12 +47,15 @@ class ReadStatus:
         return reading
 
     async def _read(self, order: ReadInput, waited_s: float) -> StatusReading:
+        if (quiet_s := await self._vendors.quiet_s(self._vendor)) > 0:
+            raise TryLater("vendor_throttled", "(all calls are waiting)", after_s=_clamped(quiet_s + _jitter(1.0)))
         try:
             status = await self._client.read_status(order.plan, order.vendor_task_id)
         except TryLater as error:
-            if not order.waiting:
-                raise
-            raise self._after(order, error, waited_s) from None
+            again = self._after(order, error, waited_s)
+            if error.code == "vendor_throttled":
+                await self._vendors.slow_down(self._vendor, again.after_s or order.plan.cadence.interval_s)
+            raise (again if order.waiting else error) from None
         if status.reading.state != "missing":
             if activity.info().heartbeat_details:
                 activity.heartbeat()  # it was missing and is there: forget that
@@ -86,7 +91,12 @@ def next_read_s(cadence: Cadence, waited_s: float) -> float:
     """The gap to the next read: grows by the cadence's factor for each interval past the first read, with jitter."""
     intervals = max(0.0, (waited_s - cadence.first_read_s) / cadence.interval_s)
     gap_s = min(cadence.interval_s * cadence.growth ** min(intervals, 64.0), cadence.max_interval_s)
-    return gap_s * (1 + JITTER * (secrets.randbelow(2001) / 1000 - 1))
+    return gap_s + _jitter(gap_s)
+
+
+def _jitter(span_s: float) -> float:
+    """Up to a tenth of the span, earlier or later, so that those who wait together do not come back together."""
+    return span_s * JITTER * (secrets.randbelow(2001) / 1000 - 1)
 
 
 def _clamped(delay_s: float) -> float:

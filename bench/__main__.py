@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from rich.console import Console
 
-from bench import throughput
+from bench import history, latency, persist, reservations, throughput
 from bench.house import BenchError, House, house, stack
 from bench.report import Row, show, write
 from onetake.cli.stack import RunningStack
@@ -18,23 +19,32 @@ from onetake.devstack import DevStackError
 from onetake.errors import OnetakeError
 from onetake.temporal import leave
 
-MEASUREMENTS: dict[str, Callable[[House], Awaitable[list[Row]]]] = {
+MEASUREMENTS: Final[dict[str, Callable[[House], Awaitable[list[Row]]]]] = {
     "throughput": throughput.measure,
+    "latency": latency.measure,
+    "history": history.measure,
+    "reservations": reservations.measure,
+    "persist": persist.measure,
 }
-RESULTS = Path(".onetake/bench/results.json")
+RESULTS: Final = Path(".onetake/bench/results.json")
+WIDTH: Final = 132
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the measurements. A missed goal is printed and is no failure; the exit code is 1 when something broke."""
     options = _options(arguments)
+    names = options.names or list(MEASUREMENTS)
     try:
         with stack(temporal_in_memory=options.temporal == "memory") as running:
-            rows = asyncio.run(_measure(running, options.names or list(MEASUREMENTS)))
+            rows = asyncio.run(_measure(running, names))
+        write(rows, RESULTS, temporal=options.temporal, measurements=names)
+        show(rows, Console(width=None if sys.stdout.isatty() else WIDTH))
     except (BenchError, DevStackError, OnetakeError) as error:
         sys.stderr.write(f"bench: {error}\n")
         leave(1)
-    write(rows, RESULTS, temporal=options.temporal)
-    show(rows, Console())
+    except BaseException:  # noqa: BLE001 - also a Ctrl-C leaves by the one door that is safe
+        traceback.print_exc()
+        leave(1)
     sys.stdout.write(f"\nAll figures: {RESULTS}\n")
     leave(0)
 

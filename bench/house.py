@@ -18,7 +18,7 @@ from bench import bare
 from onetake.cli.stack import RunningStack, running_stack
 from onetake.cli.surroundings import own_command
 from onetake.client import Onetake, Started
-from onetake.contracts import GenerationRecord
+from onetake.contracts import GenerationResult
 from onetake.devstack import Part
 from onetake.devstack.ports import free_port
 from onetake.devstack.progress import progress_for
@@ -31,7 +31,6 @@ ROUTE: Final = "apixo/wan-2.6/text-to-video"
 TENANT: Final = "bench"
 RESOLUTION: Final = "720p"
 SHORT_CLIP_S: Final = 2
-LARGE_CLIP_S: Final = 15  # a length of its own: its files are made by `bench.persist`
 BARE_QUEUE: Final = "bench-bare"
 LIMIT_S: Final = 120.0
 PARTS: Final = ("temporal", "worker", "media", "postgres", "s3", "gateway", "simulator")
@@ -110,7 +109,7 @@ class House:
             self.running.devstack.stop_part(task_queue)
 
 
-def completed(record: GenerationRecord) -> None:
+def completed(record: GenerationResult) -> None:
     """Refuse to measure a generation that did not make its clip."""
     if record.status != "completed":
         raise BenchError(f"{record.id} ended as {record.status} ({record.error.code if record.error else 'no error'})")
@@ -121,6 +120,8 @@ def stack(*, temporal_in_memory: bool) -> Generator[RunningStack]:
     """Everything on free ports in a folder that is deleted; this process then speaks to it by its environment."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_OUTSIDE)}
     environ["ONETAKE_LOG_LEVEL"] = "warning"
+    # The sandbox imports the workflow anew for each run. Without byte code it would compile it anew, too.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with running_stack(
         Path(tempfile.mkdtemp(prefix="onetake-bench-")),
         progress=progress_for(),

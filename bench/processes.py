@@ -1,17 +1,13 @@
 """What processes have used, from /proc: processor time of whole trees, and the memory of one process."""
 
-import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
-SAMPLE_EVERY_S: Final = 0.005
 _PROC: Final = Path("/proc")
 
 
@@ -21,7 +17,12 @@ def can_be_measured() -> bool:
 
 
 def cpu_seconds(roots: dict[str, int]) -> dict[str, float]:
-    """Processor time so far of each tree of processes, children that ended included, and of this process alone."""
+    """Processor time so far of each tree of processes, children that ended included, and of this process alone.
+
+    Empty on a system that does not tell.
+    """
+    if not can_be_measured():
+        return {}
     stats = dict(_stats())
     children: dict[int, list[int]] = defaultdict(list)
     for pid, stat in stats.items():

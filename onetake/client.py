@@ -18,11 +18,12 @@ A generation that failed is an answer, not an exception: `result.status == "fail
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -60,14 +61,41 @@ ENGINE_TIMEOUT = timedelta(seconds=10)
 WATCH_EVERY_S = 0.5
 RESULT_EVERY_S = 5.0  # only a second net: the run's close wakes the wait
 SUMMARY_BYTES = 200
-
-_KINDS: dict[type[object], str] = {
-    str: "a text",
-    bool: "yes or no",
-    int: "a whole number",
-    float: "a number",
-    type(None): "nothing",
+START_TRIES = 3
+START_RETRY_S = 1.0
+# Answers that say for certain that nothing was started.
+REFUSED_STARTS = {
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "FAILED_PRECONDITION",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
 }
+
+GIVEN_MOST = 64  # characters of a wrong value that an error repeats
+
+# What a field allows, by the rule that was broken; `{}` is the rule's own number.
+_ALLOWED: dict[str, str] = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "decimal_type": "a decimal number",
+    "decimal_parsing": "a decimal number",
+    "finite_number": "a decimal number",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "a text of at least {min_length} character",
+    "string_too_long": "a text of at most {max_length} characters",
+    "dict_type": "an object of texts",
+    "tuple_type": "a list of texts",
+}
+_PATTERNS: dict[str, str] = {
+    "tenant": "lower-case letters, digits, _ and -, at most 63, beginning with a letter or a digit",
+    "idempotency_key": "visible ASCII characters without spaces",
+}
+_PROMPTS = ("prompt", "negative_prompt")
 
 _T = TypeVar("_T")
 
@@ -122,7 +150,8 @@ class Onetake:
 
         Everything that can be known is checked first: rules, price, key, database and Temporal. Then the row is
         written, then the workflow starts. With an `idempotency_key` a repeat returns the first generation, and
-        finishes a start that was cut off between the two. Raises Refused or TryLater; nothing was sent in either case.
+        finishes a start that was cut off between the two. Raises Refused or TryLater when nothing was started, and
+        Failed(`start_outcome_unknown`) with the workflow id when Temporal took the start and did not answer.
         """
         request = request or request_of(fields)
         plan = self.plan(request)
@@ -245,28 +274,42 @@ class Onetake:
             await asyncio.wait({closed})
 
     async def _run(self, engine: "Client", workflow_id: str, request: GenerationRequest, plan: Plan) -> None:
+        """Start the workflow. Repeating is safe: one workflow id runs once. An answer that is lost is asked for again,
+        for a caller who is told "try later" without an id would start, and pay for, a second generation."""
         from temporalio.common import WorkflowIDReusePolicy
         from temporalio.exceptions import WorkflowAlreadyStartedError
+        from temporalio.service import RPCError
 
-        with _engine_errors(), suppress(WorkflowAlreadyStartedError):
-            await engine.start_workflow(
-                WORKFLOW_TYPE,
-                request,
-                id=workflow_id,
-                task_queue=self.settings.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=_search_attributes(request, plan),
-                static_summary=summary_of(request, plan),
-                static_details=details_of(workflow_id, request, plan),
-                rpc_timeout=ENGINE_TIMEOUT,
-            )
+        for _ in range(START_TRIES):
+            try:
+                with suppress(WorkflowAlreadyStartedError):
+                    await engine.start_workflow(
+                        WORKFLOW_TYPE,
+                        request,
+                        id=workflow_id,
+                        task_queue=self.settings.task_queue,
+                        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                        search_attributes=_search_attributes(request, plan),
+                        static_summary=summary_of(request, plan),
+                        static_details=details_of(workflow_id, request, plan),
+                        rpc_timeout=ENGINE_TIMEOUT,
+                    )
+            except RPCError as error:
+                if error.status.name in REFUSED_STARTS:
+                    raise TryLater("engine_unavailable", f"It answered {error.status.name}.") from None
+                await asyncio.sleep(START_RETRY_S)
+            else:
+                return
+        raise Failed("start_outcome_unknown", f"Its workflow id is {workflow_id}.")
 
     async def _temporal(self) -> "Client":
         from onetake import temporal
 
         async with self._engine_once:
             if self._engine is None:
-                self._engine = await temporal.connect(self.settings)
+                engine = await temporal.connect(self.settings)
+                await _known_namespace(engine)
+                self._engine = engine
             return self._engine
 
     def _store(self) -> "BucketStore":
@@ -307,16 +350,46 @@ def request_of(fields: dict[str, Any]) -> GenerationRequest:
 
 
 def _violation(problem: Any, fields: dict[str, Any]) -> Violation:
-    pointer = "".join(f"/{part}" for part in problem["loc"])
-    name = str(problem["loc"][0])
+    path = [part for part in problem["loc"] if part != "[key]"]  # pydantic's own mark of a key that is wrong
+    pointer, name = "".join(f"/{part}" for part in path), str(path[0])
     if problem["type"] == "extra_forbidden":
         nearest = get_close_matches(name, GenerationRequest.model_fields, n=1)
         return Violation(pointer, "a value", "nothing: there is no such field", nearest[0] if nearest else None)
     if problem["type"] == "missing":
         return Violation(pointer, "nothing", "a value")
-    kinds = (word for kind, word in _KINDS.items() if isinstance(fields.get(name), kind))
-    given = next(kinds, "a value of another kind")
-    return Violation(pointer, given, str(problem["msg"]).removeprefix("Input should ").removeprefix("Value should "))
+    is_key = problem["loc"][-1] == "[key]"
+    given = _given(path[-1] if is_key else _at(fields, path), fields)
+    return Violation(pointer, given, _allowed(problem, name))
+
+
+def _allowed(problem: Any, name: str) -> str:
+    if problem["type"] == "string_pattern_mismatch":
+        return _PATTERNS.get(name, "a text without control characters")
+    words = _ALLOWED.get(problem["type"])
+    return words.format(**problem.get("ctx", {})) if words else str(problem["msg"])
+
+
+def _at(fields: Any, path: Sequence[object]) -> object:
+    try:
+        return reduce(lambda value, part: value[part], path, fields)
+    except (LookupError, TypeError):
+        return object()
+
+
+def _given(value: object, fields: dict[str, Any]) -> str:
+    """A wrong value as it was given; never a text of the prompt, wherever it stands, and nothing long."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)[:GIVEN_MOST]
+        case str():
+            prompts = [text for name in _PROMPTS if isinstance(text := fields.get(name), str) and text]
+            return "a text" if any(text in value for text in prompts) else repr(value[:GIVEN_MOST])
+        case _:
+            return "a list" if isinstance(value, list | tuple) else "a value of another kind"
 
 
 def summary_of(request: GenerationRequest, plan: Plan) -> str:
@@ -407,6 +480,24 @@ def _engine_errors(*, absent_is_fine: bool = False) -> Generator[None]:
             return
         detail = f"It answered {error.status.name}; `onetake doctor` says what is missing."
         raise TryLater("engine_unavailable", detail) from None
+
+
+async def _known_namespace(engine: "Client") -> None:
+    """Refuse a namespace that is not there before a row is written that nobody would ever run."""
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.service import RPCError, RPCStatusCode
+
+    try:
+        request = DescribeNamespaceRequest(namespace=engine.namespace)
+        await engine.workflow_service.describe_namespace(request, timeout=ENGINE_TIMEOUT)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            reason = f"It has no namespace {engine.namespace!r}; check TEMPORAL_NAMESPACE."
+        elif error.status is RPCStatusCode.PERMISSION_DENIED:
+            return  # a key may be allowed to start workflows and nothing else
+        else:
+            reason = f"It answered {error.status.name}."
+        raise TryLater("engine_unavailable", reason) from None
 
 
 class BlockingOnetake:

@@ -9,9 +9,18 @@ Units are in the names: `_s` seconds, `_micros` millionths of a US dollar, `_byt
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_serializer,
+)
 
 Status = Literal["queued", "in_progress", "completed", "failed", "canceled"]
 Phase = Literal[
@@ -47,6 +56,7 @@ class SearchAttribute:
 
 
 FailedJobCost = Literal["free", "refunded", "charged", "unknown"]
+InputKind = Literal["image", "video", "audio"]
 CostBasis = Literal["estimate", "vendor_reported", "pinned_price"]
 
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -99,6 +109,11 @@ class GenerationRequest(BaseModel):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None = None
     labels: dict[Label, Label] = Field(default_factory=dict[str, str])
 
+    @model_serializer(mode="wrap")
+    def _only_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A field that a newer version adds does not trouble an older one while nobody uses it.
+        return {name: value for name, value in handler(self).items() if value not in (None, (), [], {})}
+
 
 class Cadence(Value):
     """When a vendor's status is read: seconds after acceptance, then growing gaps."""
@@ -123,6 +138,7 @@ class Price(Value):
     amount_micros: int
     unit: str
     table_version: str
+    usd_per_credit: Decimal | None = None
 
 
 class Plan(Message):
@@ -133,9 +149,12 @@ class Plan(Message):
 
     route: str
     vendor: str
+    vendor_model: str
     price: Price
     duration_s: int
     resolution: str
+    aspect_ratio: str | None = None
+    reference_kinds: tuple[InputKind, ...] = ()
     width: int | None = None
     height: int | None = None
     sound: bool | None = None
@@ -330,7 +349,7 @@ class SettleInput(Message):
     attempt: int
     status: Literal["completed", "failed", "canceled"]
     resolution: Resolution
-    actual_micros: int | None = None
+    actual_micros: Annotated[int, Field(ge=0)] | None = None
     basis: CostBasis = "pinned_price"
     error: ErrorInfo | None = None
     assets: tuple[Asset, ...] = ()

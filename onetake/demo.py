@@ -1,10 +1,12 @@
-"""Three short stories through the public client, each with what must be true at its end.
+"""Four short stories through the public client, each with what must be true at its end.
 
 *finished*: a clip, woken by the vendor's callback long before the next poll. *refused*: a budget is too small and
-nothing is sent. *rejected*: the vendor says no and the hold is released. Everything a story claims is looked up: in the
+nothing is sent. *rejected*: the vendor says no and the hold is released. *all five vendors*: one clip each, side by
+side, with a contact sheet. Everything a story claims is looked up: in the
 run's history, the simulator's book, the ledger, the bucket. It brings nothing up and must never meet a real vendor.
 """
 
+import asyncio
 import hashlib
 import json
 import secrets
@@ -19,14 +21,16 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from onetake.client import Onetake
+from onetake.contact_sheet import write_contact_sheet
 from onetake.contracts import GenerationRecord, GenerationRequest
 from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import Database
 from onetake.ledger.holds import PostgresLedger
 from onetake.money import format_usd
-from onetake.progress import ProgressLine, follow
+from onetake.progress import ProgressLine, Together, follow
 from onetake.settings import Settings
 from onetake.temporal import connect
+from providers.catalogue import load_catalogue
 
 ROUTE: Final = "apixo/wan-2.6/text-to-video"
 DURATION_S: Final = 5
@@ -35,6 +39,7 @@ PIXELS: Final = (1280, 720)
 STORY_LIMIT_S: Final = 120.0
 SMALL_BUDGET_MICROS: Final = 100_000
 TOLERANCE_S: Final = 0.5
+ALL_VENDORS: Final = "all five vendors"
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Stage:
 
 
 async def play(settings: Settings, simulator_url: str, folder: Path) -> list[Story]:
-    """Play all three; write `result.json` and `finished.mp4` into the folder. Raises OnetakeError."""
+    """Play all four; write `result.json`, the clips and `contact-sheet.jpg` into the folder. Raises OnetakeError."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
     async with (
         Onetake.connect(settings) as onetake,
@@ -104,7 +109,7 @@ async def play(settings: Settings, simulator_url: str, folder: Path) -> list[Sto
         database = await Database.connect(settings.database_url.get_secret_value(), pool_size=1)
         try:
             stage = Stage(onetake, database, Simulator(http), f"demo-{secrets.token_hex(4)}", folder)
-            stories = [await finished(stage), await refused(stage), await rejected(stage)]
+            stories = [await finished(stage), await refused(stage), await rejected(stage), *await all_vendors(stage)]
         finally:
             await database.close()
     documents = [story.document for story in stories]
@@ -172,6 +177,40 @@ async def rejected(stage: Stage) -> Story:
         *_unless(sent == Counter(submits=1), f"the vendor's book grew by {dict(sent)}"),
     ]
     return _story("rejected", record, facts, broken)
+
+
+async def all_vendors(stage: Stage) -> list[Story]:
+    """One clip from each vendor, side by side: the same request, the same workflow, five dialects."""
+    line = Together("all five")
+    vendors = sorted(load_catalogue().vendors)
+    records = await asyncio.gather(*(_one_of_all(stage, vendor, line) for vendor in vendors))
+    clips = {
+        vendor: await stage.onetake.download(record.id, stage.folder / f"{vendor}.mp4")
+        for vendor, record in zip(vendors, records, strict=True)
+        if record.assets
+    }
+    sheet = stage.folder / "contact-sheet.jpg"
+    if clips:
+        await asyncio.to_thread(write_contact_sheet, clips, sheet)
+    stories: list[Story] = []
+    for vendor, record in zip(vendors, records, strict=True):
+        shown = {"vendor": vendor, "clip": str(clips.get(vendor, "none")), "contact sheet": str(sheet.absolute())}
+        complete = _unless(record.status == "completed", f"{vendor} ended as {record.status} {_code(record)}")
+        broken = [*complete, *(_broken_clip(record) if record.assets else ["there is no clip"])]
+        stories.append(_story(ALL_VENDORS, record, shown, broken))
+    return stories
+
+
+async def _one_of_all(stage: Stage, vendor: str, line: Together) -> GenerationRecord:
+    request = stage.request(f"A paper boat on a mountain lake, seen by {vendor}.")
+    request = request.model_copy(update={"route": f"{vendor}/wan-2.6/text-to-video"})
+    started = await stage.onetake.start(request)
+    last: GenerationRecord | None = None
+    async for record in stage.onetake.watch(started.id, STORY_LIMIT_S):
+        line.show(vendor, record)
+        last = record
+    assert last is not None
+    return last
 
 
 def _story(name: str, record: GenerationRecord, facts: dict[str, str], broken: Sequence[str]) -> Story:

@@ -53,6 +53,24 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "Raise max_cost_usd, or ask for a shorter or smaller clip.",
         3,
     ),
+    "price_missing": Entry(
+        "No document names the price of this route.",
+        "Configure it in the file that ONETAKE_PRICES names; nothing runs at a guessed price.",
+        3,
+    ),
+    "input_not_usable": Entry(
+        "An input cannot be used by this route.",
+        "Give another address or another file; `onetake routes ROUTE` shows the limits.",
+        3,
+    ),
+    "vendor_account_limit": Entry(
+        "The spending limit of our key at the vendor is reached.", "An operator must raise it; nothing was rendered.", 5
+    ),
+    "vendor_paused": Entry(
+        "This vendor is paused because its account is empty or our key is refused.",
+        "Start again later, or choose another vendor; `onetake vendors list` shows why.",
+        9,
+    ),
     "idempotency_key_reused": Entry(
         "This idempotency key was used before with another request.",
         "Use a new key for a new request; the same key with the same request returns the first generation.",
@@ -157,7 +175,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "A part of Onetake failed in a way it should not.", "Report it with the generation's id; nothing is lost.", 1
     ),
     # A part is away: the same call works later.
-    "vendor_unavailable": Entry("The vendor does not answer properly.", "Reads go on until the deadline.", 9),
+    "vendor_unavailable": Entry("The vendor does not answer properly.", "It is asked again; nothing is sent twice.", 9),
     "engine_unavailable": Entry(
         "Temporal cannot be used.",
         "Check TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE, or bring everything up with `onetake dev`.",
@@ -172,6 +190,21 @@ CATALOGUE: Final[dict[str, Entry]] = {
         9,
     ),
     "not_ready": Entry("The vendor is still rendering.", "Reads go on until the deadline.", 6),
+    "start_outcome_unknown": Entry(
+        "It is not known whether the generation started.",
+        "Ask `onetake list` before anything else; start again only with the same idempotency key.",
+        9,
+    ),
+    "stack_unavailable": Entry(
+        "The development stack cannot run.",
+        "Start it again once the reason is gone; its logs are in the home folder.",
+        9,
+    ),
+    "interrupted": Entry(
+        "Interrupted; what was started goes on.",
+        "`onetake watch ID` waits for a generation; `onetake list` finds it.",
+        130,
+    ),
     "wait_timed_out": Entry(
         "The time to wait is over; the generation goes on.", "`onetake watch ID` waits for it again.", 6
     ),

@@ -1,4 +1,4 @@
-"""Reads clips to their last packet, in a process of its own (`onetake.media_child`) that foreign bytes may crash.
+"""Reads clips and sounds to their last packet, in a process (`onetake.media_child`) that foreign bytes may crash.
 
 It must not parse foreign bytes here, decode pictures, or hand the child anything but a path and where Python's modules
 are. One child serves all callers in turn; it is replaced when it dies, hangs, or has read enough.
@@ -11,7 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from onetake.errors import Failed
 from onetake.ports import ClipFacts
@@ -19,13 +19,15 @@ from onetake.ports import ClipFacts
 _CHILD: Final = Path(__file__).with_name("media_child.py")
 _ATTEMPTS: Final = 2
 
+Form = Literal["clip", "mp3", "wav"]
+
 
 class ChildDiedError(Exception):
     """The child ended while it read a clip."""
 
 
 class ClipProcess:
-    """`ClipReader` over one long-lived child. One per process and event loop; safe to use from many tasks."""
+    """`InputReader` over one long-lived child. One per process and event loop; safe to use from many tasks."""
 
     def __init__(self, *, limit_s: float = 12.0, reads_per_child: int = 500) -> None:
         """A clip that takes longer than `limit_s` is given up; a child is replaced after `reads_per_child` clips."""
@@ -58,29 +60,36 @@ class ClipProcess:
 
     async def read(self, path: Path) -> ClipFacts:
         """The facts of a whole clip. Raises Failed (`asset_not_video`, `asset_truncated`); changes nothing."""
+        return ClipFacts(**await self._facts(path, "clip"))
+
+    async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
+        """The seconds of a whole sound. Raises Failed (`asset_not_video`, `asset_truncated`); changes nothing."""
+        return (await self._facts(path, form))["duration_s"]
+
+    async def _facts(self, path: Path, form: Form) -> dict[str, Any]:
         async with self._turn:
-            answer = await self._ask(path)
+            answer = await self._ask(_question(path, form))
         if "facts" not in answer:
             raise Failed(answer["code"], f"Reading it showed: {answer['detail']}.")
-        return ClipFacts(**answer["facts"])
+        return answer["facts"]
 
-    async def _ask(self, path: Path) -> dict[str, Any]:
+    async def _ask(self, question: bytes) -> dict[str, Any]:
         try:
             async with asyncio.timeout(self._limit_s):
                 for _ in range(_ATTEMPTS):
                     # A death may not have been the file's fault: a second child decides.
                     with suppress(ChildDiedError):
-                        return await self._exchange(path)
+                        return await self._exchange(question)
         except TimeoutError:
             raise Failed("asset_not_video", f"Reading it took longer than {self._limit_s:g} s.") from None
         raise Failed("asset_not_video", "It crashes the reader.")
 
-    async def _exchange(self, path: Path) -> dict[str, Any]:
+    async def _exchange(self, question: bytes) -> dict[str, Any]:
         """One question, one answer. A child that was interrupted in between is never asked again."""
         child = await self._living_child()
         answered = False
         try:
-            answer = await _converse(child, _question(path))
+            answer = await _converse(child, question)
             answered = True
         finally:
             self._reads += 1
@@ -113,8 +122,8 @@ class ClipProcess:
         await asyncio.shield(_reaped(child))
 
 
-def _question(path: Path) -> bytes:
-    return json.dumps(str(path.absolute())).encode() + b"\n"
+def _question(path: Path, form: Form) -> bytes:
+    return json.dumps({"path": str(path.absolute()), "form": form}).encode() + b"\n"
 
 
 async def _converse(child: Process, question: bytes) -> dict[str, Any]:

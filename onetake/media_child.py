@@ -1,4 +1,4 @@
-"""The process that reads foreign clips: started by `onetake.media`, one JSON line in, one out.
+"""The process that reads foreign clips and sounds: started by `onetake.media`, one JSON line in, one out.
 
 It runs apart so that a file which crashes the library, or bloats it, takes nothing else with it. It imports only PyAV
 and the standard library, knows no secret, and holds itself to limits. It dies with its parent: when its input ends.
@@ -49,6 +49,26 @@ def read_clip(path: Path) -> dict[str, Any]:
         return _demux(path)
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise NotVideoError(type(error).__name__) from None
+
+
+def read_sound(path: Path, form: str) -> dict[str, Any]:
+    """The length of a sound after its last packet was read. Raises NotVideoError or TruncatedError."""
+    if not path.is_file():
+        raise NotVideoError("no regular file")
+    try:
+        with av.open(f"file:{path}", format=form, options={"protocol_whitelist": "file"}) as container:
+            stream = container.streams.best("audio")
+            if stream is None or len(container.streams) > _MAX_STREAMS:
+                raise NotVideoError("no sound")
+            track = _Track(stream)
+            for packet in container.demux(stream):
+                if packet.size:
+                    track.accept(packet)
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        raise NotVideoError(type(error).__name__) from None
+    if form == "wav" and track.lacks_packets:  # an MP3 declares no length: it is estimated from the file's size
+        raise TruncatedError("packets are missing")
+    return {"duration_s": round(track.duration_s, 6)}
 
 
 def _walk(file: BinaryIO, size: int) -> set[bytes]:
@@ -178,8 +198,10 @@ def _requests() -> "queue.SimpleQueue[str]":
 
 def _answer(line: str) -> dict[str, Any]:
     _allow_processor_time()
+    question = json.loads(line)
+    path, form = Path(question["path"]), question["form"]
     try:
-        return {"facts": read_clip(Path(json.loads(line)))}
+        return {"facts": read_clip(path) if form == "clip" else read_sound(path, form)}
     except TruncatedError as error:
         return {"code": "asset_truncated", "detail": str(error)}
     except NotVideoError as error:

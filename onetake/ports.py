@@ -4,9 +4,10 @@ An activity imports this module and never an adapter; the worker builds the adap
 raise `onetake.errors` only: `Refused` and `Failed` end the generation, `TryLater` is retried by Temporal.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ from onetake.contracts import (
     ErrorInfo,
     GenerationRequest,
     GenerationResult,
+    InputKind,
     Phase,
     Plan,
     Reserved,
@@ -27,12 +29,63 @@ from onetake.contracts import (
 # -- Admission ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class MediaLimit:
+    """What an input may be when its bytes are of this kind: pixels count for images, seconds for the others."""
+
+    kind: InputKind
+    formats: tuple[str, ...]
+    most_bytes: int
+    least_px: int = 0
+    most_px: int = 0
+    alpha: bool = True
+    least_s: float = 0.0
+    most_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """One input: where it stands in the request (a JSON pointer), its address, and one limit for each kind allowed."""
+
+    pointer: str
+    url: str = field(repr=False)
+    limits: tuple[MediaLimit, ...]
+
+
+@dataclass(frozen=True)
+class MediaRules:
+    """The inputs of one request, and how many of its references may be of each kind."""
+
+    inputs: tuple[InputRule, ...] = ()
+    most_references: Mapping[InputKind, int] = field(default_factory=dict[InputKind, int])
+
+
 class Admission(Protocol):
     """The catalogue: what a route accepts and what it costs."""
 
     def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
         """Pin a plan. Raises Refused (`request_invalid` lists all violations, `route_unknown`, `max_cost_exceeded`,
         `vendor_key_missing`). Pure: the same request gives the same plan."""
+        ...
+
+    def media_rules(self, request: GenerationRequest) -> MediaRules:
+        """What the inputs of a request that has a plan may be. Pure."""
+        ...
+
+
+# -- Input media -------------------------------------------------------------------------------------------------------
+
+
+class InputInspector(Protocol):
+    """Looks at the media that a request names, through the guard that downloads use."""
+
+    async def inspect(self, rules: MediaRules, *, last_look: bool) -> Mapping[str, InputKind]:
+        """Fetch every input and hold it against its rule; the kinds that the bytes showed, by pointer.
+
+        Takes 14 s at most and leaves no file behind. Raises Refused with all violations at once: `request_invalid`
+        for a broken limit, `input_not_usable` for what cannot be read or is of no use here. Raises TryLater
+        (`input_not_usable`) when a host failed quickly, unless this is the `last_look`.
+        """
         ...
 
 
@@ -57,6 +110,7 @@ class SubmitOutcome:
     vendor_task_id: str | None = None
     error: ErrorInfo | None = None
     retry_after_s: float | None = None
+    reported_units: Decimal | None = None
     reported_micros: int | None = None
     note: str = ""
 
@@ -69,6 +123,7 @@ class VendorStatus:
     reading: StatusReading
     links: tuple[str, ...] = ()
     vendor_task_id: str | None = None
+    reported_units: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +234,22 @@ class Submissions(Protocol):
         ...
 
 
+class Vendors(Protocol):
+    """What all workers know of a vendor together."""
+
+    async def admit(self, vendor: str) -> None:
+        """Return when a new generation may go to the vendor. Raises Refused(`vendor_paused`)."""
+        ...
+
+    async def quiet_s(self, vendor: str) -> float:
+        """Seconds for which nobody may call the vendor."""
+        ...
+
+    async def slow_down(self, vendor: str, for_s: float) -> None:
+        """Keep everybody away from the vendor for so long."""
+        ...
+
+
 # -- Storage -----------------------------------------------------------------------------------------------------------
 
 
@@ -235,4 +306,12 @@ class ClipReader(Protocol):
 
     async def read(self, path: Path) -> ClipFacts:
         """Raises Failed (`asset_not_video`, `asset_truncated`)."""
+        ...
+
+
+class InputReader(ClipReader, Protocol):
+    """Reads sounds as well."""
+
+    async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
+        """The seconds of a sound, read to its last packet. Raises Failed (`asset_not_video`, `asset_truncated`)."""
         ...

@@ -67,6 +67,27 @@ class ProgressLine:
         return f"{self._label}{self._clock() - self._started:5.1f} s  {_state(record)}"
 
 
+class Together:
+    """Several generations side by side: one line whenever one of them moves on."""
+
+    def __init__(
+        self, label: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._label = label
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._started = clock()
+        self._said: dict[str, str] = {}
+
+    def show(self, name: str, record: "GenerationRecord") -> None:
+        """Take in what is known now of one of them."""
+        if _state(record) != self._said.get(name):
+            self._said[name] = _state(record)
+            elapsed_s = self._clock() - self._started
+            self._stream.write(f"{self._label}   {elapsed_s:5.1f} s  {name:<11} {_state(record)}\n")
+            self._stream.flush()
+
+
 def _state(record: "GenerationRecord") -> str:
     cost, code = record.cost, f" ({record.error.code})" if record.error else ""
     if record.phase != "done":

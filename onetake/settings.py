@@ -39,6 +39,15 @@ class Settings(BaseSettings):
 
     apixo_base_url: str | None = None
     apixo_api_key: SecretStr | None = None
+    gptimage2_base_url: str | None = None
+    gptimage2_api_key: SecretStr | None = None
+    wan26ai_base_url: str | None = None
+    wan26ai_api_key: SecretStr | None = None
+    aivideoapi_base_url: str | None = None
+    aivideoapi_api_key: SecretStr | None = None
+    gmi_base_url: str | None = None
+    gmi_api_key: SecretStr | None = None
+    prices: str | None = None
 
     codec_key: SecretStr | None = None
     codec_old_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()

@@ -26,10 +26,12 @@ from activities.validate import Validate
 from activities.wait import ReadStatus
 from onetake import logs
 from onetake.errors import Refused
+from onetake.inputs import INPUT_LIMITS, MediaInspector
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
 from onetake.ledger.holds import PostgresLedger
 from onetake.ledger.submissions import PostgresSubmissions
+from onetake.ledger.vendors import PROBE_GAP_S, PostgresVendors
 from onetake.media import ClipProcess
 from onetake.outbound import Outbound
 from onetake.settings import Settings, require
@@ -47,7 +49,8 @@ MOST_LEDGER_ACTIVITIES: Final = 100
 MOST_SUBMISSIONS: Final = 50  # at one vendor, per process
 MOST_READS: Final = 100
 MOST_CLIPS: Final = 8
-GRACE: Final = timedelta(seconds=30)  # a POST under way ends within it
+MOST_PROBE_S: Final = 4.0  # for one input clip or sound
+GRACE: Final = timedelta(seconds=100)  # a POST under way (60 s) and the recording of its outcome end within it
 STALE_UPLOAD_S: Final = 3600.0
 OWN_PACKAGES: Final = ("workflows", "activities", "providers")
 
@@ -86,7 +89,8 @@ async def _workers(
     drivers = configured_drivers(settings, catalogue.data, http=http, outbound=outbound)
     workers: list[Worker] = []
     if "orchestrate" in roles:
-        workers.append(_orchestrator(settings, client, catalogue, database))
+        inspector = await _inspector(settings, cleanup)
+        workers.append(_orchestrator(settings, client, catalogue, database, inspector))
     if "vendors" in roles:
         workers += _vendor_workers(settings, client, catalogue, database, drivers)
     if "media" in roles:
@@ -94,15 +98,25 @@ async def _workers(
     return workers
 
 
-def _orchestrator(settings: Settings, client: Client, catalogue: Catalogue, database: Database) -> Worker:
+async def _inspector(settings: Settings, cleanup: AsyncExitStack) -> MediaInspector:
+    # Not what clips are fetched with: a request waits for its inputs much shorter than a clip that is paid for.
+    outbound = Outbound(settings.trusted_hosts, limits=INPUT_LIMITS)
+    cleanup.push_async_callback(outbound.aclose)
+    reader = await cleanup.enter_async_context(ClipProcess(limit_s=MOST_PROBE_S))
+    return MediaInspector(outbound, reader, _spool(settings))
+
+
+def _orchestrator(
+    settings: Settings, client: Client, catalogue: Catalogue, database: Database, inspector: MediaInspector
+) -> Worker:
     ledger = PostgresLedger(database)
     return Worker(
         client,
         task_queue=settings.task_queue,
         workflows=[Generation],
         activities=[
-            Validate(catalogue, PostgresGenerations(database)).validate,
-            Reserve(ledger).reserve,
+            Validate(catalogue, PostgresGenerations(database), inspector).validate,
+            Reserve(ledger, _vendors(settings, database)).reserve,
             Settle(ledger).settle,
         ],
         max_concurrent_workflow_tasks=MOST_WORKFLOW_TASKS,
@@ -113,15 +127,20 @@ def _orchestrator(settings: Settings, client: Client, catalogue: Catalogue, data
     )
 
 
+def _vendors(settings: Settings, database: Database) -> PostgresVendors:
+    return PostgresVendors(database, probe_gap_s=PROBE_GAP_S * settings.time_scale)
+
+
 def _vendor_workers(
     settings: Settings, client: Client, catalogue: Catalogue, database: Database, drivers: Mapping[str, Driver]
 ) -> list[Worker]:
     workers: list[Worker] = []
+    vendors = _vendors(settings, database)
     for name, driver in drivers.items():
-        callback_base = settings.callback_base_url if catalogue.data.vendors[name].callbacks else None
-        submit = Submit(name, driver, PostgresSubmissions(database), callback_base)
+        callback_base = settings.callback_base_url if catalogue.data.vendors[name].vendor.callbacks else None
+        submit = Submit(name, driver, PostgresSubmissions(database), vendors, callback_base)
         reads = [
-            _named(f"{name}.read_status", ReadStatus(driver).read_status),
+            _named(f"{name}.read_status", ReadStatus(name, driver, vendors).read_status),
             _named(f"{name}.resolve", submit.resolve),
         ]
         base = settings.task_queue
@@ -142,9 +161,12 @@ async def _media_worker(
     await store.abort_stale_uploads(STALE_UPLOAD_S)
     reader = ClipProcess()
     cleanup.push_async_callback(reader.aclose)
-    spool = Path(settings.spool_dir) if settings.spool_dir else None
-    persist = Persist(drivers, PostgresGenerations(database), store, reader, spool)
+    persist = Persist(drivers, PostgresGenerations(database), store, reader, _spool(settings))
     return _queue(client, f"{settings.task_queue}-media", [persist.persist], MOST_CLIPS)
+
+
+def _spool(settings: Settings) -> Path | None:
+    return Path(settings.spool_dir) if settings.spool_dir else None
 
 
 def _queue(client: Client, name: str, activities: Sequence[Callable[..., Any]], most: int) -> Worker:
@@ -173,14 +195,17 @@ async def _serve(workers: Sequence[Worker], health_port: int | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with AsyncExitStack() as running:
+    async with asyncio.TaskGroup() as running:
         for worker in workers:
-            await running.enter_async_context(worker)
-        if health_port is not None:
-            await running.enter_async_context(await asyncio.start_server(_healthy, "127.0.0.1", health_port))
+            running.create_task(worker.run())
+        health = await asyncio.start_server(_healthy, "127.0.0.1", health_port) if health_port else None
         _log.info("worker_started", queues=[worker.task_queue for worker in workers])
         await stopping.wait()
         _log.info("worker_stopping")
+        # Together: a queue that stopped later would go on taking submissions that nobody has time to finish.
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        if health:
+            health.close()
 
 
 async def _healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

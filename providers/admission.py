@@ -8,12 +8,26 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import get_args
+from urllib.parse import urlsplit
 
-from onetake.contracts import Cadence, GenerationRequest, Plan, Price, Queues
+from onetake.contracts import Cadence, GenerationRequest, InputKind, Plan, Price, Queues
 from onetake.errors import Refused, Violation
-from onetake.money import MICROS_PER_USD, format_usd, micros_up
+from onetake.money import MICROS_PER_USD, format_usd
+from onetake.ports import InputRule, MediaLimit, MediaRules
 from onetake.settings import Settings
-from providers.catalogue import SEED_MOST, CatalogueData, Count, OptionalField, Route, TextLimit, Vendor, load_catalogue
+from providers.catalogue import (
+    SEED_MOST,
+    CatalogueData,
+    ClipLimits,
+    Count,
+    ImageLimits,
+    OptionalField,
+    Route,
+    TextLimit,
+    Vendor,
+    load_catalogue,
+)
+from providers.pricing import load_prices, price_of
 
 SHOT_TYPES = ("single", "multi")
 UNKNOWN_DEADLINE_S = 1800.0
@@ -49,39 +63,45 @@ class Catalogue:
         _within_max_cost(request, plan.price.amount_micros)
         return plan
 
+    def media_rules(self, request: GenerationRequest) -> MediaRules:
+        """See `onetake.ports.Admission.media_rules`."""
+        found = self.data.route(request.route)
+        return _media_rules(found[2], request) if found else MediaRules()
+
     def _require_key(self, name: str) -> None:
         key = self._settings.vendor(name).api_key
         if key is None or not key.get_secret_value():
             raise Refused("vendor_key_missing", f"Set ONETAKE_{name.upper()}_API_KEY for the workers.")
 
     def _pinned(self, name: str, vendor: Vendor, route: Route, request: GenerationRequest, base_queue: str) -> Plan:
-        scale = self._settings.time_scale
+        scale, facts = self._settings.time_scale, vendor.vendor
         resolution = request.resolution or route.resolutions.default
+        ratios = route.aspect_ratios
+        aspect_ratio = request.aspect_ratio or (ratios.default if ratios else None)
+        width, height = route.pixels_of(resolution, aspect_ratio)
         duration_s = route.duration_s.default if request.duration_s is None else request.duration_s
         sound = route.sound_default if request.sound is None else request.sound
-        width, height = route.pixels.get(resolution, (None, None))
         return Plan(
             route=request.route,
             vendor=name,
-            price=Price(
-                amount_micros=route.price.amount_micros(resolution, sound, duration_s),
-                unit=f"{format_usd(micros_up(route.price.rate(resolution, sound)))} a second",
-                table_version=self.data.version,
-            ),
+            vendor_model=route.vendor_model,
+            price=self._price(name, vendor, route, request.route, resolution, sound, duration_s),
             duration_s=duration_s,
             resolution=resolution,
+            aspect_ratio=aspect_ratio,
+            reference_kinds=tuple(kind_by_name(url, route) for url in request.references),
             width=width,
             height=height,
             sound=sound,
             cadence=_scaled(vendor.cadence, route.first_read_s, scale),
-            deadline_s=request.deadline_s or vendor.deadline_s * scale,
+            deadline_s=request.deadline_s or facts.deadline_s * scale,
             unknown_deadline_s=UNKNOWN_DEADLINE_S * scale,
             throttle_limit_s=THROTTLE_LIMIT_S * scale,
             unreachable_limit_s=UNREACHABLE_LIMIT_S * scale,
             heartbeat_timeout_s=max(HEARTBEAT_TIMEOUT_S * scale, SHORTEST_HEARTBEAT_TIMEOUT_S),
-            failed_job_cost=vendor.failed_job_cost,
-            callbacks=vendor.callbacks,
-            cancelable=vendor.cancelable,
+            failed_job_cost=facts.failed_job_cost,
+            callbacks=facts.callbacks,
+            cancelable=facts.cancelable,
             takes_seed="seed" in route.fields,
             queues=Queues(
                 submit=f"{base_queue}-submit-{name}", read=f"{base_queue}-read-{name}", media=f"{base_queue}-media"
@@ -90,6 +110,68 @@ class Catalogue:
             duration_tolerance_s=DURATION_TOLERANCE_S,
             time_scale=scale,
         )
+
+    def _price(
+        self,
+        name: str,
+        vendor: Vendor,
+        route: Route,
+        full_name: str,
+        resolution: str,
+        sound: bool | None,
+        duration_s: int,
+    ) -> Price:
+        configured = load_prices(self._settings.prices)
+        return price_of(
+            full_name,
+            route.price,
+            resolution=resolution,
+            sound=sound,
+            duration_s=duration_s,
+            input_seconds=route.input_seconds_most,
+            usd_per_credit=vendor.usd_per_credit(configured.credits, name),
+            configured=configured,
+            version=self.data.version,
+        )
+
+
+def _media_rules(route: Route, request: GenerationRequest) -> MediaRules:
+    media, kinds = route.media, route.reference_kinds
+    image = (_image_limit(media.image),) if media.image else ()
+    video = (_clip_limit("video", media.video),) if media.video else ()
+    audio = (_clip_limit("audio", media.audio),) if media.audio else ()
+    either = (image if kinds.image else ()) + (video if kinds.video else ())
+    named = [("/image", request.image, image), ("/audio_url", request.audio_url, audio)]
+    named += [(f"/videos/{number}", url, video) for number, url in enumerate(request.videos)]
+    named += [(f"/references/{number}", url, either) for number, url in enumerate(request.references)]
+    return MediaRules(
+        inputs=tuple(InputRule(pointer, url, limits) for pointer, url, limits in named if url is not None),
+        most_references={"image": kinds.image, "video": kinds.video},
+    )
+
+
+def _image_limit(limits: ImageLimits) -> MediaLimit:
+    return MediaLimit(
+        "image",
+        limits.formats,
+        limits.most_bytes,
+        least_px=limits.least_px,
+        most_px=limits.most_px,
+        alpha=limits.alpha,
+    )
+
+
+def _clip_limit(kind: InputKind, limits: ClipLimits) -> MediaLimit:
+    return MediaLimit(kind, limits.formats, limits.most_bytes, least_s=limits.least_s, most_s=limits.most_s)
+
+
+def kind_by_name(url: str, route: Route) -> InputKind:
+    """What a reference seems to be: the route's only kind, else by the ending of its name, until its bytes are seen."""
+    if not route.reference_kinds.image:
+        return "video"
+    endings = (".mp4", ".mov", ".webm", ".mkv")
+    is_video = route.reference_kinds.video and urlsplit(url).path.lower().endswith(endings)
+    return "video" if is_video else "image"
 
 
 def _scaled(cadence: Cadence, first_read_s: float | None, scale: float) -> Cadence:
@@ -156,8 +238,21 @@ def _words(route: Route, request: GenerationRequest) -> Iterator[Violation]:
     ):
         value: str | None = getattr(request, name)
         if value is not None and choices and value not in choices:
-            close = get_close_matches(value, choices, n=1, cutoff=0.0)
-            yield Violation(f"/{name}", _quoted(value), ", ".join(choices), close[0] if close else None)
+            yield Violation(f"/{name}", _quoted(value), ", ".join(choices), _nearest_word(value, choices))
+
+
+def _nearest_word(value: str, choices: tuple[str, ...]) -> str | None:
+    """The nearest size or ratio when the value reads as one (`480p`, `16:10`), else the word most alike."""
+    given = _ratio(value)
+    if given and (ratios := {choice: ratio for choice in choices if (ratio := _ratio(choice))}):
+        return min(ratios, key=lambda choice: max(ratios[choice] / given, given / ratios[choice]))
+    close = get_close_matches(value, choices, n=1, cutoff=0.0)
+    return close[0] if close else None
+
+
+def _ratio(word: str) -> float | None:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})(?::([1-9][0-9]{0,4})|[pP])?", word)
+    return int(found[1]) / int(found[2] or 1) if found else None
 
 
 def _inputs(route: Route, request: GenerationRequest) -> Iterator[Violation]:
@@ -210,6 +305,13 @@ def _silent_audio(route: Route, request: GenerationRequest) -> Iterator[Violatio
         )
 
 
+def _multi_shot(route: Route, request: GenerationRequest) -> Iterator[Violation]:
+    if route.multi_shot_needs_prompt_extend and request.shot_type == "multi" and request.prompt_extend is False:
+        yield Violation(
+            "/prompt_extend", "false with shot_type multi", "true: the vendor refuses or ignores the pair", "true"
+        )
+
+
 def _quoted(value: str) -> str:
     return repr(value[:32])
 
@@ -223,4 +325,5 @@ _RULES: tuple[Callable[[Route, GenerationRequest], Iterator[Violation]], ...] = 
     _addresses,
     _seed,
     _silent_audio,
+    _multi_shot,
 )

@@ -7,17 +7,22 @@ from urllib.parse import quote
 
 import httpx
 
-from onetake.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
+from onetake.contracts import GenerationRequest, Plan, StatusReading
 from onetake.ports import SubmitOutcome, VendorStatus
+from providers.catalogue import load_catalogue
 from providers.vendor import (
+    Answer,
     CallbackHint,
     Order,
     decoded_object,
-    error_of,
+    envelope_status,
+    failure_of,
     json_object,
     json_post,
     links_of,
     nested,
+    not_understood,
+    outcome_of,
     safe_text,
     task_id_of,
 )
@@ -27,23 +32,7 @@ MODEL = "wan-2-6-video"
 # The field of our request -> the field of `input`. Sent only when given; lists hold one address each.
 SCALARS = ("negative_prompt", "prompt_extend", "shot_type", "watermark")
 
-# "HTTP errors". 403 is a content refusal on one page and a missing right on another: the words decide, else the key.
-# 500, 502 and 504 may come after the task was created ("model provider timeout"), so they are never a refusal.
-REFUSALS = {
-    400: "vendor_rejected",
-    401: "vendor_auth",
-    402: "vendor_account_empty",
-    403: "vendor_auth",
-    404: "vendor_route_missing",
-    413: "vendor_rejected",
-    415: "vendor_rejected",
-    422: "vendor_rejected",
-}
-THROTTLED = 429
-MAY_BE_ABOUT_CONTENT = frozenset({400, 403, 422})
-
-# "Task failure codes" is an open set in three generations: matched by family, case-insensitively.
-CONTENT_WORDS = ("sensitive", "violation", "nsfw", "prohibited", "policy", "safety")
+FACTS = load_catalogue().vendors["apixo"]
 
 
 def submit_request(base_url: str, order: Order) -> httpx.Request:
@@ -78,38 +67,10 @@ def _media(request: GenerationRequest) -> dict[str, object]:
 def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     """Accepted is a 2xx with `code` 200 and `data.taskId`; the envelope's code wins over the HTTP status."""
     body = json_object(response)
-    if body is None:
-        return SubmitOutcome("ambiguous", note=f"HTTP {response.status_code} without a JSON object")
-    status, named = _envelope_status(response.status_code, body.get("code")), nested(body, "data", "taskId")
-    if 200 <= status < 300:
-        task_id = task_id_of(named)
-        return SubmitOutcome("accepted", task_id) if task_id else SubmitOutcome("ambiguous", note="no usable taskId")
-    if named is not None or body.keys().isdisjoint(("code", "message", "data")):
-        # A refusal that names a task may be a task; one in another envelope may not be this vendor's.
-        return SubmitOutcome("ambiguous", note=f"HTTP {response.status_code} that contradicts itself")
-    return _refusal(status, nested(body, "data", "error") or body.get("message"))
-
-
-def _refusal(status: int, words: object) -> SubmitOutcome:
-    if status == THROTTLED:
-        return SubmitOutcome("throttled", error=error_of("vendor_throttled", words))
-    if status in REFUSALS:
-        about_content = status in MAY_BE_ABOUT_CONTENT and _is_about_content(words)
-        code = "content_rejected" if about_content else REFUSALS[status]
-        return SubmitOutcome("rejected", error=error_of(code, words))
-    return SubmitOutcome("ambiguous", note=f"status {str(status)[:20]}")
-
-
-def _envelope_status(http_status: int, code: object) -> int:
-    """A body that says 400 inside a 200 is a refusal; a body that says 200 inside a 500 is not an acceptance."""
-    if http_status // 100 == 2 and isinstance(code, int) and not isinstance(code, bool):
-        return code
-    return http_status
-
-
-def _is_about_content(words: object) -> bool:
-    text = safe_text(words).lower()
-    return any(word in text for word in CONTENT_WORDS)
+    if body is None or body.keys().isdisjoint(("code", "message", "data")):
+        return not_understood(response)
+    status, named = envelope_status(response.status_code, body.get("code")), nested(body, "data", "taskId")
+    return outcome_of(FACTS.outcomes, Answer(status, named, words=nested(body, "data", "error") or body.get("message")))
 
 
 def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request:
@@ -123,7 +84,7 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
     body = json_object(response)
     if body is None:
         return None
-    status = _envelope_status(response.status_code, body.get("code"))
+    status = envelope_status(response.status_code, body.get("code"))
     if status == 404:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     if not 200 <= status < 300 or not isinstance(body.get("data"), dict):
@@ -138,15 +99,10 @@ def _reading(state: object, body: dict[str, object]) -> VendorStatus:
         return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links, task_id)
     if state == "failed":
         code, words = nested(body, "data", "failCode"), nested(body, "data", "failMsg")
-        failed = StatusReading(state="failed", vendor_state="failed", error=_failure(code, words))
+        failed = StatusReading(state="failed", vendor_state="failed", error=failure_of(FACTS.failures, code, words))
         return VendorStatus(failed, vendor_task_id=task_id)
     # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
     return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
-
-
-def _failure(code: object, words: object) -> ErrorInfo:
-    text = ": ".join(filter(None, (safe_text(code), safe_text(words))))
-    return error_of("content_rejected" if _is_about_content(text) else "vendor_failed", text)
 
 
 def _links(result_json: object) -> tuple[str, ...]:

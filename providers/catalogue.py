@@ -1,19 +1,22 @@
-"""What every route accepts and costs: the data of `catalogue.toml`, checked once when it is loaded.
+"""What every route accepts and costs: the data of `routes/*.toml`, one file a vendor, checked once when it is loaded.
 
 A typo, an unknown field or a price without a matching choice is an error at start. This module knows no settings, no
 clock and no network; `providers.admission` applies it to requests.
 """
 
+import hashlib
+import re
 import tomllib
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from onetake.contracts import Cadence, FailedJobCost
-from onetake.money import micros_up
+from onetake.errors import CATALOGUE
+from providers.pricing import Fact, Positive, PriceTable
 
 OptionalField = Literal[
     "negative_prompt",
@@ -29,31 +32,67 @@ OptionalField = Literal[
     "watermark",
 ]
 SEED_MOST = 2_147_483_647
+ROUTES = Path(__file__).parent / "routes"
+
+# The pixels that this family of models renders, by resolution and aspect ratio.
+PIXELS: dict[tuple[str, str], tuple[int, int]] = {
+    ("720p", "16:9"): (1280, 720),
+    ("720p", "9:16"): (720, 1280),
+    ("720p", "1:1"): (960, 960),
+    ("720p", "4:3"): (1088, 832),
+    ("720p", "3:4"): (832, 1088),
+    ("1080p", "16:9"): (1920, 1080),
+    ("1080p", "9:16"): (1080, 1920),
+    ("1080p", "1:1"): (1440, 1440),
+    ("1080p", "4:3"): (1632, 1248),
+    ("1080p", "3:4"): (1248, 1632),
+}
 
 
-class Fact(BaseModel):
-    """A fact of the data file; what the file misspells is refused."""
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no pattern: {error}") from None
+    return text
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+def _error_code(text: str) -> str:
+    if text not in CATALOGUE:
+        raise ValueError(f"{text!r} is no error code")
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+ErrorCode = Annotated[str, AfterValidator(_error_code)]
 
 
 class Range(Fact):
-    """Whole numbers from least to most, or only those in `choices`."""
+    """Whole numbers from `least` to `most`, or only those in `choices`."""
 
-    least: int
-    most: int
-    default: int
+    least: int = 0
+    most: int = 0
     choices: tuple[int, ...] = ()
+    default: int
+
+    @property
+    def legal(self) -> tuple[int, ...]:
+        return self.choices or tuple(range(self.least, self.most + 1))
 
     def allows(self, value: int) -> bool:
-        return value in self.choices if self.choices else self.least <= value <= self.most
+        return value in self.legal
 
     def nearest(self, value: int) -> int:
-        legal = self.choices or range(self.least, self.most + 1)
-        return min(legal, key=lambda candidate: (abs(candidate - value), candidate))
+        return min(self.legal, key=lambda candidate: (abs(candidate - value), candidate))
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.choices)) if self.choices else f"{self.least} to {self.most}"
+
+    @model_validator(mode="after")
+    def _default_is_legal(self) -> Self:
+        if not self.allows(self.default):
+            raise ValueError(f"the default {self.default} is not allowed")
+        return self
 
 
 class Choices(Fact):
@@ -65,7 +104,7 @@ class Choices(Fact):
     @model_validator(mode="after")
     def _default_is_legal(self) -> Self:
         if self.default not in self.choices:
-            raise ValueError(f"default {self.default!r} is not one of the choices")
+            raise ValueError(f"the default {self.default!r} is not one of the choices")
         return self
 
 
@@ -83,12 +122,38 @@ class Count(Fact):
     most: int
 
 
-class Rate(Fact):
-    """One line of a price table; `sound` only where the vendor prices it."""
+class Kinds(Fact):
+    """How many of the references may be images, and how many videos."""
 
-    resolution: str
-    sound: bool | None = None
-    usd: Annotated[Decimal, Field(gt=0)]
+    image: int = 0
+    video: int = 0
+
+
+class ImageLimits(Fact):
+    """What an input image may be. `alpha` says whether transparency is allowed."""
+
+    formats: tuple[Literal["jpeg", "png", "bmp", "webp"], ...]
+    least_px: int
+    most_px: int
+    most_bytes: int
+    alpha: bool
+
+
+class ClipLimits(Fact):
+    """What an input video or sound may be."""
+
+    formats: tuple[Literal["mp4", "mov", "mp3", "wav"], ...]
+    least_s: float
+    most_s: float
+    most_bytes: int
+
+
+class MediaLimits(Fact):
+    """The limits of each kind of input that the route takes."""
+
+    image: ImageLimits | None = None
+    video: ClipLimits | None = None
+    audio: ClipLimits | None = None
 
 
 class Rhythm(Cadence):
@@ -97,23 +162,35 @@ class Rhythm(Cadence):
     model_config = ConfigDict(extra="forbid")
 
 
-class PriceTable(Fact):
-    """USD per second of output, by resolution and sound."""
+class OutcomeRow(Fact):
+    """One row of the table HTTP status x vendor code -> outcome of a submission. The first row that fits decides.
 
-    unit: Literal["usd_per_second"]
-    table: tuple[Rate, ...]
+    `http` and `code` are patterns for the whole text, `words` for a part; missing ones always fit.
+    """
 
-    def rates(self, resolution: str, sound: bool | None) -> tuple[Decimal, ...]:
-        """The lines for a choice; a route that was loaded has exactly one for each of its choices."""
-        return tuple(line.usd for line in self.table if line.resolution == resolution and line.sound in (None, sound))
+    http: Pattern
+    code: Pattern | None = None
+    words: Pattern | None = None
+    outcome: Literal["rejected", "throttled", "ambiguous"]
+    error: ErrorCode = "submission_outcome_unknown"
+    charged: Literal["no", "unknown"] = "no"
+    source: str
 
-    def rate(self, resolution: str, sound: bool | None) -> Decimal:
-        (usd,) = self.rates(resolution, sound)
-        return usd
 
-    def amount_micros(self, resolution: str, sound: bool | None, duration_s: int) -> int:
-        """The price of one clip, rounded up to a micro."""
-        return micros_up(self.rate(resolution, sound) * duration_s)
+class FailureRow(Fact):
+    """One row of the table vendor code x words -> our code of a failed job. The first row that fits decides."""
+
+    code: Pattern | None = None
+    words: Pattern | None = None
+    error: ErrorCode
+    source: str
+
+
+class Credit(Fact):
+    """What one credit costs, where a document says it."""
+
+    usd: Positive | None = None
+    source: str
 
 
 class Route(Fact):
@@ -121,71 +198,107 @@ class Route(Fact):
 
     model: str
     mode: str
+    vendor_model: str
     fields: frozenset[OptionalField]
     duration_s: Range
     resolutions: Choices
-    pixels: dict[str, tuple[int, int]] = Field(default_factory=dict[str, tuple[int, int]])
     aspect_ratios: Choices | None = None
+    pixels: Literal["landscape", "by_aspect_ratio", "of_the_input"] = "of_the_input"
     prompt: TextLimit
     negative_prompt: TextLimit | None = None
     image: Count = Count(least=0, most=0)
     videos: Count = Count(least=0, most=0)
     references: Count = Count(least=0, most=0)
+    reference_kinds: Kinds = Kinds()
+    media: MediaLimits = MediaLimits()
     sound_default: bool | None = None
+    multi_shot_needs_prompt_extend: bool = False
+    input_seconds_most: int = 0
     first_read_s: float | None = None
     price: PriceTable
+    sources: dict[str, str] = Field(default_factory=dict[str, str])
+
+    def pixels_of(self, resolution: str, aspect_ratio: str | None) -> tuple[int, int] | tuple[None, None]:
+        """The pixels to expect, or nothing when they follow the input."""
+        ratio = {"landscape": "16:9", "by_aspect_ratio": aspect_ratio, "of_the_input": None}[self.pixels]
+        return PIXELS[resolution, ratio] if ratio else (None, None)
 
     @model_validator(mode="after")
     def _every_choice_has_one_price(self) -> Self:
+        if self.price.unit == "undocumented":
+            return self
         for resolution in self.resolutions.choices:
-            for sound in (None,) if self.sound_default is None else (False, True):
-                found = len(self.price.rates(resolution, sound))
-                if found != 1:
-                    raise ValueError(f"{self.mode}: {found or 'no'} price for {resolution}, sound {sound}")
+            for duration_s in self.duration_s.legal:
+                for sound in (None,) if self.sound_default is None else (False, True):
+                    found = len(self.price.lines(resolution, sound, duration_s))
+                    if found != 1:
+                        raise ValueError(
+                            f"{self.mode}: {found or 'no'} price for {resolution}, {duration_s} s, sound {sound}"
+                        )
         return self
 
     @model_validator(mode="after")
     def _names_belong_together(self) -> Self:
-        named = {*self.pixels, *(line.resolution for line in self.price.table)}
-        if strange := sorted(named - set(self.resolutions.choices)):
+        priced: set[str] = set()
+        if self.price.unit != "undocumented":
+            priced = {line.resolution for line in self.price.table}
+        if strange := sorted(priced - set(self.resolutions.choices)):
             raise ValueError(f"{self.mode}: {', '.join(strange)} is not one of its resolutions")
         for name in ("image", "videos", "references"):
             count: Count = getattr(self, name)
             if (name in self.fields) != (count.most > 0):
                 raise ValueError(f"{self.mode}: {name} needs both a place in `fields` and a count")
-        if not self.duration_s.allows(self.duration_s.default):
-            raise ValueError(f"{self.mode}: the default of duration_s is not allowed")
+        for name, there in (
+            ("aspect_ratio", self.aspect_ratios is not None),
+            ("negative_prompt", self.negative_prompt is not None),
+        ):
+            if (name in self.fields) != there:
+                raise ValueError(f"{self.mode}: {name} needs both a place in `fields` and its rule")
         return self
 
 
-class Vendor(Fact):
-    """One vendor: how it behaves, and its routes."""
+class VendorFacts(Fact):
+    """How a vendor behaves. A missing `base_url` must be configured."""
 
-    base_url: str
+    base_url: str | None = None
     callbacks: bool
     cancelable: bool
     failed_job_cost: FailedJobCost
     deadline_s: float
+    result_lifetime_s: float | None = None
     documented: Annotated[tuple[str, ...], Field(min_length=1)]
     undocumented: tuple[str, ...] = ()
+
+
+class Vendor(Fact):
+    """One vendor's file."""
+
+    vendor: VendorFacts
+    credit: Credit
     cadence: Rhythm
-    routes: tuple[Route, ...]
+    outcomes: Annotated[tuple[OutcomeRow, ...], Field(min_length=1)]
+    failures: tuple[FailureRow, ...] = ()
+    routes: Annotated[tuple[Route, ...], Field(min_length=1)]
+
+    def usd_per_credit(self, configured: dict[str, Decimal], name: str) -> Decimal | None:
+        return configured.get(name, self.credit.usd)
 
 
 class CatalogueData(Fact):
-    """The whole file. `version` is pinned in every plan and every hold."""
+    """All vendors. `version` changes with any byte of the files and is pinned in every plan and every hold."""
 
     version: str
     vendors: dict[str, Vendor]
 
     def route(self, name: str) -> tuple[str, Vendor, Route] | None:
         """Find `vendor/model/mode`; None when there is no such route."""
-        return self._by_name().get(name)
+        return self.by_name.get(name)
 
     def route_names(self) -> tuple[str, ...]:
-        return tuple(self._by_name())
+        return tuple(self.by_name)
 
-    def _by_name(self) -> dict[str, tuple[str, Vendor, Route]]:
+    @cached_property
+    def by_name(self) -> dict[str, tuple[str, Vendor, Route]]:
         return {
             f"{name}/{route.model}/{route.mode}": (name, vendor, route)
             for name, vendor in self.vendors.items()
@@ -193,8 +306,19 @@ class CatalogueData(Fact):
         }
 
 
+def read_catalogue(folder: Path) -> CatalogueData:
+    """Read and check a folder of vendor files. Raises ValueError (pydantic's, too) naming the file that is wrong."""
+    digest, vendors = hashlib.sha256(), dict[str, object]()
+    for path in sorted(folder.glob("*.toml")):
+        digest.update(path.read_bytes())
+        try:
+            vendors[path.stem] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+    return CatalogueData.model_validate({"version": digest.hexdigest()[:12], "vendors": vendors})
+
+
 @cache
 def load_catalogue() -> CatalogueData:
-    """Read and check the data file shipped with the package. Raises pydantic.ValidationError for a wrong file."""
-    text = (Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8")
-    return CatalogueData.model_validate(tomllib.loads(text))
+    """The catalogue shipped with the package."""
+    return read_catalogue(ROUTES)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC
+from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,14 +22,21 @@ import httpx
 
 from onetake.contracts import GenerationRequest, Plan
 from onetake.errors import Failed, Refused, TryLater
+from onetake.money import micros_up
 from onetake.outbound import Outbound, judge
 from onetake.ports import Body, SubmitOrder, SubmitOutcome, VendorStatus
 from onetake.settings import Settings, VendorSettings
-from providers import apixo
+from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
 from providers.catalogue import SEED_MOST, CatalogueData
 from providers.vendor import Order, Vendor, error_of
 
-VENDORS: Final[Mapping[str, Vendor]] = {"apixo": apixo}
+VENDORS: Final[Mapping[str, Vendor]] = {
+    "apixo": apixo,
+    "gptimage2": gptimage2,
+    "wan26ai": wan26ai,
+    "aivideoapi": aivideoapi,
+    "gmi": gmi,
+}
 
 TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=10.0)
 MOST_CONNECTIONS: Final = 200
@@ -83,6 +91,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001  # whatever it was, bytes may have left: no sixth outcome
             return SubmitOutcome("ambiguous", note=type(error).__name__)
         outcome = self._vendor.submit_outcome(response)
+        outcome = replace(outcome, reported_micros=_micros(outcome.reported_units, order.plan))
         if outcome.outcome != "throttled":
             return outcome
         return replace(outcome, retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()))
@@ -104,7 +113,8 @@ class Driver:
             raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
         if status.vendor_task_id not in {None, vendor_task_id}:
             raise TryLater("vendor_unavailable", "(the answer is about another task)")
-        return status
+        micros = _micros(status.reported_units, plan)
+        return replace(status, reading=status.reading.model_copy(update={"reported_micros": micros}))
 
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
         """See `onetake.ports.VendorClient.download`. Our key never goes to a media host."""
@@ -145,6 +155,12 @@ async def _read_capped(response: httpx.Response) -> bytes:
     return bytes(content)
 
 
+def _micros(units: Decimal | None, plan: Plan) -> int | None:
+    """What the vendor says it charged, in micros; None when it says nothing, or no rate for its unit is known."""
+    rate = plan.price.usd_per_credit
+    return None if units is None or rate is None else micros_up(units * rate)
+
+
 def _vendor_order(order: SubmitOrder) -> Order:
     return Order(plan=order.plan, request=order.request, callback_url=order.callback_url, seed=order.seed)
 
@@ -173,22 +189,26 @@ def configured_drivers(
     drivers: dict[str, Driver] = {}
     for name, vendor in VENDORS.items():
         configured = settings.vendor(name)
-        if api_key := _checked_key(name, configured):
-            base_url = _checked_base_url(name, configured, data.vendors[name].base_url, settings.trusted_hosts)
+        if api_key := checked_key(name, configured):
+            base_url = checked_base_url(name, configured, data.vendors[name].vendor.base_url, settings.trusted_hosts)
             drivers[name] = Driver(name, vendor, base_url, api_key, http=http, outbound=outbound)
     return drivers
 
 
-def _checked_key(name: str, configured: VendorSettings) -> str:
-    """The key, empty when there is none. A stray newline in it would make every submission ambiguous."""
+def checked_key(name: str, configured: VendorSettings) -> str:
+    """The key, empty when there is none. Raises Refused(`settings_invalid`) for one that cannot be a header: a stray
+    newline in it would make every submission ambiguous."""
     key = configured.api_key.get_secret_value() if configured.api_key else ""
     if key and not re.fullmatch(r"[!-~]+", key):
         raise Refused("settings_invalid", f"ONETAKE_{name.upper()}_API_KEY must be printable ASCII without spaces.")
     return key
 
 
-def _checked_base_url(name: str, configured: VendorSettings, documented: str, trusted: frozenset[str]) -> str:
+def checked_base_url(name: str, configured: VendorSettings, documented: str | None, trusted: frozenset[str]) -> str:
+    """Where the vendor is. Raises Refused(`settings_invalid`) unless it is https, or trusted by name."""
     url = configured.base_url or documented
+    if url is None:
+        raise Refused("settings_invalid", f"No document names {name}'s address: set ONETAKE_{name.upper()}_BASE_URL.")
     try:
         parts = urlsplit(url)
         # An operator's own choice: with https any host and port will do.

@@ -7,8 +7,9 @@ outcomes and raises nothing.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol, cast
 
 import httpx
@@ -16,11 +17,13 @@ import httpx
 from onetake.contracts import ErrorInfo, GenerationRequest, Plan
 from onetake.errors import CATALOGUE, VENDOR_SAID
 from onetake.ports import SubmitOutcome, VendorStatus
+from providers.catalogue import FailureRow, OutcomeRow
 
-_TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+_TASK_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,256}")  # dots alone would name another path
 _UNSAFE = re.compile(r"[^\x20-\x7e\u00a1-\u00ac\u00ae-\u024f]+")
 _LINK = re.compile(r"""(?i)[a-z][a-z0-9+.-]{0,20}://\S*|(?:bearer[\s:="']+)+\S+|\bsk-\S+""")
 SAFE_TEXT_LENGTH = 200
+MOST_UNITS = Decimal(10**9)  # credits that a vendor may claim to have charged
 _READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
 
 
@@ -101,6 +104,18 @@ def nested(value: object, *path: str) -> object:
     return value
 
 
+def envelope_status(http_status: int, code: object) -> int:
+    """The status of an answer in an envelope that repeats it, as an integer or in digits: the worse of the two counts.
+
+    A body that says 400 inside a 200 is a refusal; a body that says 200 inside a 500 is not an acceptance.
+    """
+    if isinstance(code, str) and re.fullmatch(r"[0-9]{1,9}", code):
+        code = int(code)
+    if http_status // 100 == 2 and isinstance(code, int) and not isinstance(code, bool):
+        return code
+    return http_status
+
+
 def task_id_of(value: object) -> str | None:
     """A task id fit to be stored and put into a URL, or None."""
     return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
@@ -123,6 +138,73 @@ def _written(value: object) -> str:
         return value if isinstance(value, str) else "" if value is None else str(value)
     except RecursionError:
         return ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a vendor file found in the answer to a submission. `named` is the task id as it stands there, if any."""
+
+    status: int
+    named: object = None
+    code: object = None
+    words: object = None
+    reported_units: Decimal | None = None
+
+
+def outcome_of(table: Sequence[OutcomeRow], answer: Answer) -> SubmitOutcome:
+    """Classify an understood answer. A 2xx with a usable id is an acceptance; anything else goes by the table.
+
+    A refusal that names a task may be a task; what no row knows is ambiguous.
+    """
+    if 200 <= answer.status < 300:
+        task_id = task_id_of(answer.named)
+        if task_id is None:
+            return SubmitOutcome("ambiguous", note="accepted without a usable task id")
+        return SubmitOutcome("accepted", task_id, reported_units=answer.reported_units)
+    if answer.named is not None:
+        return SubmitOutcome("ambiguous", note=f"status {str(answer.status)[:20]} that names a task")
+    code, words = safe_text(answer.code), safe_text(answer.words)
+    for row in table:
+        if (
+            _fits(row.code, code, whole=True)
+            and _fits(row.words, words, whole=False)
+            and re.fullmatch(row.http, str(answer.status)[:20])
+        ):
+            error = None if row.outcome == "ambiguous" else error_of(row.error, words or code)
+            note = f"status {answer.status}" if row.outcome == "ambiguous" else ""
+            return SubmitOutcome(row.outcome, error=error, note=note)
+    return SubmitOutcome("ambiguous", note=f"status {str(answer.status)[:20]}")
+
+
+def failure_of(table: Sequence[FailureRow], code: object, words: object) -> ErrorInfo:
+    """The error of a failed job: by the table, else `vendor_failed`, always with the vendor's words made safe."""
+    code_text, words_text = safe_text(code), safe_text(words)
+    text = ": ".join(filter(None, (code_text, words_text)))
+    for row in table:
+        if _fits(row.code, code_text, whole=True) and _fits(row.words, text, whole=False):
+            return error_of(row.error, text)
+    return error_of("vendor_failed", text)
+
+
+def _fits(pattern: str | None, text: str, *, whole: bool) -> bool:
+    match = re.fullmatch if whole else re.search
+    return pattern is None or match(pattern, text, re.IGNORECASE) is not None
+
+
+def not_understood(response: httpx.Response) -> SubmitOutcome:
+    """The outcome of an answer that is not the vendor's JSON: bytes were sent, so nobody may send them again."""
+    return SubmitOutcome("ambiguous", note=f"HTTP {response.status_code} without a JSON object")
+
+
+def number_of(value: object) -> Decimal | None:
+    """A finite number that is not negative, from JSON; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = Decimal(str(value)[:40])
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number <= MOST_UNITS else None
 
 
 def error_of(code: str, words: object = None) -> ErrorInfo:

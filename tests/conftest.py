@@ -1,6 +1,5 @@
 """One house for the whole session: everything a test needs is started here and stopped at the end."""
 
-import os
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
@@ -11,16 +10,23 @@ import pytest_asyncio
 from onetake.cli.stack import running_stack
 from onetake.client import Onetake
 from onetake.devstack.progress import SilentProgress
-from tests.harness import RENDER_S, TIME_SCALE, Stack
-
-OUTSIDE = ("ONETAKE_", "TEMPORAL_")
+from tests.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
+from tests.inputs.media_host import MediaHost, serving_media
 
 
 @pytest.fixture(scope="session")
-def stack() -> Generator[Stack]:
+def media_host(tmp_path_factory: pytest.TempPathFactory) -> Generator[MediaHost]:
+    """Small valid media over HTTP, which the workers of `stack` trust: `media_host.url("picture.png")`."""
+    with serving_media(tmp_path_factory.mktemp("media")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def stack(media_host: MediaHost) -> Generator[Stack]:
     """Temporal, PostgreSQL, S3, simulator, gateway and workers, with all times scaled down."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(OUTSIDE)}
+    environ = bare_environ()
     environ["ONETAKE_TIME_SCALE"] = str(TIME_SCALE)
+    environ["ONETAKE_TRUSTED_HOSTS"] = media_host.netloc
     home = Path(tempfile.mkdtemp(prefix="onetake-tests-"))
     with (
         running_stack(

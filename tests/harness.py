@@ -3,9 +3,10 @@
 import asyncio
 import itertools
 import json
+import os
 import urllib.request
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,11 +21,12 @@ from onetake.cli.stack import RunningStack
 from onetake.cli.surroundings import own_command
 from onetake.client import Onetake
 from onetake.contracts import GenerationResult
-from onetake.devstack import Part
+from onetake.devstack import DevStackError, Part
 from onetake.devstack.ports import free_port
 from onetake.ledger.budgets import Budgets, Period, Scope
 from onetake.ledger.database import Database
 from onetake.ledger.invariants import violations
+from onetake.ledger.vendors import PostgresVendors
 from onetake.money import parse_usd
 from onetake.settings import Settings
 from onetake.temporal import connect
@@ -82,7 +84,8 @@ class Stack:
         try:
             yield name
         finally:
-            await asyncio.to_thread(self.running.devstack.kill_part, name)
+            with suppress(DevStackError):  # it has ended before
+                await asyncio.to_thread(self.running.devstack.kill_part, name)
 
     async def book(self) -> dict[str, Any]:
         """The simulator's own book: the truth about what was sent, accepted and charged."""
@@ -127,6 +130,11 @@ class Stack:
         async with self.database() as database:
             await Budgets(database).set_budget(scope, key, period, parse_usd(usd))
 
+    async def reopen(self, vendor: str) -> None:
+        """End a pause that a test caused: an empty account or a refused key pauses a vendor for everybody."""
+        async with self.database() as database:
+            await PostgresVendors(database).reopen(vendor)
+
     async def ledger_violations(self) -> list[str]:
         async with self.database() as database:
             return await violations(database)
@@ -158,6 +166,11 @@ class Stack:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.simulator_url}{path}", data=data, headers=headers, method="POST")
         urllib.request.urlopen(request, timeout=10).close()
+
+
+def bare_environ() -> dict[str, str]:
+    """This process's environment without what would make a stack use servers of somebody else's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ONETAKE_", "TEMPORAL_"))}
 
 
 def unique(text: str) -> str:

@@ -16,15 +16,17 @@ _DOING: dict[Phase, str] = {
     "reserving": "holding the price on every budget that applies",
     "submitting": "submitting to the vendor, once",
     "resolving": "finding out whether the vendor took the job; nothing is sent again",
-    "generating": "waiting for the vendor's render; polls and callbacks only tell when to look",
+    "generating": "waiting for the vendor's render: polling, and listening for its callback",
     "persisting": "storing the clip and reading it to its last packet",
     "settling": "settling the hold",
     "done": "ended",
 }
 
 # The UI takes `$...$` for mathematics and gives a table's cells no space between them.
-_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<|$~"})
+_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]<|$~"})
 _GAP = "\N{EM SPACE}"
+_ENDING: frozenset[Phase] = frozenset({"settling", "done"})
+_AFTERWARDS = "then it ends as failed with the amount in suspense"
 
 
 def details_of(
@@ -53,14 +55,18 @@ def details_of(
     rows += [("Asset", _asset_line(asset)) for asset in (persisted.assets if persisted else ())]
     if result is not None:
         rows += _rows_of_result(result)
+        error = result.error  # what was recorded counts: a run that was reset ends as it ended before
     if error is not None:
-        rows += [("Error", f"`{error.code}`: {in_cell(error.message)}"), ("What to do", error.hint)]
+        rows.append(("Error", f"`{error.code}`: {in_cell(error.message)}"))
+    if error is not None and phase in _ENDING:
+        rows.append(("What to do", error.hint))
     return table_of(rows)
 
 
 def table_of(rows: Iterable[tuple[str, str]]) -> str:
     """A Markdown table of names and values, as readable in the UI as in a terminal."""
-    return "\n".join(["| | |", "|---|---|", *(f"| **{name}**{_GAP}| {text} |" for name, text in rows)])
+    names = ((name.replace(" ", "\N{NO-BREAK SPACE}"), text) for name, text in rows)
+    return "\n".join(["| | |", "|---|---|", *(f"| **{name}**{_GAP} | {text} |" for name, text in names)])
 
 
 def in_cell(text: str) -> str:
@@ -76,9 +82,9 @@ def _rows_of_plan(plan: Plan, phase: Phase, now: datetime) -> list[tuple[str, st
         cadence, callback = plan.cadence, "on a callback, else " if plan.callbacks else ""
         gaps = f"then every {cadence.interval_s:g} to {cadence.max_interval_s:g} s"
         rows.append(("Next read", f"{callback}at {_clock(now, cadence.first_read_s)}, {gaps}"))
-        rows.append(("Deadline", f"{_clock(now, plan.deadline_s)}; then it fails and the amount stays in suspense"))
+        rows.append(("Deadline", f"{_clock(now, plan.deadline_s)}, {_AFTERWARDS}"))
     if phase == "resolving":
-        rows.append(("Until", f"{_clock(now, plan.unknown_deadline_s)}; then it fails and the amount stays in suspense"))
+        rows.append(("Deadline", f"{_clock(now, plan.unknown_deadline_s)}, {_AFTERWARDS}"))
     return rows
 
 

@@ -64,6 +64,7 @@ class _End(Exception):
     """How the generation ends, raised by the phase that knows."""
 
     def __init__(self, status: EndStatus, resolution: Resolution, error: ErrorInfo | None = None) -> None:
+        super().__init__(status)
         self.status: EndStatus = status
         self.resolution: Resolution = resolution
         self.error = error
@@ -83,6 +84,7 @@ class Generation:
         self._plan: Plan | None = None
         self._task_id: str | None = None
         self._reading: StatusReading | None = None
+        self._reported_micros: int | None = None
         self._persisted: Persisted | None = None
         self._result: GenerationResult | None = None
         self._canceled_while_rendering = False
@@ -116,9 +118,11 @@ class Generation:
             task_id = await self._submit(plan)
             await self._wait(plan, task_id)
             await self._persist(plan, task_id)
+            end = _End("completed", "post")
         except _End as ended:
-            return await self._settle(ended)
-        return await self._settle(_End("completed", "post"))
+            end = ended
+        # Not inside the `except`: what is raised there would carry the phase's error into the history as its cause.
+        return await self._settle(end)
 
     # -- The phases ----------------------------------------------------------------------------------------------------
 
@@ -141,8 +145,7 @@ class Generation:
         return validated.plan
 
     async def _reserve(self, plan: Plan) -> None:
-        if self._canceled:
-            raise _End("canceled", "release", _error("canceled"))
+        self._end_if_canceled()
         self._enter("reserving", _ROUTE.value_set(plan.route), _VENDOR.value_set(plan.vendor))
         order = ReserveInput(
             generation_id=self._id,
@@ -159,26 +162,26 @@ class Generation:
         )
 
     async def _submit(self, plan: Plan) -> str:
-        """Submit until the outcome is one that may not be sent again, and resolve it when it is not known."""
+        """Submit, and resolve an outcome that is not known. Nothing is submitted again from here: Temporal repeats
+        the activity, and the activity sends only what the intent row allows."""
+        self._end_if_canceled()
         self._enter("submitting")
-        number = 0
-        while True:
-            if self._canceled:
-                raise _End("canceled", "release", _error("canceled"))
-            number += 1
-            submission = await self._submit_once(plan, number)
-            if submission is None or submission.state in {"sending", "ambiguous"}:
-                self._error = submission.error if submission else None
-                submission = await self._resolve(plan)
-                self._error = None
-            if submission.state == "accepted" and submission.vendor_task_id:
-                self._task_id = submission.vendor_task_id
-                return submission.vendor_task_id
-            if submission.state == "rejected":
-                raise _End("failed", "release", submission.error or _error("vendor_rejected"))
+        submission, failure = await self._submit_once(plan)
+        if submission is None or submission.state in {"sending", "ambiguous"}:
+            self._error = submission.error if submission else failure
+            submission = await self._resolve(plan)
+            self._error = None
+        if submission.state == "accepted" and submission.vendor_task_id:
+            self._task_id = submission.vendor_task_id
+            self._reported_micros = submission.reported_micros
+            return submission.vendor_task_id
+        if submission.state == "rejected":
+            raise _End("failed", "release", submission.error or _error("vendor_rejected"))
+        self._end_if_canceled()
+        raise _End("failed", "release", failure or _error("vendor_unreachable"))
 
-    async def _submit_once(self, plan: Plan, number: int) -> Submission | None:
-        """One submit activity; None when it ended without telling, so that the intent row has to be asked."""
+    async def _submit_once(self, plan: Plan) -> tuple[Submission | None, ErrorInfo | None]:
+        """The submit activity: what it answered, or the failure with which it ended without telling."""
         order = SubmitInput(
             generation_id=self._id,
             attempt=ATTEMPT,
@@ -186,19 +189,17 @@ class Generation:
             plan=plan,
             request=self._request,
         )
-        handle = workflow.start_activity(
-            f"{plan.vendor}.submit", order, result_type=Submission, **options.submit(plan, number)
-        )
+        handle = workflow.start_activity(f"{plan.vendor}.submit", order, result_type=Submission, **options.submit(plan))
         await workflow.wait_condition(lambda: handle.done() or self._canceled)
         if not handle.done():
             handle.cancel()  # a POST under way is not cut off: the activity answers with its outcome
         try:
-            return await handle
+            return await handle, None
         except ActivityError as error:
             failure = _failure_of(error)
-            if failure is None or failure.code not in _NOTHING_WAS_SENT:
-                return None
-            raise _End("failed", "release", failure) from None
+        if failure is not None and failure.code in _NOTHING_WAS_SENT:
+            raise _End("failed", "release", failure)
+        return None, failure
 
     async def _resolve(self, plan: Plan) -> Submission:
         """Find out what became of a submission. It is never sent again while that is not known."""
@@ -311,7 +312,8 @@ class Generation:
         self._show("settling")
         if not self._id:
             raise _closed(end.error or _error("internal_error"))
-        reported = self._reading.reported_micros if self._reading else None
+        read = self._reading.reported_micros if self._reading else None
+        reported = self._reported_micros if read is None else read
         order = SettleInput(
             generation_id=self._id,
             attempt=ATTEMPT,
@@ -344,6 +346,10 @@ class Generation:
         entry = CATALOGUE["canceled"]
         error = ErrorInfo(code="canceled", message=f"{entry.sentence}{kept}", hint=entry.hint)
         return _End("canceled", end.resolution, error)
+
+    def _end_if_canceled(self) -> None:
+        if self._canceled:
+            raise _End("canceled", "release", _error("canceled"))
 
     # -- Racing and waiting --------------------------------------------------------------------------------------------
 
@@ -428,6 +434,8 @@ def _closed(error: ErrorInfo, result: GenerationResult | None = None) -> Applica
 
 def _cost_of_failure(plan: Plan, reading: StatusReading) -> Resolution:
     """Nothing is refunded on a guess: what the vendor said, else what its documents promise, else suspense."""
+    if reading.refunded is False:
+        return "suspend"  # the vendor shows a charge for a failed job: a refund may still come
     if reading.refunded is True or plan.failed_job_cost in {"free", "refunded"}:
         return "release"
     return "post" if plan.failed_job_cost == "charged" else "suspend"

@@ -32,7 +32,7 @@ QUICK: Final = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_inte
 _SETTLING: Final[dict[Resolution, str]] = {
     "none": "record the refusal: nothing was held",
     "post": "post the hold: the vendor was paid",
-    "release": "release the hold: nothing is owed",
+    "release": "release what was held: nothing is owed",
     "suspend": "suspend the hold: the vendor may charge it",
 }
 
@@ -58,7 +58,7 @@ def reserve(plan: Plan) -> workflow.ActivityConfig:
     }
 
 
-def submit(plan: Plan, number: int) -> workflow.ActivityConfig:
+def submit(plan: Plan) -> workflow.ActivityConfig:
     limit_s = max(plan.throttle_limit_s, plan.unreachable_limit_s) + SUBMIT_TIMEOUT_S + SUBMIT_SLACK_S
     return {
         "task_queue": plan.queues.submit,
@@ -67,7 +67,7 @@ def submit(plan: Plan, number: int) -> workflow.ActivityConfig:
         "heartbeat_timeout": timedelta(seconds=plan.heartbeat_timeout_s),
         "retry_policy": QUICK,
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-        "activity_id": f"submit-{number}",
+        "activity_id": "submit",
         "summary": f"submit to {plan.vendor}, once; a retry only where it took nothing",
     }
 

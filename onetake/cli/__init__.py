@@ -12,25 +12,36 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-from onetake.cli import accounts, generations, parts, routes, world
+from onetake.cli import accounts, generations, parts, routes, vendors, world
 from onetake.cli.answer import INTERRUPTED, Answer, Problem, Stopped, interruption, problem_of, usage_problem, write
+from onetake.cli.options import Version
 from onetake.errors import CATALOGUE, OnetakeError
 
 app = typer.Typer(
     name="onetake",
     help="Generative video: each generation is submitted once, paid once and never lost.",
     epilog="Start here: `onetake demo`, or `onetake dev` and then `onetake generate ROUTE PROMPT` in another terminal.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100},
 )
-for group in (generations, routes, accounts, world, parts):
+
+
+@app.callback()
+def _root(context: typer.Context, version: Version = False) -> None:
+    """Say what there is to somebody who asks for nothing."""
+    del version
+    if context.invoked_subcommand is None:
+        sys.stdout.write(f"{context.get_help()}\n")
+
+
+for group in (generations, routes, accounts, vendors, world, parts):
     group.add_to(app)
 
 
@@ -49,9 +60,21 @@ def execute(arguments: Sequence[str]) -> int:
         answer = _problem(error)
     if answer == INTERRUPTED.exit_code:  # Typer turns a KeyboardInterrupt into its code
         answer = interruption()
-    with suppress(BrokenPipeError):  # whoever reads us may have seen enough
-        write(answer, as_json=as_json)
+    answer = _written(answer, as_json=as_json)
     return answer.exit_code if isinstance(answer, Answer | Problem) else int(answer or 0)
+
+
+def _written(answer: Any, *, as_json: bool) -> Any:
+    """Write an answer; one that cannot be shown is a bug of ours like any other."""
+    try:
+        write(answer, as_json=as_json)
+    except BrokenPipeError:  # whoever reads us may have seen enough
+        pass
+    except Exception as error:  # noqa: BLE001 - as above
+        answer = _problem(error)
+        with suppress(BrokenPipeError):
+            write(answer, as_json=as_json)
+    return answer
 
 
 def _problem(error: BaseException) -> Problem:

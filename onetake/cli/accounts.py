@@ -10,7 +10,7 @@ import typer
 
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer, say
-from onetake.cli.options import AsJson, examples, one_of
+from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
 from onetake.errors import Refused
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ T = TypeVar("T")
 
 SCOPES = ("tenant", "user", "feature", "route", "vendor")
 PERIODS = ("day", "month", "total")
+DEFAULT_TENANT = "default"
 
-budget = typer.Typer(help="Set and show budgets.", no_args_is_help=True, rich_markup_mode=None)
+budget = typer.Typer(
+    help="Set and show budgets.", callback=needs_a_verb, invoke_without_command=True, rich_markup_mode=None
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,13 +56,16 @@ def set_(
     chosen_scope = cast("Scope", one_of("SCOPE", scope, SCOPES))
     chosen_period = cast("Period", one_of("PERIOD", period, PERIODS))
     limit_micros = _amount(usd)
+    if chosen_scope in ("user", "feature") and "/" not in key:
+        key = f"{DEFAULT_TENANT}/{key}"
+        say(f"Users and features belong to a tenant: this is {key}.")
 
     async def work(database: "Database") -> None:
         from onetake.ledger.budgets import Budgets
 
         await Budgets(database).set_budget(chosen_scope, key, chosen_period, limit_micros)
 
-    _with_database(work)
+    with_database(work)
     document = {"scope": chosen_scope, "key": key, "period": chosen_period, "limit_micros": limit_micros}
     window = "in total" if chosen_period == "total" else f"a {chosen_period}"
     text = f"{chosen_scope} {key}: {format_usd(limit_micros)} {window}"
@@ -75,7 +81,7 @@ def show_(as_json: AsJson = False) -> Answer:
 
         return await Budgets(database).show_budgets()
 
-    balances = _with_database(work)
+    balances = with_database(work)
     document = {"budgets": [balance.model_dump(mode="json") for balance in balances]}
     return Answer(document, lambda console: _show_balances(console, balances))
 
@@ -95,12 +101,13 @@ def ledger(
             raise Refused("generation_not_found")
         return await PostgresLedger(database).entries(generation_id)
 
-    entries = _with_database(work)
+    entries = with_database(work)
     document = {"id": generation_id, "entries": [entry.model_dump(mode="json") for entry in entries]}
     return Answer(document, lambda console: _show_entries(console, entries))
 
 
-def _with_database(work: Callable[["Database"], Coroutine[Any, Any, T]]) -> T:
+def with_database(work: Callable[["Database"], Coroutine[Any, Any, T]]) -> T:
+    """Run some work on the database of the settings, with one connection."""
     settings = surroundings.settings()
     from onetake.cli.waiting import Interruption, run
     from onetake.ledger.database import Database

@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from onetake.errors import CATALOGUE, Entry, OnetakeError, Violation
+from onetake.errors import CATALOGUE, OnetakeError, Violation
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = Entry(
-    "Interrupted; what was started goes on.", "`onetake watch ID` waits for a generation; `onetake list` finds it.", 130
-)
+INTERRUPTED = CATALOGUE["interrupted"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ def _lines_of(problem: Problem) -> list[str]:
 
 
 def _write_document(document: Any) -> None:
-    json.dump(document, sys.stdout, ensure_ascii=True, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")  # whole, or nothing when it is no JSON
 
 
 def screen() -> "Console":

@@ -34,23 +34,30 @@ class Finding:
         return asdict(self)
 
 
+Look = Callable[[Settings], Awaitable[Finding]]
+
+
 async def examine(settings: Settings) -> list[Finding]:
     """Ask every part side by side; findings come in a fixed order."""
-    examinations: tuple[tuple[str, tuple[str, ...], Callable[[Settings], Awaitable[Finding]]], ...] = (
+    from providers.catalogue import load_catalogue
+
+    examinations: tuple[tuple[str, tuple[str, ...], Look], ...] = (
         ("packages", (), _packages),
         ("temporal", ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "ONETAKE_CODEC_KEY"), _temporal),
         ("workers", ("ONETAKE_TASK_QUEUE",), _workers),
         ("database", ("ONETAKE_DATABASE_URL",), _database),
         ("bucket", ("ONETAKE_S3_ENDPOINT", "ONETAKE_S3_ACCESS_KEY", "ONETAKE_S3_SECRET_KEY"), _bucket),
-        ("apixo", ("ONETAKE_APIXO_BASE_URL", "ONETAKE_APIXO_API_KEY"), _apixo),
+        *((name, _names_of(name), _vendor(name)) for name in load_catalogue().vendors),
         ("callbacks", ("ONETAKE_CALLBACK_BASE_URL",), _callbacks),
     )
     return list(await asyncio.gather(*(_bounded(part, names, look, settings) for part, names, look in examinations)))
 
 
-async def _bounded(
-    part: str, names: tuple[str, ...], look: Callable[[Settings], Awaitable[Finding]], settings: Settings
-) -> Finding:
+def _names_of(vendor: str) -> tuple[str, ...]:
+    return (f"ONETAKE_{vendor.upper()}_BASE_URL", f"ONETAKE_{vendor.upper()}_API_KEY", "ONETAKE_PRICES")
+
+
+async def _bounded(part: str, names: tuple[str, ...], look: Look, settings: Settings) -> Finding:
     try:
         finding = await asyncio.wait_for(look(settings), LIMIT_S)
     except OnetakeError as error:
@@ -111,6 +118,7 @@ async def _workers(settings: Settings) -> Finding:
     from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
     from onetake.temporal import connect
+    from providers.catalogue import load_catalogue
 
     client = await connect(settings)
 
@@ -122,7 +130,8 @@ async def _workers(settings: Settings) -> Finding:
 
     base, activity = settings.task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     queues = {base: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, f"{base}-media": activity}
-    queues |= {f"{base}-{verb}-apixo": activity for verb in ("submit", "read")}
+    keyed = [name for name in load_catalogue().vendors if settings.vendor(name).api_key]
+    queues |= {f"{base}-{verb}-{name}": activity for name in keyed for verb in ("submit", "read")}
     silent = [name for name, kind in queues.items() if not await is_polled(name, kind)]
     if silent:
         return _broken(
@@ -163,38 +172,60 @@ async def _bucket(settings: Settings) -> Finding:
         await store.check()
     finally:
         store.close()
-    return _fine(f"{settings.s3_bucket} at {settings.s3_endpoint}, writable once")
+    return _fine(f"{settings.s3_bucket} at {settings.s3_endpoint} can be read")
 
 
-async def _apixo(settings: Settings) -> Finding:
+def _vendor(name: str) -> Look:
+    async def look(settings: Settings) -> Finding:
+        from providers.catalogue import load_catalogue
+        from providers.driver import checked_base_url, checked_key
+
+        configured, facts = settings.vendor(name), load_catalogue().vendors[name].vendor
+        if not checked_key(name, configured):
+            fix = f"Set ONETAKE_{name.upper()}_API_KEY to use it, or let `onetake dev` simulate it."
+            return _absent(f"no key for {configured.base_url or facts.base_url or 'it'}", fix)
+        base = checked_base_url(name, configured, facts.base_url, settings.trusted_hosts)
+        host, port = _host_and_port(base)
+        if not await _answers(host, port):
+            fix = f"Check ONETAKE_{name.upper()}_BASE_URL."
+            return _broken(f"nothing answers at {host}:{port}", fix, "vendor_unavailable")
+        found = f"{base} answers; its key is set and was not tried"
+        unpriced = _unpriced(name, settings)
+        if unpriced:
+            return _absent(f"{found}; no price for {', '.join(unpriced)}", CATALOGUE["price_missing"].hint)
+        return _fine(f"{found}; every route has a price")
+
+    return look
+
+
+def _unpriced(vendor: str, settings: Settings) -> list[str]:
+    """The modes of a vendor that cannot run for want of a price."""
+    from onetake.cli.routes import clip_prices
     from providers.catalogue import load_catalogue
 
-    vendor = settings.vendor("apixo")
-    base = vendor.base_url or load_catalogue().vendors["apixo"].base_url
-    if vendor.api_key is None:
-        return _absent(
-            f"no key for {base}", "Set ONETAKE_APIXO_API_KEY; `onetake simulator` takes the key sim-apixo-key."
-        )
-    address = urlsplit(base)
-    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
-    if address.scheme != "https" and not settings.trusted_hosts & {host, f"{host}:{port}"}:
-        fix = f"Use https, or trust the host by name: ONETAKE_TRUSTED_HOSTS={host}:{port}."
-        return _broken(f"{base} is not https and not trusted", fix, "settings_invalid")
-    if not await _answers(host, port):
-        return _broken(f"nothing answers at {host}:{port}", "Check ONETAKE_APIXO_BASE_URL.", "vendor_unavailable")
-    return _fine(f"{base} answers; its key is set and was not tried")
+    data = load_catalogue()
+    names = [name for name in data.route_names() if name.startswith(f"{vendor}/")]
+    return [
+        name.rpartition("/")[2]
+        for name in names
+        if any(price["amount_micros"] is None for price in clip_prices(name, data, settings))
+    ]
 
 
 async def _callbacks(settings: Settings) -> Finding:
     base = settings.callback_base_url
     if not base:
         return _absent("no public address: vendors are only polled", "Set ONETAKE_CALLBACK_BASE_URL to the gateway's.")
-    address = urlsplit(base)
-    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    host, port = _host_and_port(base)
     if not await _answers(host, port):
         fix = "Start `onetake gateway`, or correct ONETAKE_CALLBACK_BASE_URL. Polling goes on meanwhile."
         return _broken(f"nothing answers at {host}:{port}", fix, "engine_unavailable")
     return _fine(f"the gateway answers at {base}")
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    address = urlsplit(url)
+    return address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
 
 
 async def _answers(host: str, port: int) -> bool:

@@ -79,6 +79,9 @@ def generate(  # noqa: PLR0917 - one parameter an option
         str | None, typer.Option(help="A repeat with the same key starts nothing new.", metavar="K")
     ] = None,
     deadline: Annotated[int | None, typer.Option(help="Seconds the vendor may take.", metavar="S")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Kept with the generation; repeat.", metavar="KEY=VALUE")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     timeout: Timeout = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and price it; send nothing.")] = False,
@@ -112,6 +115,7 @@ def generate(  # noqa: PLR0917 - one parameter an option
         "max_cost_usd": max_cost,
         "idempotency_key": idempotency_key,
         "deadline_s": deadline,
+        "labels": _labels(label or ()),
     }
     settings = surroundings.settings()
     from onetake.client import request_of
@@ -123,6 +127,16 @@ def generate(  # noqa: PLR0917 - one parameter an option
     if dry_run:
         return _dry_run(catalogue.data, request, plan)
     return _run_generation(settings, request, detach=detach, timeout_s=timeout)
+
+
+def _labels(pairs: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key in labels:
+            raise typer.BadParameter("--label is KEY=VALUE, and each key is given once.")
+        labels[key] = value
+    return labels
 
 
 def _dry_run(data: "CatalogueData", request: "GenerationRequest", plan: "Plan") -> Answer:

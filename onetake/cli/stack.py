@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from onetake.devstack.ports import PortChoice
 
 RENDER_S = 6.0
-SIMULATED_VENDORS = ("apixo",)
 WORKERS = {"worker": ("orchestrate", "vendors"), "media": ("media",)}
 
 
@@ -73,23 +72,39 @@ def running_stack(
 
 
 def _with_parts(stack: "DevStack", given: Mapping[str, str], progress: "Progress", render_s: float) -> RunningStack:
-    simulated = [name for name in SIMULATED_VENDORS if not given.get(f"ONETAKE_{name.upper()}_BASE_URL")]
-    vendors = {
-        variable: value
-        for name in simulated
-        for variable, value in (
-            (f"ONETAKE_{name.upper()}_BASE_URL", f"{stack.addresses.simulator_url}/{name}/api/v1"),
-            (f"ONETAKE_{name.upper()}_API_KEY", f"sim-{name}-key"),
-        )
-    }
+    from onetake.simulator import app, prices
+
+    simulated = [name for name in app.BASE_PATHS if not given.get(f"ONETAKE_{name.upper()}_BASE_URL")]
+    vendors = {} if given.get("ONETAKE_PRICES") else {"ONETAKE_PRICES": str(prices.FILE)}
+    for name in simulated:
+        vendors[f"ONETAKE_{name.upper()}_BASE_URL"] = f"{stack.addresses.simulator_url}{app.BASE_PATHS[name]}"
+        vendors[f"ONETAKE_{name.upper()}_API_KEY"] = app.SimulatorConfig().api_key(name)
+    elsewhere = any(not _is_loopback(given[f"ONETAKE_{name.upper()}_BASE_URL"]) for name in _real(simulated))
+    if elsewhere and not given.get("ONETAKE_CALLBACK_BASE_URL"):
+        vendors["ONETAKE_CALLBACK_BASE_URL"] = ""  # nobody elsewhere reaches our loopback gateway: polling only
     environment = stack.environment() | vendors
     _apply_migrations(environment["ONETAKE_DATABASE_URL"], progress)
     _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, simulate=bool(simulated))))
     return RunningStack(stack, environment, stack.addresses.simulator_url if simulated else None)
 
 
+def _real(simulated: Sequence[str]) -> list[str]:
+    from onetake.simulator.app import BASE_PATHS
+
+    return [name for name in BASE_PATHS if name not in simulated]
+
+
+def _is_loopback(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
 def _vendor_variables() -> set[str]:
-    return {f"ONETAKE_{name.upper()}_{kind}" for name in SIMULATED_VENDORS for kind in ("BASE_URL", "API_KEY")}
+    from onetake.simulator.app import BASE_PATHS
+
+    return {f"ONETAKE_{name.upper()}_{kind}" for name in BASE_PATHS for kind in ("BASE_URL", "API_KEY")}
 
 
 def _apply_migrations(database_url: str, progress: "Progress") -> None:

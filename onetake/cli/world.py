@@ -14,6 +14,7 @@ from onetake.cli import surroundings
 from onetake.cli.answer import Answer, Problem, Stopped, say
 from onetake.cli.options import AsJson, examples
 from onetake.cli.stack import RENDER_S
+from onetake.errors import CATALOGUE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from onetake.cli.stack import RunningStack
     from onetake.demo import Story
     from onetake.devstack import DevStackError
+
+# What stands before a finding, by its verdict.
+MARKS = {"fine": "ok", "absent": "--", "broken": "!!"}
 
 Home = Annotated[Path, typer.Option(help="Where its data, logs and keys are kept.", metavar="DIR")]
 
@@ -64,6 +68,8 @@ def _greet(stack: "RunningStack", file: Path) -> None:
         "PostgreSQL": "the address is in the file below",
         "S3": f"{at.s3_endpoint}, bucket {at.s3_bucket}",
         "Gateway": at.gateway_url,
+        "Callbacks": stack.environment["ONETAKE_CALLBACK_BASE_URL"]
+        or "none: vendors elsewhere are polled until ONETAKE_CALLBACK_BASE_URL names a public address",
         "Codec": at.codec_url,
         "Simulator": f"{stack.simulator_url}, its book at {stack.simulator_url}/book"
         if stack.simulator_url
@@ -80,7 +86,7 @@ def _greet(stack: "RunningStack", file: Path) -> None:
 
 
 def demo(home: Home = surroundings.HOME, as_json: AsJson = False) -> Answer:
-    """Play three stories on real parts. A clip finished, one refused by a budget, one rejected by the vendor.
+    """Play four stories on real parts. A clip finished, one refused by a budget, one rejected, and all five vendors.
 
     Nothing leaves this machine and nothing is spent: the vendor is always the simulator.
     """
@@ -118,9 +124,8 @@ def _stack_problem(error: "DevStackError") -> Problem:
 
     if error.log:
         say("\n".join([f"Last lines of {error.log}:", *(f"  {line}" for line in tail_of(error.log))]))
-    sentence, detail = "The development stack cannot run.", f"{error.part}: {error.sentence}."
-    hint = error.hint or "Start it again once the reason is gone; its logs are in the home folder."
-    return Problem("stack_unavailable", sentence, detail, hint, error.exit_code)
+    entry, detail = CATALOGUE["stack_unavailable"], f"{error.part}: {error.sentence}."
+    return Problem("stack_unavailable", entry.sentence, detail, error.hint or entry.hint, error.exit_code)
 
 
 def _show_demo(console: "Console", stories: "list[Story]") -> None:
@@ -147,7 +152,7 @@ def doctor(as_json: AsJson = False) -> Answer:
 
     def show(console: "Console") -> None:
         for finding in findings:
-            mark = {"fine": "ok", "missing": "--", "broken": "!!"}[finding.verdict]
+            mark = MARKS[finding.verdict]
             console.print(f"{mark}  {finding.part:<11} {finding.found}", soft_wrap=True)
             if finding.fix:
                 console.print(f"    {'':<11} {finding.fix}", soft_wrap=True)

@@ -195,7 +195,9 @@ class Supervisor:
 
     def _forget(self, name: str) -> None:
         with self._lock:
-            gone = self._running.pop(name)
+            gone = self._running.pop(name, None)
+            if gone is None:  # it ended by itself while it was being stopped
+                return
             self._tell_guardian(f"gone {gone.popen.pid}")
             self._save()
 

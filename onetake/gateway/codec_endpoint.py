@@ -46,11 +46,9 @@ def origins_of_ui(origin: str | None) -> tuple[str, ...]:
     """The UI's origin, in both spellings when it is this machine: people open either, and a browser compares text."""
     if origin is None:
         return ()
-    parts = urlsplit(origin)
-    if parts.hostname not in _SPELLINGS:
-        return (origin,)
-    port = f":{parts.port}" if parts.port else ""
-    return tuple(f"{parts.scheme}://{name}{port}" for name in _SPELLINGS)
+    scheme, _, place = origin.partition("://")
+    host, colon, port = place.partition(":")
+    return tuple(f"{scheme}://{name}{colon}{port}" for name in _SPELLINGS) if host in _SPELLINGS else (origin,)
 
 
 @dataclass(frozen=True)

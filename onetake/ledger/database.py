@@ -24,6 +24,9 @@ _asyncpg: Final[Any] = asyncpg  # it ships no types; `Session` and `_Pool` are w
 # By SQLSTATE, or its class: the same call may work later. Everything else is a fault of ours.
 _LATER: Final[dict[str, str]] = {
     "08": "The connection was lost.",
+    "26": "It does not know our prepared statement; a pooler between us must keep sessions.",
+    "42P05": "It knows our prepared statement already; a pooler between us must keep sessions.",
+    "XX": "It failed inside.",
     "25006": "It is read-only now.",
     "25P03": "It ended an idle transaction.",
     "28": "It refuses our user or password.",

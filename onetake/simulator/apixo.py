@@ -18,14 +18,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     TypeAdapter,
@@ -38,7 +36,20 @@ from starlette.routing import BaseRoute, Route
 
 from onetake.simulator.book import Job
 from onetake.simulator.rendering import PIXELS
-from onetake.simulator.vendor import CallbackPolicy, Desk, Order, Refusal, ShownState, Vendor, require_public_https
+from onetake.simulator.vendor import (
+    CallbackPolicy,
+    Desk,
+    Order,
+    Refusal,
+    ShownState,
+    Strict,
+    Vendor,
+    first_fault,
+    not_blank,
+    public_https,
+    require_json,
+    web_address,
+)
 
 MODEL = "wan-2-6-video"
 PROMPT_MAX_CHARS = 1500
@@ -102,10 +113,7 @@ def _suffix(url: str) -> str:
 
 def _media_url(allowed: frozenset[str]) -> AfterValidator:
     def check(url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an absolute http or https URL")
-        if _suffix(url) not in allowed | {""}:
+        if _suffix(web_address(url)) not in allowed | {""}:
             raise ValueError(f"must be one of {', '.join(sorted(allowed))}")
         return url
 
@@ -114,12 +122,6 @@ def _media_url(allowed: frozenset[str]) -> AfterValidator:
 
 def _integer_or_numeric_string(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) else value
-
-
-def _not_blank(prompt: str) -> str:
-    if not prompt.strip():
-        raise ValueError("must not be empty")
-    return prompt
 
 
 ImageUrl = Annotated[str, _media_url(_IMAGES)]
@@ -131,14 +133,10 @@ ReferenceDuration = Annotated[int, Numeric, Field(ge=2, le=10)]
 Resolution = Literal["720p", "1080p"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Input(_Strict):
+class _Input(Strict):
     """What every mode takes ("Parameters")."""
 
-    prompt: Annotated[str, AfterValidator(_not_blank)]
+    prompt: Annotated[str, AfterValidator(not_blank)]
     negative_prompt: str = ""
     resolution: Resolution = "720p"
     duration: Duration = 5
@@ -206,23 +204,20 @@ AnyInput = Annotated[
 ]
 
 
-def _public_https(url: str) -> str:
-    require_public_https(url)
-    return url
-
-
-class _Async(_Strict):
+class _Async(Strict):
     request_type: Literal["async"]
     callback_url: str = ""  # accepted and never called
     input: AnyInput
 
 
-class _Callback(_Strict):
+class _Callback(Strict):
     request_type: Literal["callback"]
-    callback_url: Annotated[str, AfterValidator(_public_https)]
+    callback_url: Annotated[str, AfterValidator(public_https)]
     input: AnyInput
 
 
+# Pydantic's names for the members of both unions.
+_TAGS = {"async", "callback", *(mode for mode, _, _ in PRICE_MICROS_PER_S)}
 _BODY: TypeAdapter[_Async | _Callback] = TypeAdapter(Annotated[_Async | _Callback, Field(discriminator="request_type")])
 
 
@@ -251,12 +246,11 @@ class Apixo(Vendor):
     def order(self, request: Request, body: bytes) -> Order:
         if request.path_params["model"] != MODEL:
             raise Refusal(404, "model not found")
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refusal(400, "Content-Type must be application/json")
+        require_json(request)
         try:
             submission = _BODY.validate_json(body)
         except ValidationError as error:
-            raise Refusal(400, _first_fault(error)) from None
+            raise Refusal(400, first_fault(error, _TAGS)) from None
         callback_url = submission.callback_url if isinstance(submission, _Callback) else None
         return _order(submission.input, callback_url)
 
@@ -306,15 +300,6 @@ def _order(wanted: AnyInput, callback_url: str | None) -> Order:
 
 def _success(data: dict[str, JsonValue]) -> JsonValue:
     return {"code": 200, "message": "success", "data": data}
-
-
-def _first_fault(error: ValidationError) -> str:
-    """Say which field and why, in the caller's terms and without repeating the value."""
-    fault: dict[str, Any] = {**error.errors(include_input=False, include_url=False, include_context=False)[0]}
-    # Pydantic puts the chosen member of a union into the path: it is not a field of the request.
-    tags = {"async", "callback", *(mode for mode, _, _ in PRICE_MICROS_PER_S)}
-    path = ".".join(str(part) for part in fault["loc"] if part not in tags)
-    return f"{path}: {fault['msg']}" if path else str(fault["msg"])
 
 
 def _ms(seconds: float) -> int:

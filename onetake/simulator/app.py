@@ -16,23 +16,40 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from onetake.simulator import page
+from onetake.simulator.aivideoapi import Aivideoapi
 from onetake.simulator.apixo import Apixo
 from onetake.simulator.assets import Assets, Links
 from onetake.simulator.book import Book, Entry
 from onetake.simulator.callbacks import Courier
 from onetake.simulator.desk import FrontDesk, Terms
+from onetake.simulator.gmi import Gmi
+from onetake.simulator.gptimage2 import Gptimage2
 from onetake.simulator.rendering import PIXELS, Clips
 from onetake.simulator.vendor import Vendor, to_json
+from onetake.simulator.wan26ai import Wan26ai
 from onetake.simulator.wire import expose_transport
 
 log = logging.getLogger(__name__)
 
-VENDORS: dict[str, type[Vendor]] = {Apixo.name: Apixo}
-BASE_PATHS: dict[str, str] = {"apixo": "/apixo/api/v1"}
+VENDORS: dict[str, type[Vendor]] = {
+    Apixo.name: Apixo,
+    Gptimage2.name: Gptimage2,
+    Wan26ai.name: Wan26ai,
+    Aivideoapi.name: Aivideoapi,
+    Gmi.name: Gmi,
+}
+BASE_PATHS: dict[str, str] = {
+    "apixo": "/apixo/api/v1",
+    "gptimage2": "/gptimage2/v1",
+    "wan26ai": "/wan26ai/api",
+    "aivideoapi": "/aivideoapi/v1",
+    "gmi": "/gmi",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,9 @@ class SimulatorConfig:
     """How one simulator behaves.
 
     `public_url` is its own address in result links. `home` keeps the book and the clips; without it they go with the
-    process. `api_keys` defaults to `sim-VENDOR-key`; `refund_failed_jobs` overrides what a vendor documents.
-    `callback_gap_scale` shortens the pauses between callback attempts for tests.
+    process. `api_keys` defaults to `sim-VENDOR-key`, behind the prefix that the vendor asks for;
+    `refund_failed_jobs` overrides what a vendor documents. `callback_gap_scale` shortens the pauses between callback
+    attempts for tests.
     """
 
     public_url: str = ""
@@ -54,7 +72,7 @@ class SimulatorConfig:
     callback_gap_scale: float = 1.0
 
     def api_key(self, vendor: str) -> str:
-        return self.api_keys.get(vendor, f"sim-{vendor}-key")
+        return self.api_keys.get(vendor, f"{VENDORS[vendor].key_prefix}sim-{vendor}-key")
 
 
 class _Message(BaseModel):
@@ -132,6 +150,7 @@ class _Simulator:
 
     def routes(self) -> list[Route | Mount]:
         return [
+            Route("/", self.show_page),
             Route("/healthz", self.health),
             Route("/book", self.show_book),
             Route("/book/jobs/{task_id}", self.show_job),
@@ -147,6 +166,9 @@ class _Simulator:
 
     async def health(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok", "vendors": BASE_PATHS})
+
+    async def show_page(self, _request: Request) -> Response:
+        return HTMLResponse(page.render(self.book.page(time.time()), self.vendors))
 
     async def show_book(self, request: Request) -> Response:
         return _json(self.book.page(time.time(), request.query_params.get("vendor")))

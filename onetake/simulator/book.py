@@ -42,7 +42,8 @@ class Submit(_Frozen):
 
 
 class Job(_Frozen):
-    """What was agreed when a submission was accepted. `echo` is the vendor file's own, never shown in the book."""
+    """What was agreed when a submission was accepted. `echo` is the vendor file's own, never shown in the book;
+    `said` is the request itself, for a vendor that repeats it: it is never written down and ends with the process."""
 
     vendor: str
     task_id: str
@@ -62,6 +63,7 @@ class Job(_Frozen):
     render_s: float
     faults: tuple[Fault, ...]
     echo: dict[str, JsonValue] = {}
+    said: dict[str, JsonValue] = Field(default={}, exclude=True)
 
     @property
     def script(self) -> Script:
@@ -185,6 +187,11 @@ class Book:
     def answers(self, vendor: str, prompt_sha256: str, status: int) -> int:
         """How many submissions of this prompt this vendor has answered with this HTTP status."""
         return self._answers[vendor, prompt_sha256, status]
+
+    def spent_micros(self, vendor: str, now: float) -> int:
+        """What this vendor has charged, less what it has refunded."""
+        jobs = [entry.job for entry in self.entries.values() if entry.job.vendor == vendor]
+        return sum(job.charged_micros - job.refunded_micros(now) for job in jobs)
 
     def page(self, now: float, vendor: str | None = None) -> dict[str, JsonValue]:
         """The whole book, or one vendor's part of it: `submits`, `jobs`, `totals`."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import JsonValue
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -17,7 +18,7 @@ from onetake.simulator.book import Book, Entry, Job, StatusRead, Submit, Submitt
 from onetake.simulator.callbacks import Courier
 from onetake.simulator.faults import Fault, Script, script
 from onetake.simulator.rendering import Clips
-from onetake.simulator.vendor import Order, Refusal, Vendor, to_json
+from onetake.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND, Order, Page, Refusal, Vendor, to_json
 from onetake.simulator.wire import Reset
 
 MAX_BODY_BYTES = 1 << 20
@@ -91,12 +92,33 @@ class FrontDesk:
         except Refusal as refusal:
             return _error(vendor, refusal)
 
+    async def account(self, vendor: Vendor, request: Request, answer: Callable[[int], JsonValue]) -> Response:
+        """Answer a question about the balance, from the micros that the vendor's jobs have cost so far."""
+        try:
+            self._admit(vendor, request)
+        except Refusal as refusal:
+            return _error(vendor, refusal)
+        return _json(200, to_json(answer(self._book.spent_micros(vendor.name, time.time()))))
+
+    async def listing(self, vendor: Vendor, request: Request, page: Page) -> Response:
+        """Answer with what the vendor makes of all its jobs."""
+        try:
+            self._admit(vendor, request)
+            entries = [entry for entry in self._book.entries.values() if entry.job.vendor == vendor.name]
+            body = page([(entry.job, self._shown(vendor, entry)) for entry in reversed(entries)])
+        except Refusal as refusal:
+            return _error(vendor, refusal)
+        return _json(200, to_json(body))
+
     def status_body(self, vendor: Vendor, entry: Entry) -> bytes:
         """The vendor's status answer as of now, as JSON."""
+        return to_json(self._shown(vendor, entry))
+
+    def _shown(self, vendor: Vendor, entry: Entry) -> JsonValue:
         job, state = entry.job, entry.job.state(time.time())
         urls = [self._links.url(job)] if state == "success" and "no-url" not in job.script else []
         undocumented = "status-unknown" in job.script and state in ("pending", "processing")
-        return to_json(vendor.status(job, "unknown" if undocumented else state, urls))
+        return vendor.status(job, "unknown" if undocumented else state, urls)
 
     def _admit(self, vendor: Vendor, request: Request) -> None:
         if time.monotonic() < self._outages.get(vendor.name, 0):
@@ -123,13 +145,13 @@ class FrontDesk:
         for fault in faults:
             match fault.name:
                 case "reject":
-                    raise Refusal(int(fault.value), "refused on demand")
+                    raise Refusal(int(fault.value), REFUSED_ON_DEMAND)
                 case "throttle":
                     self._throttle(arrival, fault)
                 case "submit-500":
                     raise Refusal(500, "failed on demand")
                 case "reject-200":
-                    body = arrival.vendor.error(int(fault.value), "refused on demand")
+                    body = arrival.vendor.error_in_200(int(fault.value), REFUSED_ON_DEMAND)
                     return self._turned_away(arrival, 200, fault, _json(200, to_json(body)))
                 case "submit-html":
                     return self._turned_away(arrival, 200, fault, Response(_LOGIN_PAGE, 200, media_type="text/html"))
@@ -187,6 +209,7 @@ class FrontDesk:
             render_s=0 if "callback-first" in faults else render_s,
             faults=tuple(faults),
             echo=order.echo,
+            said=order.said,
         )
 
     def _find(self, vendor: Vendor, task_id: str) -> Entry:
@@ -194,7 +217,7 @@ class FrontDesk:
             raise Refusal(400, "the task id is missing")
         entry = self._book.entries.get(task_id)
         if entry is None or entry.job.vendor != vendor.name:
-            raise Refusal(404, "task not found")
+            raise Refusal(404, TASK_NOT_FOUND)
         return entry
 
     def _read_status(self, vendor: Vendor, entry: Entry) -> Response:
@@ -221,7 +244,8 @@ def _status_fault(entry: Entry) -> Refusal | None:
             count, headers = fault.count_and_retry_after
             used_up += count
             if entry.status_reads < used_up:
-                return Refusal(int(fault.name.removeprefix("status-")), "failed on demand", headers)
+                status = int(fault.name.removeprefix("status-"))
+                return Refusal(status, TASK_NOT_FOUND if status == 404 else "failed on demand", headers)
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 MARKERS: dict[str, str] = {
-    "reject": "=400|401|402|403|404: refuse the submission with the vendor's documented error",
+    "reject": "=400|401|402|403|404|429: refuse with the vendor's documented error; 429 is a spent limit",
     "reject-200": "=CODE: refuse with HTTP 200 and the error inside the body",
     "throttle": "=N[,RETRY_AFTER]: answer 429 to the first N submissions of this prompt, then accept",
     "submit-500": "answer the submission with 500; no job",
@@ -47,7 +47,7 @@ _NUMBER = r"\d{1,6}(\.\d{1,3})?"
 _COUNT = r"\d{1,6}"
 _COUNT_AND_RETRY_AFTER = r"\d{1,6}(,[\x20-\x7e]{1,60})?"
 _VALUES: dict[str, str] = {
-    "reject": "40[0-4]",
+    "reject": "40[0-4]|429",
     "reject-200": r"\d{3}",
     "throttle": _COUNT_AND_RETRY_AFTER,
     "submit-hang": _NUMBER,

@@ -7,17 +7,20 @@ It holds no clock, no book and no fault.
 import ipaddress
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from onetake.simulator.book import Job, JobState
+
+REFUSED_ON_DEMAND = "refused on demand"  # the detail of a refusal that a marker asked for
+TASK_NOT_FOUND = "task not found"  # the detail of a refusal that is about a task and not about a model or an endpoint
 
 ShownState = JobState | Literal["unknown"]
 """`unknown` stands for a word that the vendor's document does not know (the fault `status-unknown`)."""
@@ -35,7 +38,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """A valid submission, understood. `price_micros` is the whole price; `echo` is kept for the vendor's own use."""
+    """A valid submission, understood. `price_micros` is the whole price; `echo` is kept for the vendor's own use.
+
+    `said` is the request itself, for a vendor that repeats it: it is kept in memory and in no file.
+    """
 
     model: str
     mode: str
@@ -49,6 +55,7 @@ class Order:
     callback_url: str | None = None
     prompt_truncated: bool = False
     echo: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    said: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,23 @@ class CallbackPolicy:
     retry_gaps_s: tuple[float, ...]
 
 
+class Strict(BaseModel):
+    """A part of a request: no other fields, no other types, `null` is not a value."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Page = Callable[[Sequence[tuple[Job, JsonValue]]], JsonValue]
+"""Makes an answer of all jobs of a vendor, newest first, each with its status answer; it may raise Refusal."""
+
+
 class Desk(Protocol):
     """What the core offers to a vendor's routes."""
 
     async def submit(self, vendor: "Vendor", request: Request) -> Response: ...
     async def status(self, vendor: "Vendor", request: Request, task_id: str) -> Response: ...
+    async def listing(self, vendor: "Vendor", request: Request, page: Page) -> Response: ...
+    async def account(self, vendor: "Vendor", request: Request, answer: Callable[[int], JsonValue]) -> Response: ...
 
 
 class Vendor(ABC):
@@ -73,6 +92,7 @@ class Vendor(ABC):
     name: ClassVar[str]
     refunds_failed_jobs: ClassVar[bool]
     callbacks: ClassVar[CallbackPolicy]
+    key_prefix: ClassVar[str] = ""  # what the simulator's default key begins with
 
     def __init__(self, api_key: str) -> None:
         self._api_key = api_key
@@ -106,9 +126,52 @@ class Vendor(ABC):
     def error(self, status: int, detail: str) -> JsonValue:
         """Return the body of an error answer."""
 
+    def error_in_200(self, status: int, detail: str) -> JsonValue:
+        """Return the body of an error that is sent with HTTP 200."""
+        return self.error(status, detail)
+
 
 def to_json(value: JsonValue) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def require_json(request: Request) -> None:
+    """Raise Refusal 400 unless the body is sent as JSON."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(400, "Content-Type must be application/json")
+
+
+def first_fault(error: ValidationError, tags: Collection[str] = ()) -> str:
+    """Say which field and why, in the caller's terms and without repeating the value.
+
+    `tags` name the members of unions: Pydantic puts them into the path, and they are no fields of the request.
+    """
+    fault: dict[str, Any] = {**error.errors(include_input=False, include_url=False)[0]}
+    place, words = [str(part) for part in fault["loc"] if part not in tags], str(fault["msg"])
+    if fault["type"] == "union_tag_invalid":  # its own words quote the value
+        place, words = [*place, fault["ctx"]["discriminator"].strip("'")], f"must be {fault['ctx']['expected_tags']}"
+    return f"{'.'.join(place)}: {words}" if place else words
+
+
+def web_address(url: str) -> str:
+    """Return an absolute http or https address; raise ValueError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an absolute http or https URL")
+    return url
+
+
+def not_blank(text: str) -> str:
+    """Return a text with something in it; raise ValueError for anything else."""
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+def public_https(url: str) -> str:
+    """Return an address to which a callback can be sent; see `require_public_https`."""
+    require_public_https(url)
+    return url
 
 
 def require_public_https(url: str) -> None:

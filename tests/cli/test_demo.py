@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from PIL import Image
+
 from tests.cli.processes import bare_environment, run
 
 
@@ -18,12 +20,17 @@ def test_the_demo_ends_as_it_must_and_leaves_no_process(tmp_path: Path) -> None:
         ("finished", "completed"),
         ("refused", "failed"),
         ("rejected", "failed"),
+        *[("all five vendors", "completed")] * 5,
     ]
     assert [document["error"] and document["error"]["code"] for document in told] == [
         None,
         "budget_exceeded",
         "vendor_rejected",
+        *[None] * 5,
     ]
+    assert len({document["route"] for document in told[3:]}) == 5
+    with Image.open(tmp_path / "home/demo/contact-sheet.jpg") as sheet:
+        assert (sheet.format, sheet.width > 1000) == ("JPEG", True)
     clip = (tmp_path / "home/demo/finished.mp4").read_bytes()
     assert told[0]["assets"][0]["sha256"] == hashlib.sha256(clip).hexdigest()
     assert processes_of(tmp_path) == []

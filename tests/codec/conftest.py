@@ -13,6 +13,7 @@ from onetake.devstack import DevStack, SilentProgress, StackAddresses
 from onetake.settings import Settings
 from onetake.temporal import connect
 from tests.codec.parts import ACTIVITIES, QUEUE, Quoting, Waiting
+from tests.harness import bare_environ
 
 
 def key_text() -> str:
@@ -26,6 +27,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Generator[StackAddres
         home,
         progress=SilentProgress(),
         ports="free",
+        environ=bare_environ(),
         search_attributes=SearchAttribute.ALL[:1],
         ephemeral=True,
         temporal_in_memory=True,

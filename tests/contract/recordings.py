@@ -1,4 +1,4 @@
-"""The recorded exchanges of `tests/contract/apixo`: what the document shows, and the bytes we make of it."""
+"""The recorded exchanges of `tests/contract/VENDOR`: what the document shows, and the bytes we make of it."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,25 @@ from typing import Any
 
 import httpx
 
-FOLDER = Path(__file__).parent / "apixo"
+HERE = Path(__file__).parent
+# How the source begins that every recording names first.
+SOURCES = {
+    "aivideoapi": "aivideoapi.ai docs, ",
+    "apixo": "APIXO docs, Wan 2.6 Video, ",
+    "gmi": "GMI Cloud",
+    "gptimage2": "gptimage2: ",
+    "wan26ai": "wan26ai.app docs, ",
+}
 
 
-def recorded(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert loaded["comment"].startswith("APIXO docs, Wan 2.6 Video, ")
+def recorded(name: str, vendor: str = "apixo") -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((HERE / vendor / f"{name}.json").read_text(encoding="utf-8"))
+    assert loaded["comment"].startswith(SOURCES[vendor])
     return loaded
 
 
-def names(prefix: str) -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob(f"{prefix}*.json"))
+def names(prefix: str, vendor: str = "apixo") -> list[str]:
+    return sorted(path.stem for path in (HERE / vendor).glob(f"{prefix}*.json"))
 
 
 def response(recording: dict[str, Any]) -> httpx.Response:

@@ -1,23 +1,31 @@
-"""What the tables of the reference must say, from the code. `python -m tests.docs.tables` prints them as Markdown.
+"""What the tables of the reference must say, from the code.
 
-The last columns of a table may be written by hand: they are kept when their row's first cell is still the same.
+`python -m tests.docs.tables` writes them into the committed pages. The last columns of a table may be written by hand:
+they are kept as long as their row's first cell is the same, and are left empty in a new row.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from onetake.cli.generations import STATUSES
-from onetake.contracts import PHASES, GenerationRequest, SearchAttribute
+import typer
+
+from onetake.cli import app
+from onetake.cli.routes import routes
+from onetake.contracts import PHASES, GenerationRequest, SearchAttribute, Status
 from onetake.errors import CATALOGUE
 from onetake.ledger.holds import Entry
 from onetake.settings import Settings
 from onetake.simulator.faults import MARKERS
-from providers.admission import Catalogue
-from providers.catalogue import CatalogueData, Count, Route, Vendor, load_catalogue
-from tests.docs.markdown import page, section, table
+from providers.catalogue import load_catalogue
+from tests.docs.markdown import ROOT, page, section, table
 
 Rows = list[tuple[str, ...]]
+
+_LIMITED = ("prompt", "negative_prompt", "duration_s", "resolution", "aspect_ratio")
+_INPUTS = ("image", "videos", "references")
 
 
 @dataclass(frozen=True)
@@ -30,18 +38,30 @@ class Table:
     rows: Rows
 
     @property
-    def committed(self) -> Rows:
-        return table(section(page(f"docs/reference/{self.file}"), self.heading))
+    def name(self) -> str:
+        return f"docs/reference/{self.file}"
 
     @property
     def derived_columns(self) -> int:
         return len(self.rows[0])
 
+    def committed(self) -> Rows:
+        return table(section(page(self.name), self.heading))
+
     def markdown(self) -> str:
-        by_hand = {row[0]: row[self.derived_columns :] for row in self.committed}
+        by_hand = {row[0]: row[self.derived_columns :] for row in self.committed()}
         empty = ("",) * (len(self.head) - self.derived_columns)
         rows = [(*row, *by_hand.get(row[0], empty)) for row in self.rows]
         return "\n".join([_line(self.head), f"|{'---|' * len(self.head)}", *map(_line, rows)])
+
+    def write(self) -> None:
+        text = page(self.name)
+        part = section(text, self.heading)
+        lines = part.splitlines()
+        first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+        last = next((number for number in range(first, len(lines)) if not lines[number].startswith("|")), len(lines))
+        changed = "\n".join([*lines[:first], self.markdown(), *lines[last:]]) + "\n"
+        (ROOT / self.name).write_text(text.replace(part, changed), encoding="utf-8")
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -52,14 +72,17 @@ def code(*words: object) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
+def one_column(values: Iterable[object]) -> Rows:
+    return [(code(value),) for value in values]
+
+
 # -- Requests ----------------------------------------------------------------------------------------------------------
 
 
 def request_fields() -> Rows:
     schema = GenerationRequest.model_json_schema()
-    required = schema["required"]
     return [
-        (code(name), _type(name, rule), "required" if name in required else _default(name))
+        (code(name), _type(name, rule), "required" if name in schema["required"] else _default(name))
         for name, rule in schema["properties"].items()
     ]
 
@@ -76,80 +99,84 @@ def _kind(part: Mapping[str, Any]) -> str:
         case "array":
             return f"array of {part['items']['type']}s"
         case "object":
-            return f"object of {part['additionalProperties']['type']}s"
+            return "object of strings"
         case kind:
             return str(kind)
 
 
 def _default(name: str) -> str:
     value = GenerationRequest.model_fields[name].get_default(call_default_factory=True)
-    match value:
-        case None:
-            return "none"
-        case () | {}:
-            return "empty"
-        case _:
-            return code(value)
+    if value is None:
+        return "none"
+    return code(value) if value else "empty"
 
 
 # -- Routes ------------------------------------------------------------------------------------------------------------
 
 
-def route_rules(data: CatalogueData) -> Rows:
-    return [(code(name), *_rules(route)) for name, _, route in _routes(data)]
+def _documents() -> list[dict[str, Any]]:
+    """What `onetake routes --json` says."""
+    return routes().document["routes"]
 
 
-def _routes(data: CatalogueData) -> Iterable[tuple[str, Vendor, Route]]:
-    for name in data.route_names():
-        found = data.route(name)
-        assert found
-        yield name, found[1], found[2]
-
-
-def _rules(route: Route) -> tuple[str, ...]:
-    negative = str(route.negative_prompt.most) if route.negative_prompt else "no"
-    ratios = f"; {', '.join(route.aspect_ratios.choices)}" if route.aspect_ratios else ""
-    counts = (("image", route.image), ("videos", route.videos), ("references", route.references))
-    inputs = [f"{code(name)}: {_count(count)}" for name, count in counts if count.most]
-    others = route.fields - {"negative_prompt", "aspect_ratio", "image", "videos", "references"}
-    sound = "" if route.sound_default is None else f" (sound {'on' if route.sound_default else 'off'} by default)"
-    return (
-        f"{route.duration_s}, default {route.duration_s.default}",
-        f"{', '.join(route.resolutions.choices)}, default {route.resolutions.default}{ratios}",
-        f"{route.prompt.most}, {negative}",
-        "; ".join(inputs) or "none",
-        f"{code(*sorted(others))}{sound}",
-    )
-
-
-def _count(count: Count) -> str:
-    return f"exactly {count.least}" if count.least == count.most else f"{count.least} to {count.most}"
-
-
-def prices(data: CatalogueData) -> Rows:
+def route_rules() -> Rows:
     return [
-        (code(name), line.resolution, {None: "any", True: "on", False: "off"}[line.sound], str(line.usd))
-        for name, _, route in _routes(data)
-        for line in route.price.table
+        (code(document["route"]), *_rules(document["rules"]), _defaults(document["route"])) for document in _documents()
     ]
 
 
-def vendors(data: CatalogueData) -> Rows:
-    return [(code(name), *_manners(vendor)) for name, vendor in data.vendors.items()]
+def _defaults(name: str) -> str:
+    """What a request gets that leaves the choice to the route."""
+    found = load_catalogue().route(name)
+    assert found
+    route = found[2]
+    sound = {None: "", True: ", sound on", False: ", sound off"}[route.sound_default]
+    return f"{route.duration_s.default} s, {route.resolutions.default}{sound}"
 
 
-def _manners(vendor: Vendor) -> tuple[str, ...]:
-    cadence = vendor.cadence
-    gaps = f"{cadence.first_read_s:g} s, then every {cadence.interval_s:g} to {cadence.max_interval_s:g} s"
+def _rules(rules: Mapping[str, str]) -> tuple[str, ...]:
+    limited = [rules.get(name, "refused").removesuffix(" characters") for name in _LIMITED]
+    inputs = "; ".join(f"{code(name)}: {rules[name]}" for name in _INPUTS if name in rules)
+    others = code(*(name for name in rules if name not in {*_LIMITED, *_INPUTS}))
+    return (*limited, inputs or "none", others or "none")
+
+
+def prices() -> Rows:
+    sound = {None: "any", True: "on", False: "off"}
+    return [
+        (code(document["route"]), line["resolution"], sound[line.get("sound")], _price(line))
+        for document in _documents()
+        for line in _price_lines(document)
+    ]
+
+
+def _price_lines(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return document["prices"] or [{"resolution": "any"}]
+
+
+def _price(line: Mapping[str, Any]) -> str:
+    if set(line) == {"resolution"}:
+        return "not documented: needs `ONETAKE_PRICES`"
+    amount = f"${line['usd']}" if "usd" in line else f"{line['credits']} credits"
+    return f"{amount} for {line['duration_s']} s" if "duration_s" in line else f"{amount} a second"
+
+
+def vendors() -> Rows:
     yes = {True: "yes", False: "no"}
-    return (
-        f"`{vendor.base_url}`",
-        yes[vendor.callbacks],
-        yes[vendor.cancelable],
-        gaps,
-        f"{vendor.deadline_s:g} s",
-        f"`{vendor.failed_job_cost}`",
-    )
+    rows = [
+        (
+            code(_vendor_of(document)),
+            yes[document["callbacks"]],
+            yes[document["cancelable"]],
+            code(document["failed_job_cost"]),
+        )
+        for document in _documents()
+    ]
+    return list(dict.fromkeys(rows))
+
+
+def _vendor_of(document: Mapping[str, Any]) -> str:
+    return document["route"].partition("/")[0]
 
 
 # -- Everything else ---------------------------------------------------------------------------------------------------
@@ -160,7 +187,7 @@ def errors() -> Rows:
 
 
 def exit_codes() -> Rows:
-    return [(str(number),) for number in sorted({0, 130, *(entry.exit_code for entry in CATALOGUE.values())})]
+    return one_column(sorted({0, 130, *(entry.exit_code for entry in CATALOGUE.values())}))
 
 
 def settings() -> Rows:
@@ -170,64 +197,77 @@ def settings() -> Rows:
     ]
 
 
-def _setting(value: object) -> str:
-    text = getattr(value, "get_secret_value", lambda: value)()
-    if text in (None, "", (), frozenset()):
-        return "none"
-    return code(str(text).lower() if isinstance(text, bool) else f"{text:g}" if isinstance(text, float) else text)
+def _setting(value: Any) -> str:
+    match getattr(value, "get_secret_value", lambda: value)():
+        case bool() as flag:
+            return code(str(flag).lower())
+        case float() as number:
+            return code(f"{number:g}")
+        case plain if plain:
+            return code(plain)
+        case _:
+            return "none"
 
 
 def markers() -> Rows:
-    return [(f"`[[sim:{name}]]`", *_marker(text)) for name, text in MARKERS.items()]
+    return [(code(f"[[sim:{name}]]"), *_marker(text)) for name, text in MARKERS.items()]
 
 
 def _marker(text: str) -> tuple[str, str]:
-    value, colon, effect = text.removeprefix("=").partition(": ")
-    return (f"`{value.replace('|', '`, `')}`", effect) if text.startswith("=") and colon else ("none", text)
+    if not text.startswith("="):
+        return "none", text
+    value, _, effect = text.removeprefix("=").partition(": ")
+    return code(*value.split("|")), effect
 
 
-def task_queues(data: CatalogueData) -> Rows:
+def verbs() -> Rows:
+    """Every verb with the first sentence of its help, as `onetake --help` shows it."""
+    return [(code(name), command.get_short_help_str(200)) for name, command in _commands(typer.main.get_command(app))]
+
+
+def _commands(group: Any, before: str = "") -> Iterable[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+def help_of(*words: str) -> str:
+    """What a verb's `--help` prints on a terminal of 100 columns."""
+    argv = [sys.executable, "-m", "onetake.cli", *words, "--help"]
+    return subprocess.run(argv, env={"COLUMNS": "100"}, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def task_queues() -> Rows:
     base = str(Settings.model_fields["task_queue"].default)
-    catalogue = Catalogue(Settings.model_construct(apixo_api_key=None), data)
-    names = [base]
-    for vendor in catalogue.data.vendors:
-        names += [f"{base}-submit-{vendor}", f"{base}-read-{vendor}"]
-    return [(code(name),) for name in [*names, f"{base}-media"]]
-
-
-def words(values: Iterable[object]) -> Rows:
-    return [(code(value),) for value in values]
+    names = dict.fromkeys(map(_vendor_of, _documents()))
+    by_vendor = [f"{base}-{verb}-{name}" for name in names for verb in ("submit", "read")]
+    return one_column([base, *by_vendor, f"{base}-media"])
 
 
 def all_tables() -> list[Table]:
-    data = load_catalogue()
+    entries = one_column(get_args(Entry.model_fields["kind"].annotation))
+    rules = ("Route", *_LIMITED, "Inputs", "Also accepted", "Defaults")
+    manners = ("Vendor", "Sends callbacks", "Can cancel a job", "A failed job costs")
     return [
         Table("requests.md", "## Request", ("Field", "Type", "Default", "Rule"), request_fields()),
-        Table("requests.md", "### Status", ("Status", "Meaning"), words(STATUSES)),
-        Table("requests.md", "### Phase", ("Phase", "What happens"), words(PHASES)),
-        Table(
-            "routes.md",
-            "## Rules",
-            ("Route", "Seconds", "Resolution", "Characters (prompt, negative)", "Inputs", "Also accepted"),
-            route_rules(data),
-        ),
-        Table("routes.md", "## Prices", ("Route", "Resolution", "Sound", "USD a second"), prices(data)),
-        Table(
-            "routes.md",
-            "## Vendors",
-            ("Vendor", "Base URL", "Callbacks", "Cancels", "Status is read after", "Deadline", "A failed job costs"),
-            vendors(data),
-        ),
+        Table("requests.md", "### Status", ("Status", "Meaning"), one_column(get_args(Status))),
+        Table("requests.md", "### Phase", ("Phase", "What happens"), one_column(PHASES)),
+        Table("routes.md", "## Rules", rules, route_rules()),
+        Table("routes.md", "## Prices", ("Route", "Resolution", "Sound", "Price"), prices()),
+        Table("routes.md", "## Vendors", manners, vendors()),
         Table("errors.md", "## Codes", ("Code", "Sentence", "What to do", "Exit"), errors()),
         Table("errors.md", "## Exit codes", ("Exit", "Meaning"), exit_codes()),
         Table("settings.md", "## Onetake", ("Variable", "Default", "Meaning"), settings()),
+        Table("commands.md", "## Verbs", ("Verb", "What it does"), verbs()),
         Table("simulator.md", "## Markers", ("Marker", "Value", "Effect"), markers()),
-        Table("temporal.md", "## Search attributes", ("Attribute", "Value"), words(SearchAttribute.ALL)),
-        Table("temporal.md", "## Task queues", ("Queue", "What runs there"), task_queues(data)),
-        Table("money.md", "## Entries", ("Entry", "Meaning"), words(get_args(Entry.model_fields["kind"].annotation))),
+        Table("temporal.md", "## Search attributes", ("Attribute", "Value"), one_column(SearchAttribute.ALL)),
+        Table("temporal.md", "## Task queues", ("Queue", "What runs there"), task_queues()),
+        Table("money.md", "## Entries", ("Entry", "Meaning"), entries),
     ]
 
 
 if __name__ == "__main__":
     for each in all_tables():
-        print(f"\n{each.file} {each.heading}\n\n{each.markdown()}")
+        each.write()

@@ -12,12 +12,20 @@ from onetake.ledger.migrate import upgrade
 from onetake.settings import Settings
 from onetake.temporal import connect
 from tests.gateway.house import QUEUE, House, Listening, gateway_part, url_of
+from tests.harness import bare_environ
 
 
 @pytest.fixture(scope="session")
 def servers() -> Generator[DevStack]:
     home = Path(tempfile.mkdtemp(prefix="onetake-gateway-"))
-    with DevStack(home, progress=SilentProgress(), ports="free", ephemeral=True, temporal_in_memory=True) as stack:
+    with DevStack(
+        home,
+        progress=SilentProgress(),
+        ports="free",
+        environ=bare_environ(),
+        ephemeral=True,
+        temporal_in_memory=True,
+    ) as stack:
         stack.start_servers()
         yield stack
 

@@ -116,5 +116,5 @@ def url_of(part: Part) -> str:
 async def eventually(what: Callable[[], Any], limit_s: float = 10.0) -> None:
     """Wait until an awaitable check is true."""
     async with asyncio.timeout(limit_s):
-        while not await what():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not await what():
             await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from onetake.codec import PayloadCipher
 from onetake.errors import Refused
-from onetake.gateway.codec_endpoint import create_codec_app, is_loopback, origin_of
+from onetake.gateway.codec_endpoint import create_codec_app, is_loopback, origin_of, origins_of_ui
 from tests.gateway.house import CANARY, House
 
 UI = "http://127.0.0.1:8233"
@@ -67,14 +67,19 @@ async def test_what_it_encodes_can_be_decoded_and_plain_payloads_pass(endpoint: 
     assert (await endpoint.post("/decode", json={"payloads": []})).json() == {}
 
 
-async def test_the_uis_preflight_is_allowed_and_no_other_origin(endpoint: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("origin", [UI, "http://localhost:8233"])
+async def test_the_uis_preflight_is_allowed_in_both_spellings_and_no_other_origin(
+    endpoint: httpx.AsyncClient, origin: str
+) -> None:
     def preflight(origin: str) -> dict[str, str]:
         wanted = "authorization,content-type,x-namespace"
         return {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
 
-    allowed = await endpoint.options("/decode", headers=preflight(UI))
+    allowed = await endpoint.options("/decode", headers=preflight(origin))
     assert allowed.status_code == 200
-    assert allowed.headers["access-control-allow-origin"] == UI
+    assert allowed.headers["access-control-allow-origin"] == origin
+    answer = await endpoint.post("/decode", json=asked(PLAIN), headers=NAMESPACE | {"Origin": origin})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
     assert "x-namespace" in allowed.headers["access-control-allow-headers"].lower()
     refused = await endpoint.options("/decode", headers=preflight("https://elsewhere.example"))
     assert "access-control-allow-origin" not in refused.headers
@@ -86,6 +91,9 @@ async def test_the_uis_preflight_is_allowed_and_no_other_origin(endpoint: httpx.
         {"Origin": "https://elsewhere.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:8234"},
+        {"Origin": "http://localhost:8234"},
+        {"Origin": "https://localhost:8233"},
+        {"Origin": "http://localhost"},
         {"X-Namespace": "other"},
         {"Host": "rebound.example:8081"},
     ],
@@ -122,6 +130,19 @@ async def test_a_network_address_needs_a_token(cipher: PayloadCipher) -> None:
         assert (await client.post("/decode", json={}, headers=wrong)).status_code == 401
         right = {"Authorization": "Bearer a-token"}
         assert (await client.post("/decode", json=asked(PLAIN), headers=right)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, ()),
+        ("https://temporal.example", ("https://temporal.example",)),
+        ("http://localhost", ("http://127.0.0.1", "http://localhost")),
+        (UI, (UI, "http://localhost:8233")),
+    ],
+)
+def test_only_a_ui_of_this_machine_has_two_spellings(origin: str | None, expected: tuple[str, ...]) -> None:
+    assert origins_of_ui(origin) == expected
 
 
 def test_loopback_hosts() -> None:

@@ -46,7 +46,7 @@ async def test_a_cancel_during_the_post_waits_for_its_outcome(stack: Stack, onet
 
 
 async def test_a_cancel_between_throttled_submissions_is_free(stack: Stack, onetake: Onetake) -> None:
-    prompt = unique("too fast [[sim:throttle=1000,30]]")
+    prompt = unique("too fast [[sim:throttle=1000]]")
     result, _ = await canceled(onetake, prompt, "submitting")
     assert result.status == "canceled"
     assert result.cost.settled_micros + result.cost.suspense_micros == 0

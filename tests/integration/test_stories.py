@@ -34,7 +34,7 @@ async def test_the_signal_precedes_the_deciding_read_with_the_next_poll_still_to
     await ended(onetake, started.id)
     events = await stack.history(started.workflow_id)
     names, ids = event_names(events), activity_ids(events)
-    assert ids == ["validate", "reserve", "submit-1", "wait-1", "read-1", "persist", "settle"]
+    assert ids == ["validate", "reserve", "submit", "wait-1", "read-1", "persist", "settle"]
     signal = names.index("WORKFLOW_EXECUTION_SIGNALED")
     deciding = next(
         n for n, event in enumerate(events) if event.activity_task_scheduled_event_attributes.activity_id == "read-1"

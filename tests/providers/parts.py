@@ -1,5 +1,6 @@
 """What the tests of the vendors are made of: the catalogue with a key, plans, orders and drivers."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -32,12 +33,28 @@ MEDIA: dict[str, dict[str, Any]] = {
     "reference-to-video-flash": {"references": ("https://example.com/one.png",)},
 }
 MODES = tuple(MEDIA)
+VENDORS = ("aivideoapi", "apixo", "gmi", "gptimage2", "wan26ai")
+PRICES = Path(__file__).with_name("prices.toml")
+# The same for any vendor: every route that takes references takes a video.
+NEEDED: dict[str, dict[str, Any]] = {
+    "text-to-video": {},
+    "image-to-video": {"image": "https://example.com/hero.png"},
+    "video-to-video": {"videos": ("https://example.com/one.mp4",)},
+    "reference-to-video": {"references": ("https://example.com/one.mp4",)},
+}
 FLASH = tuple(mode for mode in MODES if mode.endswith("flash"))
 
 
 def settings(**named: Any) -> Settings:
-    """Settings of these names only: validated, and without a look at the environment or at a file."""
-    return Settings.model_validate({"apixo_api_key": SecretStr(API_KEY), **named})
+    """Settings of these names, every vendor's key and the prices that no document names; no look at the environment."""
+    keys = {f"{vendor}_api_key": SecretStr(API_KEY) for vendor in VENDORS}
+    return Settings.model_validate({**keys, "prices": str(PRICES), **named})
+
+
+def request_on(route: str, /, **fields: Any) -> GenerationRequest:
+    """A request on any vendor's route, with the inputs that its mode needs."""
+    media = NEEDED[route.rpartition("/")[2].removesuffix("-flash")]
+    return GenerationRequest.model_validate({"route": route, "prompt": PROMPT, **media, **fields})
 
 
 def request_for(mode: str = "text-to-video", /, **fields: Any) -> GenerationRequest:

@@ -1,6 +1,11 @@
-"""Every rule of every route, just inside and just outside; what a plan pins; what a clip costs."""
+"""Every rule of every route, just inside and just outside; what a plan pins; what a clip costs.
 
+The tables here are written from the vendors' documents and not from the catalogue's files.
+"""
+
+from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,33 +15,84 @@ from hypothesis import strategies as st
 
 from onetake.contracts import Cadence, GenerationRequest, Plan, Queues
 from onetake.errors import Refused, Violation
+from onetake.money import micros_up
 from providers.admission import Catalogue
-from tests.providers.parts import FLASH, MEDIA, MODEL, MODES, PROMPT, plan_of, request_for, settings
+from tests.providers.parts import MODEL, MODES, PROMPT, plan_of, request_for, request_on, settings
 
-PNG, MP3 = "https://example.com/a.png", "https://example.com/a.mp3"
-LONGEST = {mode: 10 if mode.startswith("reference") else 15 for mode in MODES}
-ANYWHERE = ("negative_prompt", "audio_url", "shot_type", "prompt_extend", "seed", "watermark")
+PNG, MP4, MP3 = "https://example.com/a.png", "https://example.com/a.mp4", "https://example.com/a.mp3"
+RATIOS = ("16:9", "9:16", "1:1", "4:3", "3:4")
 
-# Dollars a second of output, as the document's section "Billing" tabulates them.
-STANDARD_USD = {
-    ("text-to-video", "720p"): "0.10",
-    ("text-to-video", "1080p"): "0.15",
-    ("image-to-video", "720p"): "0.10",
-    ("image-to-video", "1080p"): "0.15",
-    ("reference-to-video", "720p"): "0.20",
-    ("reference-to-video", "1080p"): "0.30",
+
+@dataclass(frozen=True)
+class Documented:
+    """One route as its document has it. `fields` are the optional ones; `inputs` how many of each kind."""
+
+    seconds: str
+    legal: tuple[int, ...]
+    resolution: str
+    fields: str
+    inputs: tuple[int, int] = (0, 0)
+    prompt: int = 1500
+    prompt_required: bool = True
+    sound: bool | None = None
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return tuple(self.fields.split())
+
+
+TO_15, TO_10 = tuple(range(2, 16)), tuple(range(2, 11))
+LONG, SHORT = ("2 to 15", TO_15), ("2 to 10", TO_10)
+FEW, FEWER = ("5, 10, 15", (5, 10, 15)), ("5, 10", (5, 10))
+ANYWHERE = "negative_prompt shot_type prompt_extend seed watermark"
+DOCUMENTED: dict[str, Documented] = {
+    "gptimage2/wan-2.6/text-to-video": Documented(*LONG, "720p", "aspect_ratio shot_type prompt_extend"),
+    "gptimage2/wan-2.6/image-to-video": Documented(*LONG, "720p", "image shot_type prompt_extend", (1, 1)),
+    "gptimage2/wan-2.6/image-to-video-flash": Documented(*LONG, "720p", "image shot_type prompt_extend", (1, 1)),
+    "gptimage2/wan-2.6/reference-to-video": Documented(*SHORT, "720p", "references aspect_ratio shot_type", (1, 3)),
+    "gptimage2/wan-2.6/reference-to-video-flash": Documented(
+        *SHORT, "720p", "references aspect_ratio shot_type", (1, 3)
+    ),
+    "wan26ai/wan-2.6/text-to-video": Documented(*FEW, "1080p", "", prompt=5000),
+    "wan26ai/wan-2.6/image-to-video": Documented(*FEW, "1080p", "image", (1, 1), prompt=5000),
+    "wan26ai/wan-2.6/video-to-video": Documented(*FEWER, "1080p", "videos", (1, 3), prompt=5000),
+    "apixo/wan-2.6/text-to-video": Documented(*LONG, "720p", f"{ANYWHERE} audio_url"),
+    "apixo/wan-2.6/image-to-video": Documented(*LONG, "720p", f"{ANYWHERE} audio_url image", (1, 1)),
+    "apixo/wan-2.6/image-to-video-flash": Documented(
+        *LONG, "720p", f"{ANYWHERE} audio_url image sound", (1, 1), sound=True
+    ),
+    "apixo/wan-2.6/reference-to-video": Documented(*SHORT, "1080p", f"{ANYWHERE} audio_url references", (1, 5)),
+    "apixo/wan-2.6/reference-to-video-flash": Documented(
+        *SHORT, "1080p", f"{ANYWHERE} audio_url references sound", (1, 5), sound=True
+    ),
+    "aivideoapi/wan-2.6/text-to-video": Documented(*LONG, "1080p", f"{ANYWHERE} aspect_ratio audio_url"),
+    "aivideoapi/wan-2.6/image-to-video": Documented(*LONG, "1080p", f"{ANYWHERE} image audio_url sound", (1, 1)),
+    "aivideoapi/wan-2.6/reference-to-video": Documented(
+        *SHORT, "1080p", f"{ANYWHERE} references aspect_ratio sound", (1, 5)
+    ),
+    "gmi/wan-2.6/text-to-video": Documented(*FEW, "1080p", f"{ANYWHERE} aspect_ratio audio_url sound"),
+    "gmi/wan-2.6/image-to-video": Documented(
+        *FEW, "1080p", f"{ANYWHERE} image audio_url sound", (1, 1), prompt_required=False
+    ),
+    "gmi/wan-2.6/reference-to-video": Documented(
+        *FEWER,
+        "1080p",
+        "negative_prompt shot_type seed watermark references aspect_ratio",
+        (1, 3),
+        prompt_required=False,
+    ),
 }
-FLASH_USD = {
-    ("image-to-video-flash", "720p"): ("0.025", "0.05"),
-    ("image-to-video-flash", "1080p"): ("0.0375", "0.075"),
-    ("reference-to-video-flash", "720p"): ("0.05", "0.10"),
-    ("reference-to-video-flash", "1080p"): ("0.08", "0.16"),
+# aivideoapi refuses the pair; the others would bill a clip without the shots.
+MULTI_NEEDS_EXTEND = {
+    "aivideoapi/wan-2.6/text-to-video",
+    "aivideoapi/wan-2.6/image-to-video",
+    "aivideoapi/wan-2.6/reference-to-video",
+    "gmi/wan-2.6/image-to-video",
+    "gptimage2/wan-2.6/text-to-video",
+    "gptimage2/wan-2.6/image-to-video",
+    "gptimage2/wan-2.6/image-to-video-flash",
 }
-PRICES: dict[tuple[str, str, bool | None], str] = {
-    **{(mode, resolution, None): usd for (mode, resolution), usd in STANDARD_USD.items()},
-    **{(*key, False): off for key, (off, _) in FLASH_USD.items()},
-    **{(*key, True): on for key, (_, on) in FLASH_USD.items()},
-}
+UNPRICED = tuple(route for route in DOCUMENTED if route.startswith(("gmi/", "gptimage2/")))
 
 
 def refusal(request: GenerationRequest, **named: Any) -> Refused:
@@ -45,138 +101,214 @@ def refusal(request: GenerationRequest, **named: Any) -> Refused:
     return caught.value
 
 
-def violations(mode: str, /, **fields: Any) -> tuple[Violation, ...]:
-    refused = refusal(request_for(mode, **fields))
+def violations(route: str, /, **fields: Any) -> tuple[Violation, ...]:
+    refused = refusal(request_on(route, **fields))
     assert refused.code == "request_invalid"
     assert str(refused) == f"{refused.entry.sentence} {'; '.join(map(str, refused.violations))}"
     return refused.violations
 
 
+def test_the_routes_are_the_documented_nineteen() -> None:
+    assert set(Catalogue(settings()).data.route_names()) == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize("route", DOCUMENTED)
+def test_every_optional_field_of_the_document_is_accepted_where_it_belongs(route: str) -> None:
+    found = Catalogue(settings()).data.route(route)
+    assert found is not None
+    assert found[2].fields == set(DOCUMENTED[route].named)
+
+
 # -- Just inside -------------------------------------------------------------------------------------------------------
 
-INSIDE: tuple[tuple[str, dict[str, Any]], ...] = tuple(
-    (mode, fields)
-    for mode in MODES
-    for fields in (
-        {},
-        {"duration_s": 2},
-        {"duration_s": LONGEST[mode]},
-        {"resolution": "720p"},
-        {"resolution": "1080p"},
-        {"prompt": "x"},
-        {"prompt": "x" * 1500},
-        {"prompt": "火" * 1500},
-        {"negative_prompt": ""},
-        {"negative_prompt": "x" * 500},
-        {"shot_type": "single"},
-        {"shot_type": "multi"},
-        {"prompt_extend": False},
-        {"seed": 0},
-        {"seed": 2_147_483_647},
-        {"watermark": False},
-        {"audio_url": MP3},
-        {"audio_url": "http://example.com"},
-        {"audio_url": "https://example.com/" + "a" * 2028},
-        {"max_cost_usd": 100},
-        *(({"sound": True}, {"sound": False}, {"sound": True, "audio_url": MP3}) if mode in FLASH else ()),
-        *(({"references": (PNG,) * 5},) if mode.startswith("reference") else ()),
-    )
-)
+INSIDE_OF: dict[str, tuple[dict[str, Any], ...]] = {
+    "negative_prompt": ({"negative_prompt": ""}, {"negative_prompt": "x" * 500}),
+    "aspect_ratio": tuple({"aspect_ratio": ratio} for ratio in RATIOS),
+    "shot_type": ({"shot_type": "single"}, {"shot_type": "multi"}, {"shot_type": "multi", "prompt_extend": True}),
+    "prompt_extend": ({"prompt_extend": False}, {"prompt_extend": True}),
+    "seed": ({"seed": 0}, {"seed": 2_147_483_647}),
+    "watermark": ({"watermark": False}, {"watermark": True}),
+    "sound": ({"sound": True}, {"sound": False}),
+    "image": ({"image": "http://example.com"}, {"image": "https://example.com/" + "a" * 2028}),
+    "audio_url": ({"audio_url": MP3}, {"audio_url": "https://example.com/" + "a" * 2028}),
+}
 
 
-@pytest.mark.parametrize(("mode", "fields"), INSIDE)
-def test_a_value_just_inside_passes(mode: str, fields: dict[str, Any]) -> None:
-    plan = plan_of(request_for(mode, **fields))
+def _inside(known: Documented) -> list[dict[str, Any]]:
+    least, most = known.inputs
+    rows: list[dict[str, Any]] = [{}, {"max_cost_usd": 100}, {"resolution": "720p"}, {"resolution": "1080p"}]
+    rows += [{"duration_s": seconds} for seconds in known.legal]
+    rows += [{"prompt": "x"}, {"prompt": "x" * known.prompt}, {"prompt": "火" * known.prompt}]
+    rows += [] if known.prompt_required else [{"prompt": ""}]
+    for name in known.named:
+        rows += [row for row in INSIDE_OF.get(name, ()) if set(row) <= {*known.named}]
+        rows += [{name: (MP4,) * count} for count in (least, most)] if name in ("videos", "references") else []
+    rows += [{"sound": True, "audio_url": MP3}] if {"sound", "audio_url"} <= {*known.named} else []
+    return rows
+
+
+INSIDE = [(route, fields) for route, known in DOCUMENTED.items() for fields in _inside(known)]
+
+
+@pytest.mark.parametrize(("route", "fields"), INSIDE)
+def test_a_value_just_inside_passes(route: str, fields: dict[str, Any]) -> None:
+    plan, known = plan_of(request_on(route, **fields)), DOCUMENTED[route]
     assert plan.duration_s == fields.get("duration_s", 5)
-    assert plan.resolution == fields.get("resolution", "1080p" if mode.startswith("reference") else "720p")
-    assert plan.sound is (fields.get("sound", True) if mode in FLASH else None)
+    assert plan.resolution == fields.get("resolution", known.resolution)
+    assert plan.sound is fields.get("sound", known.sound)
+    ratio = fields.get("aspect_ratio", "16:9")
+    assert plan.aspect_ratio == (ratio if "aspect_ratio" in known.named else None)
 
 
 # -- Just outside ------------------------------------------------------------------------------------------------------
 
 FAR = "an http or https address of at most 2048 characters"
+NO_ADDRESSES = (
+    "",
+    "a.mp3",
+    "ftp://example.com/a.mp3",
+    "data:audio/mp3;base64,AA",
+    "https://",
+    "https:///a.mp3",
+    "https://u:p@example.com/a.mp3",
+    "https://example.com/a b",
+    "https://example.com/a\nb",
+    "https://example.com/" + "a" * 2029,
+)
+SOMETHING: dict[str, Any] = {
+    "negative_prompt": "blur",
+    "aspect_ratio": "16:9",
+    "image": PNG,
+    "videos": (MP4,),
+    "references": (MP4,),
+    "audio_url": MP3,
+    "sound": False,
+    "shot_type": "single",
+    "prompt_extend": False,
+    "seed": 0,
+    "watermark": False,
+}
+
+Row = tuple[dict[str, Any], Violation]
 
 
-def _nothing(mode: str, name: str) -> Violation:
-    return Violation(f"/{name}", "a value", f"nothing: {mode} has no {name} at this vendor")
+def _durations(known: Documented) -> list[Row]:
+    wrong = {-7, 0, known.legal[-1] + 1, *range(1, known.legal[-1])} - {*known.legal}
+    nearest = {7: 5, 8: 10, 12: 10, 13: 15} | dict.fromkeys(range(-7, 5), known.legal[0])
+    allowed = f"{known.seconds} seconds"
+    return [
+        (
+            {"duration_s": seconds},
+            Violation("/duration_s", str(seconds), allowed, str(_near(known, seconds, nearest))),
+        )
+        for seconds in sorted(wrong)
+    ]
 
 
-def _outside(mode: str) -> tuple[tuple[dict[str, Any], Violation], ...]:
-    most = LONGEST[mode]
-    seconds, seeds, sizes = f"2 to {most} seconds", "0 to 2147483647", "720p, 1080p"
-    return (
-        ({"duration_s": 1}, Violation("/duration_s", "1", seconds, "2")),
-        ({"duration_s": 0}, Violation("/duration_s", "0", seconds, "2")),
-        ({"duration_s": -7}, Violation("/duration_s", "-7", seconds, "2")),
-        ({"duration_s": most + 1}, Violation("/duration_s", str(most + 1), seconds, str(most))),
+def _near(known: Documented, seconds: int, nearest: dict[int, int]) -> int:
+    if seconds > known.legal[-1]:
+        return known.legal[-1]
+    return nearest.get(seconds, 5 if seconds < 8 else 10 if seconds < 13 else 15)
+
+
+def _texts(known: Documented) -> list[Row]:
+    most = known.prompt
+    rows = [
+        ({"prompt": "x" * (most + 1)}, Violation("/prompt", f"{most + 1} characters", f"at most {most} characters")),
+        ({"prompt": "half \ud800"}, Violation("/prompt", "half a character", "text that can be sent as UTF-8")),
+    ]
+    if known.prompt_required:
+        rows += [
+            ({"prompt": blank}, Violation("/prompt", "nothing but spaces", f"1 to {most} characters"))
+            for blank in ("", " \n\t ")
+        ]
+    return rows
+
+
+def _words() -> list[Row]:
+    sizes = "720p, 1080p"
+    return [
         ({"resolution": "1080"}, Violation("/resolution", "'1080'", sizes, "1080p")),
         ({"resolution": "720P"}, Violation("/resolution", "'720P'", sizes, "720p")),
+        ({"resolution": "480p"}, Violation("/resolution", "'480p'", sizes, "720p")),
+        ({"resolution": "2160p"}, Violation("/resolution", "'2160p'", sizes, "1080p")),
         ({"resolution": "\n\x1b" + "x" * 50}, Violation("/resolution", repr("\n\x1b" + "x" * 30), sizes, "720p")),
-        ({"shot_type": "Multi"}, Violation("/shot_type", "'Multi'", "single, multi", "multi")),
-        ({"prompt": ""}, Violation("/prompt", "nothing but spaces", "1 to 1500 characters")),
-        ({"prompt": " \n\t "}, Violation("/prompt", "nothing but spaces", "1 to 1500 characters")),
-        ({"prompt": "x" * 1501}, Violation("/prompt", "1501 characters", "at most 1500 characters")),
-        ({"prompt": "half \ud800"}, Violation("/prompt", "half a character", "text that can be sent as UTF-8")),
-        ({"negative_prompt": "x" * 501}, Violation("/negative_prompt", "501 characters", "at most 500 characters")),
-        ({"seed": -1}, Violation("/seed", "-1", seeds, "0")),
-        ({"seed": 2_147_483_648}, Violation("/seed", "2147483648", seeds, "2147483647")),
-        ({"aspect_ratio": "16:9"}, _nothing(mode, "aspect_ratio")),
-        ({"videos": (PNG,)}, _nothing(mode, "videos")),
-        *(
-            ({"audio_url": text}, Violation("/audio_url", "another kind of text", FAR))
-            for text in (
-                "",
-                "a.mp3",
-                "ftp://example.com/a.mp3",
-                "data:audio/mp3;base64,AA",
-                "https://",
-                "https:///a.mp3",
-                "https://u:p@example.com/a.mp3",
-                "https://example.com/a b",
-                "https://example.com/a\nb",
-                "https://example.com/" + "a" * 2029,
-            )
-        ),
-        *_outside_of_media(mode),
-    )
+    ]
 
 
-def _outside_of_media(mode: str) -> tuple[tuple[dict[str, Any], Violation], ...]:
-    rows: list[tuple[dict[str, Any], Violation]] = []
-    if mode in FLASH:
+OUTSIDE_OF: dict[str, list[Row]] = {
+    "negative_prompt": [
+        ({"negative_prompt": "x" * 501}, Violation("/negative_prompt", "501 characters", "at most 500 characters"))
+    ],
+    "aspect_ratio": [
+        ({"aspect_ratio": given}, Violation("/aspect_ratio", repr(given), ", ".join(RATIOS), nearest))
+        for given, nearest in (("16:10", "16:9"), ("21:9", "16:9"), ("2:3", "3:4"), ("16x9", "16:9"), ("1:2", "9:16"))
+    ],
+    "shot_type": [({"shot_type": "Multi"}, Violation("/shot_type", "'Multi'", "single, multi", "multi"))],
+    "seed": [
+        ({"seed": -1}, Violation("/seed", "-1", "0 to 2147483647", "0")),
+        ({"seed": 2_147_483_648}, Violation("/seed", "2147483648", "0 to 2147483647", "2147483647")),
+    ],
+    "image": [
+        ({"image": None}, Violation("/image", "0 addresses", "exactly 1 address")),
+        *(({"image": text}, Violation("/image", "another kind of text", FAR)) for text in NO_ADDRESSES),
+    ],
+    "audio_url": [({"audio_url": text}, Violation("/audio_url", "another kind of text", FAR)) for text in NO_ADDRESSES],
+}
+
+
+def _lists(known: Documented, name: str) -> list[Row]:
+    least, most = known.inputs
+    allowed = f"{least} to {most} addresses"
+    return [
+        ({name: ()}, Violation(f"/{name}", "0 addresses", allowed)),
+        ({name: (MP4,) * (most + 1)}, Violation(f"/{name}", f"{most + 1} addresses", allowed)),
+        *(({name: (MP4, text, MP4)}, Violation(f"/{name}/1", "another kind of text", FAR)) for text in NO_ADDRESSES),
+    ]
+
+
+def _outside(route: str, known: Documented) -> list[Row]:
+    mode = route.rpartition("/")[2]
+    rows = _durations(known) + _texts(known) + _words()
+    for name, value in SOMETHING.items():
+        if name in known.named:
+            rows += OUTSIDE_OF.get(name, [])
+            rows += _lists(known, name) if name in ("videos", "references") else []
+        else:
+            nothing = f"nothing: {mode} has no {name} at this vendor"
+            rows.append(({name: value}, Violation(f"/{name}", "a value", nothing)))
+    if {"sound", "audio_url"} <= {*known.named}:
         quiet = "sound on, or no audio_url: the vendor would ignore it"
         rows.append(
             ({"sound": False, "audio_url": MP3}, Violation("/audio_url", "an address with sound off", quiet)),
         )
-    else:
-        rows += [({"sound": value}, _nothing(mode, "sound")) for value in (True, False)]
-    if mode.startswith("image"):
-        rows.append(({"image": None}, Violation("/image", "0 addresses", "exactly 1 address")))
-        rows.append(({"image": "hero.png"}, Violation("/image", "another kind of text", FAR)))
-    else:
-        rows.append(({"image": PNG}, _nothing(mode, "image")))
-    if mode.startswith("reference"):
-        rows.append(({"references": ()}, Violation("/references", "0 addresses", "1 to 5 addresses")))
-        rows.append(({"references": (PNG,) * 6}, Violation("/references", "6 addresses", "1 to 5 addresses")))
-        rows.append(({"references": (PNG, "x", PNG)}, Violation("/references/1", "another kind of text", FAR)))
-    else:
-        rows.append(({"references": (PNG,)}, _nothing(mode, "references")))
-    return tuple(rows)
+    if route in MULTI_NEEDS_EXTEND:
+        pair = Violation(
+            "/prompt_extend", "false with shot_type multi", "true: the vendor refuses or ignores the pair", "true"
+        )
+        rows.append(({"shot_type": "multi", "prompt_extend": False}, pair))
+    return rows
 
 
-OUTSIDE = tuple((mode, fields, expected) for mode in MODES for fields, expected in _outside(mode))
+OUTSIDE = [(route, *row) for route, known in DOCUMENTED.items() for row in _outside(route, known)]
 
 
-@pytest.mark.parametrize(("mode", "fields", "expected"), OUTSIDE)
+@pytest.mark.parametrize(("route", "fields", "expected"), OUTSIDE)
 def test_a_value_just_outside_is_refused_with_what_was_given_and_what_is_allowed(
-    mode: str, fields: dict[str, Any], expected: Violation
+    route: str, fields: dict[str, Any], expected: Violation
 ) -> None:
-    assert violations(mode, **fields) == (expected,)
+    assert violations(route, **fields) == (expected,)
+
+
+def test_only_where_it_is_documented_many_shots_need_a_rewritten_prompt() -> None:
+    for route, known in DOCUMENTED.items():
+        if {"shot_type", "prompt_extend"} <= {*known.named} and route not in MULTI_NEEDS_EXTEND:
+            plan_of(request_on(route, shot_type="multi", prompt_extend=False))
 
 
 def test_all_broken_rules_are_told_at_once() -> None:
     broken = violations(
-        "reference-to-video",
+        "apixo/wan-2.6/reference-to-video",
         prompt="x" * 1501,
         negative_prompt="x" * 501,
         duration_s=11,
@@ -194,7 +326,7 @@ def test_all_broken_rules_are_told_at_once() -> None:
 
 
 def test_a_thousand_bad_addresses_are_a_few_violations() -> None:
-    broken = violations("reference-to-video", references=("nowhere",) * 1000)
+    broken = violations("apixo/wan-2.6/reference-to-video", references=("nowhere",) * 1000)
     assert [one.pointer for one in broken] == ["/references", *(f"/references/{n}" for n in range(5))]
 
 
@@ -202,28 +334,30 @@ TEXTS = st.sampled_from(["", " ", "x" * 2000]) | st.text(max_size=30)
 
 
 @given(
-    st.sampled_from(MODES),
+    st.sampled_from(list(DOCUMENTED)),
     st.fixed_dictionaries(
         {},
         optional={
             "duration_s": st.integers(),
             "resolution": TEXTS | st.sampled_from(["720p", "1080p"]),
-            "aspect_ratio": TEXTS,
-            "shot_type": TEXTS,
+            "aspect_ratio": TEXTS | st.sampled_from(RATIOS),
+            "shot_type": TEXTS | st.sampled_from(["single", "multi"]),
+            "prompt_extend": st.booleans(),
             "seed": st.integers(),
             "sound": st.booleans(),
             "image": TEXTS.map("canary-image {}".format),
             "audio_url": TEXTS.map("canary-audio {}".format),
             "references": st.lists(TEXTS.map("canary-reference {}".format), max_size=7).map(tuple),
+            "videos": st.lists(TEXTS.map("canary-video {}".format), max_size=7).map(tuple),
             "negative_prompt": TEXTS.map(lambda text: "canary-negative " + text * 20),
             "padding": st.sampled_from([0, 2000]),
         },
     ),
 )
 @hypothesis_settings(max_examples=300, deadline=None)
-def test_any_request_is_a_plan_or_one_refusal_that_repeats_no_text(mode: str, fields: dict[str, Any]) -> None:
+def test_any_request_is_a_plan_or_one_refusal_that_repeats_no_text(route: str, fields: dict[str, Any]) -> None:
     padding = fields.pop("padding", 0)
-    request = request_for(mode, **{**fields, "prompt": PROMPT + "x" * padding})
+    request = request_on(route, **{**fields, "prompt": PROMPT + "x" * padding})
     verdict = _verdict(request)
     if isinstance(verdict, Refused):
         assert verdict.code == "request_invalid"
@@ -263,9 +397,12 @@ def test_a_route_that_does_not_exist_is_refused_with_its_neighbours(given: str, 
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_a_vendor_without_a_key_names_the_setting(key: str | None) -> None:
-    refused = refusal(request_for(), apixo_api_key=key)
-    assert (refused.code, refused.detail) == ("vendor_key_missing", "Set ONETAKE_APIXO_API_KEY for the workers.")
+@pytest.mark.parametrize("route", DOCUMENTED)
+def test_a_vendor_without_a_key_names_the_setting(route: str, key: str | None) -> None:
+    vendor = route.partition("/")[0]
+    refused = refusal(request_on(route), **{f"{vendor}_api_key": key})
+    expected = ("vendor_key_missing", f"Set ONETAKE_{vendor.upper()}_API_KEY for the workers.")
+    assert (refused.code, refused.detail) == expected
 
 
 def test_a_broken_rule_is_told_before_a_missing_key() -> None:
@@ -286,29 +423,165 @@ def test_a_price_above_max_cost_is_refused_with_both_amounts(limit: str) -> None
 
 # -- Prices ------------------------------------------------------------------------------------------------------------
 
+# Dollars a second of output, as APIXO's section "Billing" tabulates them.
+STANDARD_USD = {
+    ("text-to-video", "720p"): "0.10",
+    ("text-to-video", "1080p"): "0.15",
+    ("image-to-video", "720p"): "0.10",
+    ("image-to-video", "1080p"): "0.15",
+    ("reference-to-video", "720p"): "0.20",
+    ("reference-to-video", "1080p"): "0.30",
+}
+FLASH_USD = {
+    ("image-to-video-flash", "720p"): ("0.025", "0.05"),
+    ("image-to-video-flash", "1080p"): ("0.0375", "0.075"),
+    ("reference-to-video-flash", "720p"): ("0.05", "0.10"),
+    ("reference-to-video-flash", "1080p"): ("0.08", "0.16"),
+}
+# wan26ai: credits a clip, "Credit consumption". aivideoapi: credits a second, "Pricing", and 20 credits are 0.10 USD.
+CLIP_CREDITS = {
+    ("720p", 5): 80,
+    ("720p", 10): 150,
+    ("720p", 15): 220,
+    ("1080p", 5): 115,
+    ("1080p", 10): 220,
+    ("1080p", 15): 325,
+}
+SECOND_CREDITS = {"720p": 24, "1080p": 40}
 
-@pytest.mark.parametrize(("mode", "resolution", "sound"), PRICES)
-def test_every_duration_costs_what_the_document_says(mode: str, resolution: str, sound: bool | None) -> None:
-    usd = Decimal(PRICES[mode, resolution, sound])
-    for duration_s in range(2, LONGEST[mode] + 1):
-        plan = plan_of(request_for(mode, resolution=resolution, sound=sound, duration_s=duration_s))
-        if sound is None and mode in FLASH:
-            assert plan.sound is True
-        assert plan.price.amount_micros == usd * duration_s * 1_000_000
-        assert plan.price.table_version == Catalogue(settings()).data.version
-        shown = usd.normalize() if usd.normalize().as_tuple().exponent < -2 else usd  # type: ignore[operator]
-        assert plan.price.unit == f"${shown} a second"
+
+@dataclass(frozen=True)
+class Cost:
+    """What a document says one choice costs."""
+
+    route: str
+    resolution: str
+    sound: bool | None
+    duration_s: int
+    usd: Decimal
+    unit: str
+
+
+def _documented_costs(route: str) -> list[Cost]:
+    vendor, _, mode = route.split("/")
+    known, rows = DOCUMENTED[route], list[Cost]()
+    for resolution in ("720p", "1080p"):
+        for sound in (None, False, True) if "sound" in known.named else (None,):
+            for seconds in known.legal:
+                usd, unit = _cost(vendor, mode, resolution, seconds, sound=sound)
+                rows.append(Cost(route, resolution, sound, seconds, usd, unit))
+    return rows
+
+
+def _cost(vendor: str, mode: str, resolution: str, seconds: int, *, sound: bool | None) -> tuple[Decimal, str]:
+    if vendor == "wan26ai":
+        number = CLIP_CREDITS[resolution, seconds]
+        return number * Decimal("0.01"), f"{number} credits at $0.01"
+    if vendor == "aivideoapi":
+        number = SECOND_CREDITS[resolution] * seconds
+        return number * Decimal("0.10") / 20, f"{number} credits at $0.005"
+    off_on = FLASH_USD.get((mode, resolution))
+    usd = off_on[sound is not False] if off_on else STANDARD_USD[mode, resolution]
+    return Decimal(usd) * seconds, f"${usd} a second"
+
+
+COSTS = [cost for route in DOCUMENTED if route not in UNPRICED for cost in _documented_costs(route)]
+
+
+@pytest.mark.parametrize("route", [route for route in DOCUMENTED if route not in UNPRICED])
+def test_every_choice_costs_what_the_document_says(route: str) -> None:
+    costs = [cost for cost in COSTS if cost.route == route]
+    assert costs
+    for cost in costs:
+        fields = {"resolution": cost.resolution, "sound": cost.sound, "duration_s": cost.duration_s}
+        price = plan_of(request_on(route, **fields)).price
+        assert cost.usd * 1_000_000 == price.amount_micros, cost
+        assert cost.unit == price.unit
+        assert price.table_version == Catalogue(settings()).data.version
 
 
 def test_the_defaults_of_a_route_decide_its_price() -> None:
-    amounts = {mode: plan_of(request_for(mode)).price.amount_micros for mode in MODES}
+    amounts = {route: plan_of(request_on(route)).price.amount_micros for route in DOCUMENTED if route not in UNPRICED}
     assert amounts == {
-        "text-to-video": 500_000,
-        "image-to-video": 500_000,
-        "image-to-video-flash": 250_000,
-        "reference-to-video": 1_500_000,
-        "reference-to-video-flash": 800_000,
+        "wan26ai/wan-2.6/text-to-video": 1_150_000,
+        "wan26ai/wan-2.6/image-to-video": 1_150_000,
+        "wan26ai/wan-2.6/video-to-video": 1_150_000,
+        "apixo/wan-2.6/text-to-video": 500_000,
+        "apixo/wan-2.6/image-to-video": 500_000,
+        "apixo/wan-2.6/image-to-video-flash": 250_000,
+        "apixo/wan-2.6/reference-to-video": 1_500_000,
+        "apixo/wan-2.6/reference-to-video-flash": 800_000,
+        "aivideoapi/wan-2.6/text-to-video": 1_000_000,
+        "aivideoapi/wan-2.6/image-to-video": 1_000_000,
+        "aivideoapi/wan-2.6/reference-to-video": 1_000_000,
     }
+
+
+@pytest.mark.parametrize("resolution", ["720p", "1080p"])
+@pytest.mark.parametrize("route", UNPRICED)
+def test_a_price_that_no_document_names_must_be_configured_and_the_error_says_where(
+    route: str, resolution: str
+) -> None:
+    refused = refusal(request_on(route, resolution=resolution), prices=None)
+    expected = f'Set [usd_per_second."{route}"] "{resolution}" in the file ONETAKE_PRICES names.'
+    assert (refused.code, refused.detail) == ("price_missing", expected)
+    assert plan_of(request_on(route, resolution=resolution)).price.unit.endswith(" a second, configured")
+
+
+def test_a_vendor_that_bills_credits_of_no_known_worth_needs_their_rate() -> None:
+    refused = refusal(request_on("wan26ai/wan-2.6/text-to-video"), prices=None)
+    expected = "Set [credits] wan26ai in the file ONETAKE_PRICES names: USD for one credit."
+    assert (refused.code, refused.detail) == ("price_missing", expected)
+
+
+def _prices(folder: Path, text: str) -> str:
+    path = folder / "prices.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_rate_of_credits_is_rounded_up_once_and_pinned(tmp_path: Path) -> None:
+    prices = _prices(tmp_path, '[credits]\nwan26ai = "0.0033333333"\naivideoapi = "0.004"\n')
+    price = plan_of(request_on("wan26ai/wan-2.6/text-to-video", duration_s=10), prices=prices).price
+    assert price.usd_per_credit == Decimal("0.0033333333")
+    assert price.amount_micros == micros_up(Decimal("0.733333326")) == 733_334
+    other = plan_of(request_on("aivideoapi/wan-2.6/text-to-video"), prices=prices).price
+    assert (other.amount_micros, other.usd_per_credit) == (800_000, Decimal("0.004")), "an account's rate wins"
+
+
+def test_a_configured_price_goes_before_the_documented_one_where_it_is_configured(tmp_path: Path) -> None:
+    route = f"{MODEL}/text-to-video"
+    prices = _prices(tmp_path, f'[usd_per_second."{route}"]\n720p = "0.07"\n')
+    price = plan_of(request_on(route), prices=prices).price
+    assert (price.amount_micros, price.unit) == (350_000, "$0.07 a second, configured")
+    assert plan_of(request_on(route, resolution="1080p"), prices=prices).price.amount_micros == 750_000
+
+
+@pytest.mark.parametrize(("mode", "usd"), [("reference-to-video", "0.08"), ("reference-to-video-flash", "0.04")])
+def test_seconds_of_the_references_are_priced_where_the_vendor_bills_them(mode: str, usd: str) -> None:
+    """At most five seconds in total, however many references."""
+    for duration_s in TO_10:
+        price = plan_of(request_on(f"gptimage2/wan-2.6/{mode}", duration_s=duration_s)).price
+        assert price.amount_micros == Decimal(usd) * (duration_s + 5) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[credits\n", "is not TOML."),
+        ("[credit]\nwan26ai = 1\n", "is wrong at: credit."),
+        ("[credits]\nwan26ai = 0\n", "is wrong at: credits.wan26ai."),
+        ('[usd_per_second."a/b/c"]\n720p = "free"\n', "is wrong at: usd_per_second.a/b/c.720p."),
+    ],
+)
+def test_a_file_of_prices_that_is_wrong_is_refused_by_its_setting(tmp_path: Path, text: str, problem: str) -> None:
+    refused = refusal(request_for(), prices=_prices(tmp_path, text))
+    assert (refused.code, refused.detail) == ("settings_invalid", f"The file that ONETAKE_PRICES names {problem}")
+
+
+def test_a_file_of_prices_that_is_not_there_is_refused_by_its_setting(tmp_path: Path) -> None:
+    refused = refusal(request_for(), prices=str(tmp_path / "none.toml"))
+    assert refused.detail == "The file that ONETAKE_PRICES names cannot be read."
 
 
 # -- The plan ----------------------------------------------------------------------------------------------------------
@@ -368,16 +641,3 @@ def test_a_plan_pins_what_the_vendor_documents(mode: str) -> None:
 def test_text_to_video_knows_its_pixels() -> None:
     plan = plan_of(request_for(resolution="1080p"))
     assert (plan.width, plan.height) == (1920, 1080)
-
-
-def test_the_routes_are_the_documented_five() -> None:
-    assert set(Catalogue(settings()).data.route_names()) == {f"{MODEL}/{mode}" for mode in MEDIA}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_optional_field_of_the_document_is_accepted_where_it_belongs(mode: str) -> None:
-    route = Catalogue(settings()).data.route(f"{MODEL}/{mode}")
-    assert route is not None
-    own = {"image"} if mode.startswith("image") else {"references"} if mode.startswith("reference") else set[str]()
-    sound = {"sound"} if mode in FLASH else set[str]()
-    assert route[2].fields == {*ANYWHERE, *own, *sound}

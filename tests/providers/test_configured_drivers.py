@@ -10,9 +10,10 @@ from onetake.errors import Refused
 from onetake.outbound import Outbound
 from providers.catalogue import load_catalogue
 from providers.driver import Driver, configured_drivers
-from tests.providers.parts import API_KEY, BASE_URL, settings
+from tests.providers.parts import API_KEY, BASE_URL, VENDORS, settings
 
 Configured = Callable[..., dict[str, Driver]]
+OTHERS = {f"{name}_api_key": None for name in VENDORS if name != "apixo"}  # one vendor is enough to look at
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ async def configured() -> AsyncGenerator[Configured]:
     http, outbound = httpx.AsyncClient(trust_env=False), Outbound()
 
     def made(**named: Any) -> dict[str, Driver]:
-        return configured_drivers(settings(**named), load_catalogue(), http=http, outbound=outbound)
+        return configured_drivers(settings(**{**OTHERS, **named}), load_catalogue(), http=http, outbound=outbound)
 
     yield made
     await http.aclose()

@@ -14,7 +14,7 @@ import av
 import httpx
 import pytest
 
-from onetake.simulator.app import SimulatorConfig
+from onetake.simulator.app import BASE_PATHS, SimulatorConfig
 from onetake.simulator.book import Book
 from onetake.simulator.rendering import VARIANTS, Clip, render
 from onetake.simulator.server import running
@@ -265,8 +265,9 @@ def test_the_command_reports_its_address_and_ends_at_once(tmp_path: Path) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stderr
-        name, url, vendor = process.stdout.readline().split()
-        assert ("simulator", f"apixo={url}/apixo/api/v1") == (name, vendor)
+        name, url, *vendors = process.stdout.readline().split()
+        assert name == "simulator"
+        assert [f"{vendor}={url}{path}" for vendor, path in BASE_PATHS.items()] == vendors
         client = Apixo(url)
         with client.http:
             assert client.http.get("/healthz").json()["status"] == "ok"

@@ -10,7 +10,7 @@ from onetake.errors import CATALOGUE, Failed, NoMoney, OnetakeError, Refused, Tr
 
 ROOT = Path(__file__).parents[2]
 RAISING = {"Refused", "Failed", "Unknown", "TryLater", "error_of", "_error"}
-EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9}
+EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 130}
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

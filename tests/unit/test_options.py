@@ -15,7 +15,7 @@ Made = Callable[[Plan], ActivityConfig]
 CONFIGS: dict[str, Made] = {
     "validate": lambda _: options.validate(),
     "reserve": options.reserve,
-    "submit-2": lambda plan: options.submit(plan, 2),
+    "submit": options.submit,
     "resolve-3": lambda plan: options.resolve(plan, 3, 1800),
     "wait-4": lambda plan: options.wait(plan, 4, 1800),
     "read-5": lambda plan: options.read_once(plan, 5),
@@ -25,7 +25,7 @@ CONFIGS: dict[str, Made] = {
 START_TO_CLOSE_S = {
     "validate": 20,
     "reserve": 30,
-    "submit-2": 120,
+    "submit": 120,
     "resolve-3": 90,
     "wait-4": 90,
     "read-5": 90,
@@ -34,15 +34,15 @@ START_TO_CLOSE_S = {
 }
 SCHEDULE_TO_CLOSE_S = {
     "reserve": 900,
-    "submit-2": 1980,
+    "submit": 1980,
     "resolve-3": 1800,
     "wait-4": 1800,
     "read-5": 300,
     "persist": 86_400,
 }
-HEARTBEAT_S = {"submit-2": 15, "persist": 15}
+HEARTBEAT_S = {"submit": 15, "persist": 15}
 QUEUES = {
-    "submit-2": "onetake-submit-apixo",
+    "submit": "onetake-submit-apixo",
     "resolve-3": "onetake-read-apixo",
     "wait-4": "onetake-read-apixo",
     "read-5": "onetake-read-apixo",
@@ -93,13 +93,13 @@ def test_a_scale_shortens_and_never_below_what_a_busy_machine_needs(name: str, s
 def test_a_post_and_its_limits_fit_into_their_activity() -> None:
     """The activity gives up by itself, with a code; the engine's timeout would only say that time is over."""
     plan = plan_of(request_for())
-    limit_s = _seconds(options.submit(plan, 1), "schedule_to_close_timeout")
+    limit_s = _seconds(options.submit(plan), "schedule_to_close_timeout")
     assert limit_s is not None
     assert limit_s > plan.throttle_limit_s + options.SUBMIT_TIMEOUT_S
 
 
 def test_a_cancellation_waits_for_the_end_of_a_post() -> None:
-    config = options.submit(plan_of(request_for()), 1)
+    config = options.submit(plan_of(request_for()))
     assert config.get("cancellation_type") == workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
 
@@ -111,6 +111,6 @@ def test_a_wait_is_never_shorter_than_the_engine_allows() -> None:
 
 def test_a_settlement_says_what_it_does_to_the_hold() -> None:
     plan = plan_of(request_for())
-    assert options.settle(plan, "suspend").get("summary") == "suspend the hold"
+    assert options.settle(plan, "suspend").get("summary") == "suspend the hold: the vendor may charge it"
     assert "nothing was held" in (options.settle(None, "none").get("summary") or "")
     assert _seconds(options.settle(None, "none"), "start_to_close_timeout") == 30

@@ -341,11 +341,14 @@ begin
     where s.generation_id = p_generation_id and s.attempt = p_attempt;
     select * into v_hold from onetake.hold h
     where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
-    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) may release; `none` says
-    -- nothing about money, so after an acceptance it is a guess as well.
+    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) names its task and may
+    -- release; `none` says nothing about money, so after an acceptance it is a guess as well. And nothing is suspended
+    -- that was provably never sent: no bytes leave without an intent row, and none begins after this.
     v_resolution := case
         when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'
         when p_resolution = 'none' and v_sent = 'accepted' then 'suspend'
+        when p_resolution = 'release' and v_sent = 'accepted' and p_vendor_task_id is null then 'suspend'
+        when p_resolution = 'suspend' and coalesce(v_sent, 'not_sent') = 'not_sent' then 'release'
         when p_resolution = 'none' then 'release'
         else p_resolution end;
     if v_generation.phase = 'done' then

@@ -1,0 +1,47 @@
+"""What a generation takes longer than its vendor, one in flight, against the bare workflow's whole time."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from bench.house import House
+from bench.report import Goal, Row, quantile
+
+SAMPLES: Final = 60
+RENDER_S: Final = 0.3  # the vendor's time, taken out; by then the generation waits for the callback
+PROMPT: Final = f"a harbour at dusk [[sim:delay={RENDER_S}]]"
+INSTANT: Final = "a harbour at noon [[sim:delay=0]]"
+
+
+async def measure(house: House) -> list[Row]:
+    """Interleave one of each kind. `start()` begins a measurement and `result()` with its signed link ends it."""
+    bare_s: list[float] = []
+    woken_s: list[float] = []
+    instant_s: list[float] = []
+    for _ in range(SAMPLES):
+        bare_s.append(await _timed(house.bare))
+        woken_s.append(await _timed(lambda: house.generate(PROMPT)) - RENDER_S)
+        if len(instant_s) < SAMPLES // 3:
+            instant_s.append(await _timed(lambda: house.generate(INSTANT)))
+    facts = {"samples": SAMPLES, "overhead_ms": _ms(woken_s), "bare_ms": _ms(bare_s), "instant_ms": _ms(instant_s)}
+    bare_p50_s = quantile(bare_s, 0.5)
+    return [
+        _row("overhead, one in flight: p50", quantile(woken_s, 0.5), bare_p50_s, Goal("≤", 3), facts),
+        _row("overhead, one in flight: p99", quantile(woken_s, 0.99), bare_p50_s, Goal("≤", 6)),
+        _row("  p50 when the vendor is done at once", quantile(instant_s, 0.5), bare_p50_s),
+    ]
+
+
+async def _timed(run: Callable[[], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    await run()
+    return time.perf_counter() - started
+
+
+def _row(name: str, ours_s: float, bare_s: float, goal: Goal | None = None, facts: dict[str, Any] | None = None) -> Row:
+    against = f"bare workflow's p50 {1000 * bare_s:.0f} ms"
+    return Row(name, f"{1000 * ours_s:.0f} ms", against, ours_s / bare_s, goal, facts or {})
+
+
+def _ms(values_s: list[float]) -> list[float]:
+    return [round(1000 * value, 1) for value in sorted(values_s)]

@@ -1,0 +1,115 @@
+"""Verbs for vendors: how they stand, what they really charged, and opening one again."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onetake.cli.accounts import with_database
+from onetake.cli.answer import Answer
+from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onetake.ledger.database import Database
+    from onetake.ledger.vendors import RouteCost, VendorState
+
+vendors = typer.Typer(
+    help="How the vendors stand.", callback=needs_a_verb, invoke_without_command=True, rich_markup_mode=None
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    vendors.command("list", epilog=examples("onetake vendors list", "onetake vendors list --json"))(list_)
+    vendors.command("reopen", epilog=examples("onetake vendors reopen apixo"))(reopen)
+    vendors.command("costs", epilog=examples("onetake vendors costs", "onetake vendors costs --json"))(costs)
+    app.add_typer(vendors, name="vendors")
+
+
+def list_(as_json: AsJson = False) -> Answer:
+    """Show every vendor: whether it takes new generations, and if not since when and why."""
+    del as_json
+
+    async def work(database: "Database") -> "dict[str, VendorState]":
+        from onetake.ledger.vendors import PostgresVendors
+
+        return await PostgresVendors(database).states()
+
+    from providers.catalogue import load_catalogue
+
+    known = with_database(work)
+    rows = [_row(name, known.get(name)) for name in load_catalogue().vendors]
+
+    def show(console: "Console") -> None:
+        from rich.table import Table
+
+        table = Table("vendor", "state", "why", "since", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(row["vendor"], row["state"], row["paused_code"] or "", row["paused_since"] or "")
+        console.print(table)
+
+    return Answer({"vendors": rows}, show)
+
+
+def reopen(
+    vendor: Annotated[str, typer.Argument(help="The vendor's name in routes.", metavar="VENDOR")],
+    as_json: AsJson = False,
+) -> Answer:
+    """Let new generations go to a paused vendor again, after its account was topped up or its key replaced."""
+    del as_json
+    from providers.catalogue import load_catalogue
+
+    name = one_of("VENDOR", vendor, tuple(load_catalogue().vendors))
+
+    async def work(database: "Database") -> bool:
+        from onetake.ledger.vendors import PostgresVendors
+
+        return await PostgresVendors(database).reopen(name)
+
+    was_paused = with_database(work)
+    text = f"{name} takes new generations again." if was_paused else f"{name} was not paused."
+    return Answer({"vendor": name, "was_paused": was_paused}, lambda console: console.print(text))
+
+
+def costs(as_json: AsJson = False) -> Answer:
+    """Compare what routes were expected to cost with what their vendors reported."""
+    del as_json
+
+    async def work(database: "Database") -> "list[RouteCost]":
+        from onetake.ledger.vendors import PostgresVendors
+
+        return await PostgresVendors(database).costs()
+
+    found = with_database(work)
+    rows = [{**each.model_dump(mode="json"), "difference_micros": each.difference_micros} for each in found]
+    return Answer({"routes": rows}, lambda console: _show_costs(console, found))
+
+
+def _row(name: str, state: "VendorState | None") -> dict[str, Any]:
+    paused = state.paused_code if state else None
+    quiet_for_s = round(state.quiet_for_s, 1) if state else 0.0
+    return {
+        "vendor": name,
+        "state": "paused" if paused else "quiet" if quiet_for_s else "open",
+        "paused_code": paused,
+        "paused_since": state.paused_since.isoformat(timespec="seconds") if state and state.paused_since else None,
+        "quiet_for_s": quiet_for_s,
+    }
+
+
+def _show_costs(console: "Console", found: "list[RouteCost]") -> None:
+    from rich.table import Table
+
+    from onetake.money import format_usd
+
+    if not found:
+        console.print("No vendor has reported a cost yet.")
+        return
+    table = Table("route", "generations", "expected", "reported", "difference", box=None, pad_edge=False)
+    for each in found:
+        amounts = (each.expected_micros, each.reported_micros, each.difference_micros)
+        table.add_row(each.route, str(each.generations), *map(format_usd, amounts))
+    console.print(table)

@@ -1,0 +1,132 @@
+"""GMI Cloud, models `wan2.6-t2v`, `wan2.6-i2v` and `wan2.6-r2v`, on its request queue (read 2026-11-20).
+
+Polling only: no callback is documented. Where the pages contradict each other or are silent, the choice and its reason
+stand beside the fact.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+from urllib.parse import quote
+
+import httpx
+
+from onetake.contracts import GenerationRequest, Plan, StatusReading
+from onetake.ports import SubmitOutcome, VendorStatus
+from providers.catalogue import load_catalogue
+from providers.vendor import (
+    Answer,
+    CallbackHint,
+    Order,
+    failure_of,
+    json_object,
+    json_post,
+    links_of,
+    nested,
+    not_understood,
+    outcome_of,
+    safe_text,
+    task_id_of,
+)
+
+REQUESTS = "/api/v1/ie/requestqueue/apikey/requests"
+
+# Fields that have the same name in our request and in `payload`. Sent only when given.
+SCALARS = ("negative_prompt", "audio_url", "shot_type", "prompt_extend", "watermark")
+
+FACTS = load_catalogue().vendors["gmi"]
+
+
+def submit_request(base_url: str, order: Order) -> httpx.Request:
+    """`POST .../requests`: the model decides the mode. There is no field for a callback."""
+    return json_post(f"{base_url}{REQUESTS}", {"model": order.plan.vendor_model, "payload": _payload(order)})
+
+
+def _payload(order: Order) -> dict[str, object]:
+    request, plan = order.request, order.plan
+    given: dict[str, object] = {"prompt": request.prompt, **_media(request), **_size(plan)}
+    given["duration"] = plan.duration_s
+    given |= {name: value for name in SCALARS if (value := getattr(request, name)) is not None}
+    if plan.sound is not None:
+        given["audio"] = plan.sound
+    if order.seed is not None:
+        given["seed"] = order.seed
+    return given
+
+
+def _media(request: GenerationRequest) -> dict[str, object]:
+    media: dict[str, object] = {"img_url": request.image, "reference_video_urls": list(request.references)}
+    return {name: value for name, value in media.items() if value}
+
+
+def _size(plan: Plan) -> dict[str, object]:
+    """`size` is WIDTH*HEIGHT; where the input decides the aspect ratio it is `resolution`, with a capital P."""
+    if plan.width is None or plan.height is None:
+        return {"resolution": plan.resolution.upper()}
+    return {"size": f"{plan.width}*{plan.height}"}
+
+
+def submit_outcome(response: httpx.Response) -> SubmitOutcome:
+    """Accepted is a 2xx with `request_id`, whatever its `status`: some models of this queue answer when all is over,
+    and even a request that failed at once is one to be read and settled."""
+    body = json_object(response)
+    if body is None or body.keys().isdisjoint(("request_id", "error", "message", "detail")):
+        return not_understood(response)
+    answer = Answer(response.status_code, body.get("request_id"), code=nested(body, "error", "code"), words=_said(body))
+    return outcome_of(FACTS.outcomes, answer)
+
+
+def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request:
+    """`GET .../requests/{request_id}`: status and result in one."""
+    del plan
+    return httpx.Request("GET", f"{base_url}{REQUESTS}/{quote(vendor_task_id, safe='')}")
+
+
+def read_status(response: httpx.Response) -> VendorStatus | None:
+    """The request object; a 404 in the vendor's JSON is a request that it does not know."""
+    body = json_object(response)
+    if body is None:
+        return None
+    if response.status_code == 404:
+        return VendorStatus(StatusReading(state="missing", vendor_state="404"))
+    if not response.is_success or body.keys().isdisjoint(("request_id", "status")):
+        return None
+    return _reading(body.get("status"), body)
+
+
+def _reading(state: object, body: Mapping[str, object]) -> VendorStatus:
+    task_id = task_id_of(body.get("request_id"))
+    if state == "success":
+        links = _links(body.get("outcome"))
+        return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links, task_id)
+    if state in ("failed", "cancelled"):
+        # No documented call cancels, so it was not us; what it costs is as unknown as the cost of a failed one.
+        code = "cancelled" if state == "cancelled" else nested(body, "error", "code")
+        error = failure_of(FACTS.failures, code, _said(body, "outcome"))
+        return VendorStatus(StatusReading(state="failed", vendor_state=str(state), error=error), vendor_task_id=task_id)
+    # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
+    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
+
+
+def _said(body: Mapping[str, object], *more: str) -> str:
+    """The first text that explains: no page shows an error, so every place seen in clients is looked at. Texts only:
+    a list of broken fields repeats the values that were sent."""
+    places = (value for name in ("error", "message", "detail", *more) for value in _texts_at(body.get(name)))
+    return next((text for text in places if isinstance(text, str) and text.strip()), "")
+
+
+def _texts_at(value: object) -> tuple[object, ...]:
+    return (value, nested(value, "message"), nested(value, "error"), nested(value, "detail"))
+
+
+def _links(outcome: object) -> tuple[str, ...]:
+    """`media_urls` holds objects with `url`; published clients have also met plain texts, and `video_url` alone."""
+    media = nested(outcome, "media_urls")
+    items = cast("list[object]", media) if isinstance(media, list) else []
+    urls = [item if isinstance(item, str) else nested(item, "url") for item in items]
+    return links_of(urls) or links_of([nested(outcome, "video_url")])
+
+
+def callback_hint(body: bytes) -> CallbackHint:
+    """GMI calls nobody back: whatever came is not from it."""
+    del body
+    return CallbackHint()

@@ -1,0 +1,379 @@
+"""What aivideoapi.ai is sent, and what each of its answers means."""
+
+import json
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onetake.contracts import GenerationRequest
+from onetake.errors import CATALOGUE
+from providers import aivideoapi
+from providers.catalogue import load_catalogue
+from providers.vendor import CallbackHint, task_id_of
+from tests.providers.parts import order_for, plan_of, request_on
+
+BASE_URL = "https://api.aivideoapi.ai/v1"
+FACTS = load_catalogue().vendors["aivideoapi"]
+ROUTES = {route.mode: f"aivideoapi/wan-2.6/{route.mode}" for route in FACTS.routes}
+TASK_ID = "8b6a5162-5c91-4a42-8e80-4c8ef5486f24"
+TASK = {"taskId": TASK_ID}
+PNG, MP4, MP3 = "https://example.com/{}.png", "https://example.com/{}.mp4", "https://example.com/voice.mp3"
+
+# Each optional field with a value that is not its default, and what must stand in `input` for it.
+FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "negative_prompt": ("blurry", {"negative_prompt": "blurry"}),
+    "aspect_ratio": ("3:4", {"aspect_ratio": "3:4"}),
+    "image": (PNG.format(1), {"image_urls": [PNG.format(1)]}),
+    "references": ((PNG.format(1), MP4.format(2)), {"image_urls": [PNG.format(1)], "video_urls": [MP4.format(2)]}),
+    "audio_url": (MP3, {"audio_urls": [MP3]}),
+    "sound": (False, {"audio": False}),
+    "shot_type": ("multi", {"shot_type": "multi"}),
+    "prompt_extend": (False, {"prompt_extend": False}),
+    "seed": (0, {"seed": 0}),
+    "watermark": (True, {"watermark": True}),
+}
+
+
+def sent(request: GenerationRequest, callback_url: str | None = None) -> dict[str, Any]:
+    order = order_for(request, callback_url=callback_url, seed=request.seed)
+    return json.loads(aivideoapi.submit_request(BASE_URL, order).content)
+
+
+@pytest.mark.parametrize(("mode", "field"), [(r.mode, field) for r in FACTS.routes for field in sorted(r.fields)])
+def test_every_field_that_a_route_accepts_reaches_the_body_under_the_vendors_name(mode: str, field: str) -> None:
+    value, expected = FIELDS[field]
+    given_input = sent(request_on(ROUTES[mode], **{field: value}))["input"]
+    assert expected == {name: given_input[name] for name in expected}
+
+
+@pytest.mark.parametrize("mode", ROUTES)
+def test_what_decides_the_price_is_always_sent_and_nothing_else_is_made_up(mode: str) -> None:
+    body = sent(request_on(ROUTES[mode]))
+    media = {"text-to-video": set[str](), "image-to-video": {"image_urls"}, "reference-to-video": {"video_urls"}}[mode]
+    ratio = set[str]() if mode == "image-to-video" else {"aspect_ratio"}
+    assert {"model", "input"} == set(body)
+    assert f"wan-2.6-{mode}" == body["model"]
+    assert {"prompt", "resolution", "duration"} | media | ratio == set(body["input"])
+    assert (body["input"]["resolution"], body["input"]["duration"]) == ("1080p", 5)
+    assert ("16:9" if ratio else None) == body["input"].get("aspect_ratio")
+
+
+def test_a_callback_address_stands_beside_the_input() -> None:
+    body = sent(request_on(ROUTES["text-to-video"]), "https://onetake.example/callbacks/aivideoapi/token")
+    assert body["callback_url"] == "https://onetake.example/callbacks/aivideoapi/token"
+
+
+@pytest.mark.parametrize(
+    ("given_order", "images", "videos"),
+    [
+        ("iviv", [1, 3], [2, 4]),
+        ("vviii", [3, 4, 5], [1, 2]),
+        ("iiiii", [1, 2, 3, 4, 5], []),
+        ("vvv", [], [1, 2, 3]),
+        ("v", [], [1]),
+    ],
+)
+def test_references_go_into_two_lists_each_in_the_requests_order(
+    given_order: str, images: list[int], videos: list[int]
+) -> None:
+    urls = [{"i": PNG, "v": MP4}[kind].format(number) for number, kind in enumerate(given_order, start=1)]
+    body = sent(request_on(ROUTES["reference-to-video"], references=urls))["input"]
+    assert [PNG.format(number) for number in images] == body.get("image_urls", [])
+    assert [MP4.format(number) for number in videos] == body.get("video_urls", [])
+    assert [] not in body.values(), "an empty list is left out"
+
+
+def test_the_kinds_of_the_plan_decide_and_not_the_names() -> None:
+    """Admission looks at the bytes: an address need not tell what is behind it."""
+    urls = ("https://example.com/a?id=1", "https://example.com/b.png")
+    order = order_for(request_on(ROUTES["reference-to-video"], references=urls))
+    looked_at = order.plan.model_copy(update={"reference_kinds": ("video", "image")})
+    request = aivideoapi.submit_request(BASE_URL, order.__class__(looked_at, order.request, None, None))
+    body = json.loads(request.content)["input"]
+    assert ([urls[1]], [urls[0]]) == (body["image_urls"], body["video_urls"])
+
+
+class Row(NamedTuple):
+    name: str
+    status: int
+    body: object  # bytes as they are; anything else is written as JSON
+    outcome: str
+    code: str | None = None
+    content_type: str = "application/json"
+
+
+def envelope(code: object, *, data: object = None, msg: object = "words") -> dict[str, object]:
+    return {"code": code, "msg": msg, "data": data}
+
+
+def error(code: object, message: object = "words", **beside: object) -> dict[str, object]:
+    return {"error": {"code": code, "message": message, "type": "api_error"}, **beside}
+
+
+SUBMITTED = (
+    Row("200", 200, envelope(200, data=TASK), "accepted"),
+    Row("201 without a code", 201, {"data": TASK}, "accepted"),
+    Row("a code in digits", 200, envelope("200", data=TASK), "accepted"),
+    Row("a code that is a word", 200, envelope("ok", data=TASK), "accepted"),
+    Row("null error", 200, {**envelope(200, data=TASK), "error": None}, "accepted"),
+    Row("400", 400, error("invalid_request"), "rejected", "vendor_rejected"),
+    Row("401", 401, error("invalid_api_key"), "rejected", "vendor_auth"),
+    Row("402", 402, error("insufficient_credits"), "rejected", "vendor_account_empty"),
+    Row("403", 403, error("ip_not_allowed"), "rejected", "vendor_auth"),
+    Row("404", 404, error("model_not_found"), "rejected", "vendor_route_missing"),
+    Row("413", 413, error("too_large"), "rejected", "vendor_rejected"),
+    Row("415", 415, error(415), "rejected", "vendor_rejected"),
+    Row("422", 422, error(None), "rejected", "vendor_rejected"),
+    Row("429", 429, error("rate_limit_exceeded"), "throttled", "vendor_throttled"),
+    Row("429 of another code", 429, error("busy"), "throttled", "vendor_throttled"),
+    Row("429 about money", 429, error("spend_limit_exceeded"), "rejected", "vendor_account_limit"),
+    Row("429 by words", 429, error(429, "Key spend limit reached (daily)"), "rejected", "vendor_account_limit"),
+    Row("402 in a 200", 200, envelope(402), "rejected", "vendor_account_empty"),
+    Row("402 in digits in a 200", 200, envelope("402"), "rejected", "vendor_account_empty"),
+    Row("400 in a 201", 201, envelope(400), "rejected", "vendor_rejected"),
+    Row("429 in a 200", 200, envelope(429), "throttled", "vendor_throttled"),
+    Row("429 by words in a 200", 200, envelope(429, msg="spend limit reached"), "rejected", "vendor_account_limit"),
+    Row("a word in a 200", 200, envelope("insufficient_credits"), "rejected", "vendor_account_empty"),
+    Row("an error in a 200", 200, error("invalid_request"), "rejected", "vendor_rejected"),
+    Row("money in a 200", 200, error("spend_limit_exceeded"), "rejected", "vendor_account_limit"),
+    Row("haste in a 200", 200, error("rate_limit_exceeded"), "throttled", "vendor_throttled"),
+    Row("an error of text", 400, {"error": "no"}, "rejected", "vendor_rejected"),
+    Row("200 in a 500", 500, envelope(200, data=TASK), "ambiguous"),
+    Row("200 in a 400 with a task", 400, envelope(200, data=TASK), "ambiguous"),
+    Row("402 in a 200 with a task", 200, envelope(402, data=TASK), "ambiguous"),
+    Row("500", 500, error("internal_error"), "ambiguous"),
+    Row("502", 502, error("bad_gateway"), "ambiguous"),
+    Row("503", 503, error("upstream_error"), "ambiguous"),
+    Row("503 about content", 503, error("upstream_error", "sensitive content"), "ambiguous"),
+    Row("503 in a 200", 200, error("upstream_error"), "ambiguous"),
+    Row("408", 408, error("timeout"), "ambiguous"),
+    Row("409", 409, error("conflict"), "ambiguous"),
+    Row("302", 302, envelope(200, data=TASK), "ambiguous"),
+    Row("an unknown error in a 200", 200, error("queue_full"), "ambiguous"),
+    Row("code 0 with a task", 200, envelope(0, data=TASK), "ambiguous"),
+    Row("no data", 200, envelope(200), "ambiguous"),
+    Row("no id", 200, envelope(200, data={}), "ambiguous"),
+    Row("a number as id", 200, envelope(200, data={"taskId": 12}), "ambiguous"),
+    Row("an id of 10 kB", 200, envelope(200, data={"taskId": "t" * 10_000}), "ambiguous"),
+    Row("an id with slashes", 200, envelope(200, data={"taskId": "../../etc/passwd"}), "ambiguous"),
+    *(Row(f"an id of {dots}", 200, envelope(200, data={"taskId": dots}), "ambiguous") for dots in (".", "..")),
+    Row("an id elsewhere", 200, {"id": TASK_ID, "code": 200}, "ambiguous"),
+    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
+    Row("nothing", 200, b"", "ambiguous"),
+    Row("truncated", 200, b'{"code":200,"data":{"taskId":"8b6a', "ambiguous"),
+    Row("an array", 200, [envelope(200, data=TASK)], "ambiguous"),
+    Row("too deep", 200, b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "ambiguous"),
+    Row("HTML", 200, b"<html>sign in</html>", "ambiguous", None, "text/html"),
+    Row("JSON as HTML", 400, error("invalid_request"), "ambiguous", None, "text/html"),
+)
+
+
+def response_of(row: Row) -> httpx.Response:
+    content = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
+    return httpx.Response(row.status, headers={"content-type": row.content_type}, content=content)
+
+
+@pytest.mark.parametrize("row", SUBMITTED, ids=lambda row: f"{row.outcome}: {row.name}")
+def test_an_answer_to_a_submission_has_one_outcome(row: Row) -> None:
+    outcome = aivideoapi.submit_outcome(response_of(row))
+    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
+    assert (TASK_ID if row.outcome == "accepted" else None) == outcome.vendor_task_id
+    assert outcome.reported_units is None, "the vendor does not say what it charged"
+
+
+@pytest.mark.parametrize("number", range(len(FACTS.outcomes)))
+def test_every_row_of_the_outcome_table_decides_an_answer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the row some answer above would mean something else: none is shadowed by the one before it."""
+    rows = tuple(row for at, row in enumerate(FACTS.outcomes) if at != number)
+    monkeypatch.setattr(aivideoapi, "FACTS", FACTS.model_copy(update={"outcomes": rows}))
+    answers = [aivideoapi.submit_outcome(response_of(row)) for row in SUBMITTED]
+    expected = [(row.outcome, row.code) for row in SUBMITTED]
+    assert expected != [(answer.outcome, answer.error.code if answer.error else None) for answer in answers] or (
+        FACTS.outcomes[number].outcome == "ambiguous"  # what no row knows is ambiguous as well
+    )
+
+
+def task(status: object = "processing", **more: object) -> dict[str, object]:
+    return {"id": TASK_ID, "status": status, "model": "wan-2.6-text-to-video", "created_at": 1767965610, **more}
+
+
+def read(body: object, status: int = 200) -> Any:
+    return aivideoapi.read_status(httpx.Response(status, json=body))
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("pending", "pending"),
+        ("processing", "processing"),
+        ("Completed", "Completed"),
+        ("FAILED", "FAILED"),
+        ("success", "success"),
+        ("canceled", "canceled"),
+        ("", "none"),
+        (None, "none"),
+        (7, "7"),
+        ([], "[]"),
+        ("a\nb sk-live-12345678", "a b [removed]"),
+    ],
+)
+def test_a_state_that_is_not_an_end_is_an_open_job(state: object, shown: str) -> None:
+    status = read(task(state))
+    assert ("open", shown, None) == (status.reading.state, status.reading.vendor_state, status.reading.error)
+    assert status.vendor_task_id == TASK_ID
+
+
+def test_a_task_without_a_state_is_an_open_job() -> None:
+    assert read({"id": TASK_ID}).reading.state == "open"
+
+
+@pytest.mark.parametrize(
+    ("output", "links"),
+    [
+        ({"urls": ["https://a.example/1"], "last_frame_url": "https://a.example/1.png"}, ["https://a.example/1"]),
+        ({"urls": ["https://a.example/1", "https://a.example/2"]}, ["https://a.example/1", "https://a.example/2"]),
+        ({"urls": []}, []),
+        ({"urls": "https://a.example/1"}, []),
+        ({"urls": [1, None, {"url": "https://a.example"}, "javascript:x"]}, []),
+        ({}, []),
+        (None, []),
+        (["https://a.example/1"], []),
+    ],
+)
+def test_a_completed_task_has_the_links_of_its_clips(output: object, links: list[str]) -> None:
+    """Without a link it is a success all the same: it was charged, and is read again."""
+    status = read(task("completed", output=output))
+    assert status.reading.state == "succeeded"
+    assert links == list(status.links)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        ({"code": "upstream_error", "message": "busy"}, "vendor_failed"),
+        ({"code": "task_not_found", "message": "odd"}, "vendor_failed"),
+        ({"code": "rate_limit_exceeded", "message": "odd"}, "vendor_failed"),
+        ({"code": "upstream_error", "message": "The input contains prohibited content"}, "content_rejected"),
+        ({"code": "content_policy", "message": ""}, "content_rejected"),
+        ({"code": "InputImageSensitiveContentDetected", "message": None}, "content_rejected"),
+        ({"code": 503, "message": {"a": 1}}, "vendor_failed"),
+        ({}, "vendor_failed"),
+        (None, "vendor_failed"),
+        ("words", "vendor_failed"),
+    ],
+)
+def test_a_failed_task_is_mapped_by_family_and_its_own_code_says_nothing_of_the_answer(
+    failure: object, expected: str
+) -> None:
+    status = read(task("failed", error=failure))
+    assert ("failed", expected) == (status.reading.state, status.reading.error.code)
+    assert status.reading.refunded is None, "the document promises the refund, the answer does not show it"
+
+
+def test_a_wrapped_task_is_read_as_well() -> None:
+    """The page of this model does not show a task; what it shows is wrapped."""
+    status = read(envelope(200, data=task("completed", output={"urls": ["https://a.example/1"]})))
+    assert (status.reading.state, status.links) == ("succeeded", ("https://a.example/1",))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, error("task_not_found")), (200, error("task_not_found")), (200, envelope(404))]
+)
+def test_only_the_vendors_own_words_say_that_a_job_is_missing(status: int, body: object) -> None:
+    assert read(body, status).reading.state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, error("model_not_found")),
+        (404, {"detail": "Not Found"}),
+        (404, {}),
+        (404, task("failed")),
+        (500, error("task_not_found")),
+        (500, task("failed")),
+        (503, task("completed")),
+        (400, error("invalid_request")),
+        (200, error("internal_error")),
+        (200, envelope(500, data=task("failed"))),
+        (200, envelope(200)),
+        (200, {}),
+        (302, task("completed")),
+    ],
+)
+def test_an_answer_without_a_task_is_an_outage(status: int, body: object) -> None:
+    assert read(body, status) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"status":"fail', b"<html>"])
+def test_what_is_no_json_object_is_an_outage(content: bytes) -> None:
+    response = httpx.Response(200, content=content, headers={"content-type": "application/json"})
+    assert aivideoapi.read_status(response) is None
+
+
+@pytest.mark.parametrize(
+    ("task_id", "path"), [(TASK_ID, TASK_ID), ("a/b?c=d&e#f g", "a%2Fb%3Fc%3Dd%26e%23f%20g"), ("...", "...")]
+)
+def test_an_id_never_reaches_the_address_unescaped(task_id: str, path: str) -> None:
+    request = aivideoapi.status_request(BASE_URL, plan_of(request_on(ROUTES["text-to-video"])), task_id)
+    assert f"/v1/tasks/{path}" == request.url.raw_path.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b"", CallbackHint()),
+        (b"[]", CallbackHint()),
+        (json.dumps(task("completed")).encode(), CallbackHint(TASK_ID, "completed")),
+        (json.dumps({"id": "../x", "status": 3}).encode(), CallbackHint(None, "3")),
+        (json.dumps({"data": task("failed")}).encode(), CallbackHint(TASK_ID, "failed")),
+    ],
+)
+def test_a_callback_claims_what_can_be_read_and_nothing_else(body: bytes, hint: CallbackHint) -> None:
+    assert hint == aivideoapi.callback_hint(body)
+
+
+KEYS = st.sampled_from(["code", "msg", "data", "error", "taskId", "id", "status", "output", "urls", "message", "type"])
+WORDS = st.sampled_from(["completed", "failed", TASK_ID, "https://a.example/1", *aivideoapi.HTTP_OF_CODE, "429", "٤٠٠"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | WORDS
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=5),
+    max_leaves=14,
+)
+ENVELOPES = st.fixed_dictionaries(
+    {},
+    optional={
+        "code": st.sampled_from([200, 400, 402, 404, 429, 500]) | LEAVES,
+        "data": st.fixed_dictionaries({}, optional={"taskId": LEAVES, "id": LEAVES, "status": DOCUMENTS}) | DOCUMENTS,
+        "error": st.fixed_dictionaries({}, optional={"code": LEAVES, "message": DOCUMENTS}) | DOCUMENTS,
+        "status": WORDS | DOCUMENTS,
+        "output": st.fixed_dictionaries({"urls": DOCUMENTS}) | DOCUMENTS,
+        "id": LEAVES,
+    },
+)
+BODIES = st.binary(max_size=100) | (DOCUMENTS | ENVELOPES).map(lambda value: json.dumps(value).encode())
+STATUSES = st.sampled_from([200, 201, 302, 400, 401, 402, 403, 404, 429, 500, 503]) | st.integers(100, 999)
+
+
+@given(STATUSES, BODIES)
+@settings(max_examples=300, deadline=None)
+def test_any_answer_is_a_declared_outcome_and_a_declared_reading(status: int, content: bytes) -> None:
+    response = httpx.Response(status, headers={"content-type": "application/json"}, content=content)
+    outcome = aivideoapi.submit_outcome(response)
+    assert outcome.outcome in {"accepted", "rejected", "throttled", "ambiguous"}
+    assert (outcome.outcome == "accepted") == (outcome.vendor_task_id is not None)
+    assert (outcome.outcome in {"rejected", "throttled"}) == (outcome.error is not None)
+    assert outcome.error is None or outcome.error.code in CATALOGUE
+    assert status // 100 == 2 or outcome.outcome != "accepted"
+    reading = aivideoapi.read_status(response)
+    if reading is not None:
+        assert reading.reading.state in {"open", "succeeded", "failed", "missing"}
+        assert (reading.reading.state == "failed") == (reading.reading.error is not None)
+        assert not reading.links or reading.reading.state == "succeeded"
+        assert len(reading.reading.vendor_state) <= 200
+    hint = aivideoapi.callback_hint(content)
+    assert hint.task_id is None or task_id_of(hint.task_id)

@@ -1,0 +1,298 @@
+"""GMI's vendor file: every field reaches the body, every row of its tables holds, and any bytes are an outcome."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onetake.errors import CATALOGUE
+from providers import gmi
+from providers.catalogue import load_catalogue
+from providers.vendor import CallbackHint
+from tests.providers.parts import order_for, request_on
+
+BASE_URL = "https://console.gmicloud.ai"
+FACTS = load_catalogue().vendors["gmi"]
+ROUTES = {f"gmi/wan-2.6/{route.mode}": route for route in FACTS.routes}
+ID = "6f1d1f0e-58a1-4b7e-9a3d-0f5b7e0c1a42"
+MP3 = "https://example.com/a.mp3"
+
+# The field of our request -> a value, the field of `payload`, and what must stand there.
+SENT: dict[str, tuple[Any, str, Any]] = {
+    "negative_prompt": ("blurry", "negative_prompt", "blurry"),
+    "aspect_ratio": ("3:4", "size", "1248*1632"),
+    "image": ("https://example.com/i.png", "img_url", "https://example.com/i.png"),
+    "references": (
+        ("https://e.com/1.mp4", "https://e.com/2.mp4"),
+        "reference_video_urls",
+        ["https://e.com/1.mp4", "https://e.com/2.mp4"],
+    ),
+    "audio_url": (MP3, "audio_url", MP3),
+    "sound": (False, "audio", False),
+    "shot_type": ("multi", "shot_type", "multi"),
+    "prompt_extend": (False, "prompt_extend", False),
+    "seed": (7, "seed", 7),
+    "watermark": (True, "watermark", True),
+}
+
+
+def payload(route: str, /, **fields: Any) -> dict[str, Any]:
+    order = order_for(request_on(route, **fields), seed=fields.get("seed"))
+    body = json.loads(gmi.submit_request(BASE_URL, order).content)
+    assert set(body) == {"model", "payload"}
+    assert body["model"] == ROUTES[route].vendor_model
+    return body["payload"]
+
+
+@pytest.mark.parametrize(
+    ("route", "name"), [(route, name) for route in ROUTES for name in sorted(ROUTES[route].fields)]
+)
+def test_every_field_that_the_route_takes_reaches_the_vendor_under_its_name(route: str, name: str) -> None:
+    value, theirs, expected = SENT[name]
+    assert payload(route, **{name: value})[theirs] == expected
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_nobody_asked_for_is_not_sent_and_what_decides_the_price_always_is(route: str) -> None:
+    media = {"image-to-video": {"img_url"}, "reference-to-video": {"reference_video_urls"}}
+    mode = route.rpartition("/")[2]
+    size = "resolution" if mode == "image-to-video" else "size"
+    assert set(payload(route)) == {"prompt", "duration", size, *media.get(mode, ())}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("resolution", "tier", "size"), [("720p", "720P", "1280*720"), ("1080p", "1080P", "1920*1080")]
+)
+def test_a_resolution_is_written_as_the_model_writes_it(route: str, resolution: str, tier: str, size: str) -> None:
+    sent = payload(route, resolution=resolution)
+    shown = sent.get("resolution") or sent["size"]
+    assert shown == (tier if route.endswith("image-to-video") else size)
+
+
+@pytest.mark.parametrize("seconds", [5, 10])
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_duration_is_an_integer(route: str, seconds: int) -> None:
+    assert (type(payload(route, duration_s=seconds)["duration"]), payload(route, duration_s=seconds)["duration"]) == (
+        int,
+        seconds,
+    )
+
+
+def test_a_callback_address_is_never_sent() -> None:
+    request = request_on("gmi/wan-2.6/text-to-video")
+    with_callback = order_for(request, callback_url="https://onetake.example/callbacks/gmi/canary-token")
+    assert (
+        gmi.submit_request(BASE_URL, with_callback).content == gmi.submit_request(BASE_URL, order_for(request)).content
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"request_id":"x","status":"success"}', b"\xff"])
+def test_a_callback_that_comes_all_the_same_says_nothing(body: bytes) -> None:
+    assert gmi.callback_hint(body) == CallbackHint()
+
+
+# -- Submission --------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    status: int
+    body: object
+    outcome: str
+    code: str | None = None
+
+
+ROWS = (
+    Row(400, {"error": "no"}, "rejected", "vendor_rejected"),
+    Row(400, {"message": "no"}, "rejected", "vendor_rejected"),
+    Row(400, {"detail": "no"}, "rejected", "vendor_rejected"),
+    Row(400, {"error": {"code": 400, "message": "no"}}, "rejected", "vendor_rejected"),
+    Row(400, {"error": {"code": "bad"}}, "rejected", "vendor_rejected"),
+    Row(400, {"error": "no", "request_id": None}, "rejected", "vendor_rejected"),
+    Row(413, {"error": "no"}, "rejected", "vendor_rejected"),
+    Row(415, {"error": "no"}, "rejected", "vendor_rejected"),
+    Row(422, {"detail": [{"loc": ["payload"], "input": "canary"}]}, "rejected", "vendor_rejected"),
+    Row(400, {"error": "sensitive content"}, "rejected", "content_rejected"),
+    Row(422, {"error": "NSFW"}, "rejected", "content_rejected"),
+    Row(401, {"error": "policy"}, "rejected", "vendor_auth"),
+    Row(403, {"error": "no"}, "rejected", "vendor_auth"),
+    Row(402, {"error": "no"}, "rejected", "vendor_account_empty"),
+    Row(404, {"error": "no"}, "rejected", "vendor_route_missing"),
+    Row(429, {"error": "no"}, "throttled", "vendor_throttled"),
+    *(Row(status, {"error": "no"}, "ambiguous") for status in (302, 405, 408, 409, 418, 500, 502, 503, 504, 599)),
+    Row(200, {"error": "no"}, "ambiguous"),
+    Row(200, {"status": "queued"}, "ambiguous"),
+    Row(200, {"request_id": None}, "ambiguous"),
+    Row(200, {"request_id": ""}, "ambiguous"),
+    Row(200, {"request_id": 7}, "ambiguous"),
+    Row(200, {"request_id": "a/b"}, "ambiguous"),
+    Row(200, {"request_id": "x" * 10_000}, "ambiguous"),
+    Row(400, {"error": "no", "request_id": ID}, "ambiguous"),
+    Row(429, {"error": "no", "request_id": ID}, "ambiguous"),
+    Row(500, {"request_id": ID, "status": "queued"}, "ambiguous"),
+    Row(400, {}, "ambiguous"),
+    Row(400, [], "ambiguous"),
+    Row(200, None, "ambiguous"),
+    Row(200, {"request_id": ID}, "accepted"),
+    Row(201, {"request_id": ID, "status": "queued"}, "accepted"),
+    *(Row(200, {"request_id": ID, "status": status}, "accepted") for status in ("success", "failed", "cancelled", 7)),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_an_answer_to_a_submission_has_its_outcome(row: Row) -> None:
+    outcome = gmi.submit_outcome(httpx.Response(row.status, json=row.body))
+    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
+    assert outcome.vendor_task_id == (ID if row.outcome == "accepted" else None)
+    assert outcome.reported_units is None, "no page shows a charge"
+    assert "canary" not in repr(outcome)
+
+
+def test_every_row_of_the_table_is_met() -> None:
+    met = {(row.outcome, row.code or "submission_outcome_unknown") for row in ROWS}
+    assert {(row.outcome, row.error) for row in FACTS.outcomes} <= met
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"request_id":"' + ID.encode(), b"[" * 100_000])
+@pytest.mark.parametrize("kind", ["application/json", "text/html", ""])
+def test_what_is_not_the_vendors_json_is_ambiguous_and_an_outage(body: bytes, kind: str) -> None:
+    answer = httpx.Response(200, headers={"content-type": kind}, content=body)
+    assert gmi.submit_outcome(answer).outcome == "ambiguous"
+    assert gmi.read_status(answer) is None
+
+
+# -- Status ------------------------------------------------------------------------------------------------------------
+
+
+def read(status: object, /, **more: object) -> Any:
+    return gmi.read_status(httpx.Response(200, json={"request_id": ID, "status": status, **more}))
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("queued", "queued"),
+        ("dispatched", "dispatched"),
+        ("processing", "processing"),
+        ("finished", "finished"),
+        ("Success", "Success"),
+        ("canceled", "canceled"),
+        ("", "none"),
+        (None, "none"),
+        (7, "7"),
+        (["success"], "['success']"),
+        ("a\nb https://evil.example/x", "a b [removed]"),
+        ("x" * 5000, "x" * 200),
+    ],
+)
+def test_a_status_that_is_no_documented_end_is_an_open_job(status: object, shown: str) -> None:
+    reading = read(status, outcome={"media_urls": [{"url": "https://a.example/1"}]})
+    assert ("open", shown, None) == (reading.reading.state, reading.reading.vendor_state, reading.reading.error)
+    assert reading.links == ()
+
+
+A, B = "https://a.example/1.mp4", "https://a.example/2.mp4"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "links"),
+    [
+        ({"media_urls": [{"id": "0", "url": A}]}, (A,)),
+        ({"media_urls": [{"id": "0", "url": A}, {"id": "1", "url": B}]}, (A, B)),
+        ({"media_urls": [A, {"url": B}]}, (A, B)),
+        ({"media_urls": [{"id": "0", "url": A}], "video_url": B}, (A,)),
+        ({"media_urls": [], "video_url": B}, (B,)),
+        ({"video_url": B}, (B,)),
+        ({"media_urls": A}, ()),
+        ({"media_urls": [{"id": "0"}, 7, None, [A], {"url": [A]}, "ftp://a.example/1"]}, ()),
+        ({"video_url": [A]}, ()),
+        ({}, ()),
+        ([A], ()),
+        (A, ()),
+        (None, ()),
+    ],
+)
+def test_the_links_of_a_success(outcome: object, links: tuple[str, ...]) -> None:
+    status = read("success", outcome=outcome)
+    assert ("succeeded", links) == (status.reading.state, status.links)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({"error": "no"}, "vendor_failed", "no"),
+        ({"error": {"code": "E1", "message": "no"}}, "vendor_failed", "E1: no"),
+        ({"error": {"code": 7}}, "vendor_failed", "7"),
+        ({"message": "no"}, "vendor_failed", "no"),
+        ({"error": "", "outcome": "no"}, "vendor_failed", "no"),
+        ({"outcome": {"error": "no"}}, "vendor_failed", "no"),
+        ({"outcome": {"message": "safety system"}}, "content_rejected", "safety system"),
+        ({"error": "DataInspectionFailed"}, "content_rejected", "DataInspectionFailed"),
+        ({"error": "prohibited, see https://gmi.example/x"}, "content_rejected", "prohibited, see [removed]"),
+        ({"error": [{"input": "canary"}]}, "vendor_failed", ""),
+        ({"payload": {"prompt": "canary"}}, "vendor_failed", ""),
+    ],
+)
+def test_a_failed_job_has_its_code_and_the_vendors_words_made_safe(
+    more: Mapping[str, object], code: str, said: str
+) -> None:
+    reading = read("failed", **more).reading
+    assert ("failed", code) == (reading.state, reading.error.code)
+    sentence = CATALOGUE[code].sentence
+    assert reading.error.message == (f"{sentence} It said: {said}" if said else sentence)
+    assert (reading.refunded, reading.reported_micros) == (None, None), "no page says what a failed job costs"
+
+
+@pytest.mark.parametrize("status", [300, 400, 401, 429, 500, 503])
+def test_another_http_status_is_an_outage_and_never_a_failure(status: int) -> None:
+    assert gmi.read_status(httpx.Response(status, json={"request_id": ID, "status": "failed"})) is None
+
+
+def test_an_object_that_is_no_request_is_an_outage() -> None:
+    assert gmi.read_status(httpx.Response(200, json={"error": "try again"})) is None
+
+
+def test_the_vendor_is_polled_and_what_a_failed_job_costs_is_unknown() -> None:
+    facts = FACTS.vendor
+    assert (facts.callbacks, facts.cancelable, facts.failed_job_cost) == (False, False, "unknown")
+
+
+# -- Anything ----------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(["success", "failed", "cancelled", "queued", ID, A, "nsfw"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | WORDS
+NAMES = st.sampled_from(
+    ["request_id", "status", "outcome", "media_urls", "video_url", "url", "error", "message", "detail", "code"]
+)
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=5),
+    max_leaves=15,
+)
+REQUESTS = st.fixed_dictionaries(
+    {"request_id": st.just(ID) | LEAVES, "status": WORDS | DOCUMENTS},
+    optional={"outcome": DOCUMENTS, "error": DOCUMENTS},
+)
+BODIES = st.binary(max_size=200) | (DOCUMENTS | REQUESTS).map(lambda value: json.dumps(value).encode())
+STATUSES = st.sampled_from([200, 201, 302, 400, 401, 402, 403, 404, 409, 422, 429, 500, 503]) | st.integers(100, 999)
+TYPES = st.sampled_from(["application/json", "application/json", "application/json; charset=utf-16", "text/html", ""])
+
+
+@given(STATUSES, TYPES, BODIES)
+@settings(max_examples=500, deadline=None)
+def test_whatever_the_bytes_are_there_is_a_declared_outcome(status: int, kind: str, body: bytes) -> None:
+    answer = httpx.Response(status, headers={"content-type": kind}, content=body)
+    outcome = gmi.submit_outcome(answer)
+    assert outcome.outcome in {"accepted", "rejected", "throttled", "ambiguous"}
+    assert (outcome.outcome == "accepted") == (outcome.vendor_task_id is not None)
+    assert (outcome.outcome in {"rejected", "throttled"}) == (outcome.error is not None)
+    reading = gmi.read_status(answer)
+    if reading is not None:
+        assert reading.reading.state in {"open", "succeeded", "failed", "missing"}
+        assert (reading.reading.state == "failed") == (reading.reading.error is not None)
+        assert len(reading.reading.vendor_state) <= 200
+    assert gmi.callback_hint(body) == CallbackHint()

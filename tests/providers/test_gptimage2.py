@@ -1,0 +1,348 @@
+"""What gptimage2 is sent, and what each of its answers means."""
+
+import json
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onetake.contracts import GenerationRequest
+from onetake.errors import CATALOGUE, Refused
+from providers import gptimage2
+from providers.catalogue import load_catalogue
+from providers.vendor import CallbackHint, task_id_of
+from tests.providers.parts import order_for, plan_of, request_on
+
+BASE_URL = "https://api.gptimage2.example/v1"
+FACTS = load_catalogue().vendors["gptimage2"]
+ROUTES = {route.mode: f"gptimage2/wan-2.6/{route.mode}" for route in FACTS.routes}
+MODELS = {
+    "text-to-video": "wan2.6-text-to-video",
+    "image-to-video": "wan2.6-image-to-video",
+    "image-to-video-flash": "wan2.6-image-to-video-flash",
+    "reference-to-video": "wan2.6-reference-video",
+    "reference-to-video-flash": "wan2.6-reference-video-flash",
+}
+TASK_ID = "task-unified-1757169743-7cvnl5zw"
+PNG, MP4 = "https://example.com/{}.png", "https://example.com/{}.mp4"
+
+# Each optional field with a value that is not its default, and what must stand in the body for it.
+FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "aspect_ratio": ("3:4", {"aspect_ratio": "3:4"}),
+    "image": (PNG.format(1), {"image_urls": [PNG.format(1)]}),
+    "references": ((MP4.format(2), MP4.format(1)), {"video_urls": [MP4.format(2), MP4.format(1)]}),
+    "shot_type": ("multi", {"model_params": {"shot_type": "multi"}}),
+    "prompt_extend": (False, {"prompt_extend": False}),
+}
+
+
+def sent(request: GenerationRequest, callback_url: str | None = None) -> dict[str, Any]:
+    return json.loads(gptimage2.submit_request(BASE_URL, order_for(request, callback_url=callback_url)).content)
+
+
+@pytest.mark.parametrize(("mode", "field"), [(r.mode, field) for r in FACTS.routes for field in sorted(r.fields)])
+def test_every_field_that_a_route_accepts_reaches_the_body_under_the_vendors_name(mode: str, field: str) -> None:
+    value, expected = FIELDS[field]
+    body = sent(request_on(ROUTES[mode], **{field: value}))
+    assert expected == {name: body[name] for name in expected}
+
+
+@pytest.mark.parametrize("mode", ROUTES)
+def test_what_decides_the_price_is_always_sent_and_nothing_else_is_made_up(mode: str) -> None:
+    body = sent(request_on(ROUTES[mode]))
+    media = {"text": set[str](), "image": {"image_urls"}, "reference": {"video_urls"}}[mode.partition("-")[0]]
+    ratio = set[str]() if mode.startswith("image") else {"aspect_ratio"}
+    assert {"model", "prompt", "quality", "duration"} | media | ratio == set(body)
+    assert MODELS[mode] == body["model"]
+    assert (body["quality"], body["duration"]) == ("720p", 5)
+    assert ("16:9" if ratio else None) == body.get("aspect_ratio")
+
+
+def test_the_callback_address_and_nothing_else_is_added_for_a_callback() -> None:
+    request, url = request_on(ROUTES["text-to-video"]), "https://onetake.example/callbacks/gptimage2/token"
+    assert sent(request) | {"callback_url": url} == sent(request, url)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in ROUTES if not mode.startswith("reference")])
+def test_many_shots_without_the_rewriting_that_makes_them_are_refused(mode: str) -> None:
+    """The vendor would render, and bill, a single shot."""
+    with pytest.raises(Refused) as refusal:
+        plan_of(request_on(ROUTES[mode], shot_type="multi", prompt_extend=False))
+    assert [violation.pointer for violation in refusal.value.violations] == ["/prompt_extend"]
+
+
+class Row(NamedTuple):
+    name: str
+    status: int
+    body: object  # bytes as they are; anything else is written as JSON
+    outcome: str
+    code: str | None = None
+    content_type: str = "application/json"
+
+
+def error(code: object, kind: object = "api_error", message: object = "words", **beside: object) -> dict[str, object]:
+    return {"error": {"code": code, "type": kind, "message": message}, **beside}
+
+
+TASK = {"id": TASK_ID, "status": "pending", "usage": {"credits_reserved": 5}}
+SUBMITTED = (
+    Row("200", 200, TASK, "accepted"),
+    Row("201 with its id alone", 201, {"id": TASK_ID}, "accepted"),
+    Row("a task that failed at once", 200, TASK | error("content_policy_violation"), "accepted"),
+    Row("a task that failed with a number", 200, TASK | error(400), "accepted"),
+    Row("null error", 200, {**TASK, "error": None}, "accepted"),
+    Row("400", 400, error(400, "invalid_request_error"), "rejected", "vendor_rejected"),
+    Row("400 in a word", 400, error("invalid_request", "invalid_request_error"), "rejected", "vendor_rejected"),
+    Row("400 in digits", 400, error("400", "invalid_request_error"), "rejected", "vendor_rejected"),
+    Row("400 about content", 400, error("content_policy_violation"), "rejected", "content_rejected"),
+    Row("400 of that type", 400, error(400, "content_policy_violation"), "rejected", "content_rejected"),
+    Row("400 in such words", 400, error(400, message="Blocked by safety filters"), "rejected", "content_rejected"),
+    Row("403 about content", 403, error("content_policy_violation"), "rejected", "content_rejected"),
+    Row("413", 413, error(413), "rejected", "vendor_rejected"),
+    Row("415", 415, error(415), "rejected", "vendor_rejected"),
+    Row("422", 422, error(422), "rejected", "vendor_rejected"),
+    Row("401", 401, error(401, "authentication_error"), "rejected", "vendor_auth"),
+    Row("402", 402, error(402, "insufficient_quota"), "rejected", "vendor_account_empty"),
+    Row("402 of the other word", 402, error("quota_exceeded"), "rejected", "vendor_account_empty"),
+    Row("403", 403, error(403, "permission_error"), "rejected", "vendor_auth"),
+    Row("403 about the model", 403, error("model_access_denied"), "rejected", "vendor_route_missing"),
+    Row("404", 404, error(404, "not_found_error"), "rejected", "vendor_route_missing"),
+    Row("429", 429, error(429, "rate_limit_error"), "throttled", "vendor_throttled"),
+    Row("429 in a word", 429, error("rate_limit_exceeded", "evo_api_error"), "throttled", "vendor_throttled"),
+    Row("429 of the frequency", 429, error("quota_exceeded"), "throttled", "vendor_throttled"),
+    Row("429 about money", 429, error("insufficient_quota"), "rejected", "vendor_account_empty"),
+    Row("429 about money by type", 429, error(429, "insufficient_quota"), "rejected", "vendor_account_empty"),
+    Row("402 in a 200", 200, error(402, "insufficient_quota"), "rejected", "vendor_account_empty"),
+    Row("402 in digits in a 200", 200, error("402"), "rejected", "vendor_account_empty"),
+    Row("a word in a 200", 200, error("no_money", "insufficient_quota"), "rejected", "vendor_account_empty"),
+    Row("429 in a 200", 200, error(429), "throttled", "vendor_throttled"),
+    Row("400 in a 200 with a state", 200, error(400, status="failed"), "ambiguous"),
+    Row("an unknown word in a 200", 200, error("queue_full"), "ambiguous"),
+    Row("code 0", 200, error(0), "ambiguous"),
+    Row("code true", 200, error(True), "ambiguous"),
+    Row("500 in a 200", 200, error(500, "internal_server_error"), "ambiguous"),
+    Row("400 that names a task", 400, error(400, id=TASK_ID), "ambiguous"),
+    Row("429 that names a task", 429, error(429, id=TASK_ID), "ambiguous"),
+    Row("200 in a 500", 500, TASK, "ambiguous"),
+    *(Row(str(code), code, error(code), "ambiguous") for code in (302, 408, 409, 418, 500, 502, 503, 504)),
+    Row("an error of text", 400, {"error": "no"}, "ambiguous"),
+    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
+    Row("no id", 200, {"status": "pending"}, "ambiguous"),
+    Row("null id", 200, {"id": None}, "ambiguous"),
+    Row("a number as id", 200, {"id": 12}, "ambiguous"),
+    Row("an id of 10 kB", 200, {"id": "t" * 10_000}, "ambiguous"),
+    Row("an id with slashes", 200, {"id": "../../etc/passwd"}, "ambiguous"),
+    *(Row(f"an id of {dots}", 200, {"id": dots}, "ambiguous") for dots in (".", "..")),
+    Row("an id elsewhere", 200, {"data": {"id": TASK_ID}}, "ambiguous"),
+    Row("nothing", 200, b"", "ambiguous"),
+    Row("truncated", 200, b'{"id":"task-unified-17', "ambiguous"),
+    Row("an array", 200, [TASK], "ambiguous"),
+    Row("too deep", 200, b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "ambiguous"),
+    Row("HTML", 200, b"<html>sign in</html>", "ambiguous", None, "text/html"),
+    Row("JSON as HTML", 400, error(400), "ambiguous", None, "text/html"),
+)
+
+
+def response_of(row: Row) -> httpx.Response:
+    content = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
+    return httpx.Response(row.status, headers={"content-type": row.content_type}, content=content)
+
+
+@pytest.mark.parametrize("row", SUBMITTED, ids=lambda row: f"{row.outcome}: {row.name}")
+def test_an_answer_to_a_submission_has_one_outcome(row: Row) -> None:
+    outcome = gptimage2.submit_outcome(response_of(row))
+    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
+    assert (TASK_ID if row.outcome == "accepted" else None) == outcome.vendor_task_id
+
+
+@pytest.mark.parametrize("number", range(len(FACTS.outcomes)))
+def test_every_row_of_the_outcome_table_decides_an_answer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the row some answer above would mean something else: none is shadowed by the one before it."""
+    rows = tuple(row for at, row in enumerate(FACTS.outcomes) if at != number)
+    monkeypatch.setattr(gptimage2, "FACTS", FACTS.model_copy(update={"outcomes": rows}))
+    answers = [gptimage2.submit_outcome(response_of(row)) for row in SUBMITTED]
+    expected = [(row.outcome, row.code) for row in SUBMITTED]
+    assert expected != [(answer.outcome, answer.error.code if answer.error else None) for answer in answers] or (
+        FACTS.outcomes[number].outcome == "ambiguous"  # what no row knows is ambiguous as well
+    )
+
+
+@pytest.mark.parametrize(
+    ("usage", "units"),
+    [
+        ({"credits_reserved": 5}, "5"),
+        ({"credits_reserved": 0.1}, "0.1"),
+        ({"credits_reserved": "31.25"}, "31.25"),
+        ({"credits_reserved": 0}, "0"),
+        ({"credits_reserved": -1}, None),
+        ({"credits_reserved": True}, None),
+        ({"credits_reserved": None}, None),
+        ({"credits_reserved": 10**12}, None),
+        ({}, None),
+        (None, None),
+        ([5], None),
+    ],
+)
+def test_the_credits_that_the_vendor_took_are_read_exactly_or_not_at_all(usage: object, units: str | None) -> None:
+    outcome = gptimage2.submit_outcome(httpx.Response(200, json={**TASK, "usage": usage}))
+    assert (Decimal(units) if units else None) == outcome.reported_units
+
+
+def task(status: object = "processing", **more: object) -> dict[str, object]:
+    return {"id": TASK_ID, "status": status, "object": "video.generation.task", "progress": 0, **more}
+
+
+def read(body: object, status: int = 200) -> Any:
+    return gptimage2.read_status(httpx.Response(status, json=body))
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("pending", "pending"),
+        ("processing", "processing"),
+        ("Completed", "Completed"),
+        ("FAILED", "FAILED"),
+        ("cancelled", "cancelled"),
+        ("", "none"),
+        (None, "none"),
+        (7, "7"),
+        ([], "[]"),
+        ("a\nb sk-live-12345678", "a b [removed]"),
+    ],
+)
+def test_a_state_that_is_not_an_end_is_an_open_job(state: object, shown: str) -> None:
+    status = read(task(state))
+    assert ("open", shown, None) == (status.reading.state, status.reading.vendor_state, status.reading.error)
+    assert status.vendor_task_id == TASK_ID
+
+
+def test_a_task_without_a_state_is_an_open_job() -> None:
+    assert read({"id": TASK_ID}).reading.state == "open"
+
+
+@pytest.mark.parametrize(
+    ("results", "links"),
+    [
+        (["https://a.example/1"], ["https://a.example/1"]),
+        (["https://a.example/1", "http://a.example/2"], ["https://a.example/1", "http://a.example/2"]),
+        ([], []),
+        ("https://a.example/1", []),
+        ([1, None, {"url": "https://a.example"}, "javascript:x"], []),
+        (None, []),
+        ({"urls": ["https://a.example/1"]}, []),
+    ],
+)
+def test_a_completed_task_has_the_links_of_its_clips(results: object, links: list[str]) -> None:
+    """Without a link it is a success all the same: it was charged, and is read again."""
+    status = read(task("completed", results=results))
+    assert status.reading.state == "succeeded"
+    assert links == list(status.links)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        ({"code": "content_policy_violation", "message": "x"}, "content_rejected"),
+        ({"code": 400, "message": "Content policy violation.", "type": "task_error"}, "content_rejected"),
+        ({"code": "request_cancelled", "message": "x"}, "vendor_failed"),
+        ({"code": "quota_exceeded", "message": "x"}, "vendor_failed"),
+        ({"code": "resource_not_found", "message": "x"}, "vendor_failed"),
+        ({"code": 404, "message": "x", "type": "not_found_error"}, "vendor_failed"),
+        ({"code": [1], "message": {"a": 1}}, "vendor_failed"),
+        ({}, "vendor_failed"),
+        (None, "vendor_failed"),
+        ("words", "vendor_failed"),
+    ],
+)
+def test_a_failed_task_is_mapped_and_its_own_code_says_nothing_of_the_answer(failure: object, expected: str) -> None:
+    status = read(task("failed", error=failure))
+    assert ("failed", expected) == (status.reading.state, status.reading.error.code)
+    assert status.reading.refunded is None, "the page promises that failures are free, the answer does not show it"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, error("task_not_found")), (404, error(404, "not_found_error")), (200, error(404))],
+)
+def test_a_404_in_the_vendors_envelope_is_a_missing_job(status: int, body: object) -> None:
+    assert read(body, status).reading.state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"detail": "Not Found"}),
+        (404, {"error": "not found"}),
+        (404, {}),
+        (404, task("failed", error={"code": "resource_not_found"})),
+        (400, error("invalid_task_id")),
+        (402, error("quota_exceeded")),
+        (500, error("task_not_found")),
+        (500, task("failed")),
+        (503, task("completed")),
+        (302, task("completed")),
+        (200, error("internal_error")),
+        (200, {}),
+    ],
+)
+def test_an_answer_without_a_task_is_an_outage(status: int, body: object) -> None:
+    assert read(body, status) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"status":"fail', b"<html>"])
+def test_what_is_no_json_object_is_an_outage(content: bytes) -> None:
+    response = httpx.Response(200, content=content, headers={"content-type": "application/json"})
+    assert gptimage2.read_status(response) is None
+
+
+@pytest.mark.parametrize(("task_id", "path"), [(TASK_ID, TASK_ID), ("a/b?c=d&e#f g", "a%2Fb%3Fc%3Dd%26e%23f%20g")])
+def test_an_id_never_reaches_the_address_unescaped(task_id: str, path: str) -> None:
+    request = gptimage2.status_request(BASE_URL, plan_of(request_on(ROUTES["text-to-video"])), task_id)
+    assert f"/v1/tasks/{path}" == request.url.raw_path.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        (b"", CallbackHint()),
+        (b"[]", CallbackHint()),
+        (json.dumps(task("completed")).encode(), CallbackHint(TASK_ID, "completed")),
+        (json.dumps({"id": "../x", "status": 3}).encode(), CallbackHint(None, "3")),
+        (json.dumps({"data": task()}).encode(), CallbackHint()),
+    ],
+)
+def test_a_callback_claims_what_can_be_read_and_nothing_else(body: bytes, hint: CallbackHint) -> None:
+    assert hint == gptimage2.callback_hint(body)
+
+
+NAMES = st.sampled_from(["id", "status", "error", "code", "type", "message", "results", "usage", "credits_reserved"])
+WORDS = st.sampled_from(["completed", "failed", TASK_ID, "https://a.example/1", "insufficient_quota", "404", "²"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | WORDS
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=5),
+    max_leaves=12,
+)
+BODIES = st.binary(max_size=200) | DOCUMENTS.map(lambda value: json.dumps(value).encode())
+STATUSES = st.sampled_from([200, 201, 302, 400, 401, 402, 403, 404, 409, 429, 500, 503]) | st.integers(100, 999)
+
+
+@given(STATUSES, BODIES)
+@settings(max_examples=400, deadline=None)
+def test_any_answer_is_one_of_the_declared_outcomes(status: int, body: bytes) -> None:
+    response = httpx.Response(status, headers={"content-type": "application/json"}, content=body)
+    outcome = gptimage2.submit_outcome(response)
+    assert outcome.outcome in {"accepted", "rejected", "throttled", "ambiguous"}
+    assert (outcome.outcome == "accepted") == (outcome.vendor_task_id is not None)
+    assert (outcome.outcome in {"rejected", "throttled"}) == (outcome.error is not None)
+    assert outcome.error is None or outcome.error.code in CATALOGUE
+    assert status // 100 == 2 or outcome.outcome != "accepted"
+    reading = gptimage2.read_status(response)
+    assert reading is None or reading.reading.state in {"open", "succeeded", "failed", "missing"}
+    assert reading is None or not reading.links or reading.reading.state == "succeeded"
+    hint = gptimage2.callback_hint(body)
+    assert hint.task_id is None or task_id_of(hint.task_id)
