@@ -11,11 +11,11 @@ from bench import processes
 from bench.house import House
 from bench.report import Goal, Row
 
-IN_FLIGHT: Final = 60
-NUMBER: Final = 180  # in one round; those after the first and before the last IN_FLIGHT are timed
-ROUNDS: Final = 2
+IN_FLIGHT: Final = 40
+NUMBER: Final = 120  # in one round; those after the first and before the last IN_FLIGHT are timed
+ROUNDS: Final = 3
 # Long enough that the callback finds the generation waiting, as it does in production.
-PROMPT: Final = "a harbour at dawn [[sim:delay=3]]"
+PROMPT: Final = "a harbour at dawn [[sim:delay=2]]"
 
 
 @dataclass

@@ -1,0 +1,178 @@
+"""Where a vendor has to stand before it can be tried, and what it still lacks there.
+
+Nothing here crashes over a half-written vendor: a data file that is wrong, an adapter that cannot be imported and an
+entry that is missing each become a finding that says what to do.
+"""
+
+import importlib
+import importlib.util
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, cast
+
+from pydantic import SecretStr, ValidationError
+
+from onetake.conformance.subject import FUNCTIONS, Subject, place_of
+from onetake.errors import Refused
+from onetake.settings import Settings
+from onetake.simulator import prices
+from onetake.simulator import vendor as simulated
+from providers.catalogue import ROUTES, CatalogueData, read_catalogue
+from providers.catalogue import Vendor as Facts
+
+# Files beside the vendors' own, in `providers`.
+SHARED = {"__init__", "admission", "catalogue", "driver", "inspection", "pricing", "vendor"}
+
+Verdict = Literal["ok", "lacks"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One scenario of one vendor: whether it holds, and what to do when it does not."""
+
+    group: str
+    scenario: str
+    verdict: Verdict
+    todo: str = ""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The registries that a vendor stands in. `troubles` are those that cannot be read at all, by what is wrong."""
+
+    adapters: Mapping[str, object]
+    data: CatalogueData | None
+    simulators: Mapping[str, type[simulated.Vendor]]
+    base_paths: Mapping[str, str]
+    troubles: tuple[str, ...] = ()
+    routes_folder: Path = ROUTES
+
+    def names(self) -> tuple[str, ...]:
+        """Every vendor that one of the places knows."""
+        files = {path.stem for path in self.routes_folder.glob("*.toml")}
+        modules = {path.stem for path in self.routes_folder.parent.glob("*.py")} - SHARED
+        return tuple(sorted({*files, *modules, *self.adapters, *self.simulators}))
+
+
+def shipped_places() -> Places:
+    """The registries of this installation, read as far as they can be."""
+    troubles: list[str] = []
+    data = None
+    try:
+        data = read_catalogue(ROUTES)
+    except ValueError as error:
+        troubles += _wrong_data(error)
+    driver = _imported("providers.driver", troubles)
+    app = _imported("onetake.simulator.app", troubles)
+    return Places(
+        adapters=getattr(driver, "VENDORS", {}),
+        data=data,
+        simulators=getattr(app, "VENDORS", {}),
+        base_paths=getattr(app, "BASE_PATHS", {}),
+        troubles=tuple(troubles),
+    )
+
+
+def _imported(name: str, troubles: list[str]) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - a vendor file that is being written may do anything
+        troubles.append(f"{name} cannot be imported: {place_of(error)}: {error}".splitlines()[0][:300])
+        return None
+
+
+def _wrong_data(error: ValueError) -> list[str]:
+    if not isinstance(error, ValidationError):
+        return [f"providers/routes: {error}"]
+    return [_missing_section(problem) for problem in error.errors(include_input=False, include_url=False)]
+
+
+def _missing_section(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    vendor, place = path[1] if len(path) > 1 else "", ".".join(path[2:])
+    what = f"[{place}] is missing" if problem["type"] == "missing" else f"{place}: {problem['msg']}"
+    return f"providers/routes/{vendor}.toml: {what}"
+
+
+def place(name: str, places: Places) -> tuple[list[Finding], Subject | None]:
+    """Look whether the vendor stands everywhere; a Subject when it can be tried."""
+    findings = [*_findings(name, places)]
+    ready = all(finding.verdict == "ok" or finding.scenario in _ADAPTER_ROWS for finding in findings)
+    if not ready or places.data is None:
+        return findings, None
+    subject = _subject(name, places)
+    return [*findings, *_prices(subject)], subject
+
+
+_ADAPTER_ROWS = {f"It offers `{function}`." for function in FUNCTIONS}
+
+
+def _findings(name: str, places: Places) -> Iterator[Finding]:
+    def finding(scenario: str, holds: bool, todo: str) -> Finding:
+        return Finding("place", scenario, "ok" if holds else "lacks", "" if holds else todo)
+
+    yield finding("The files of all vendors can be read.", not places.troubles, "; ".join(places.troubles))
+    adapter, file = places.adapters.get(name), f"providers/{name}.py"
+    there = importlib.util.find_spec(f"providers.{name}") is not None or adapter is not None
+    yield finding(f"`{file}` is there.", there, f"write {file} with {', '.join(FUNCTIONS)}")
+    registered = f"add it to VENDORS in providers/driver.py: {name!r}: {name}"
+    yield finding("The driver knows it.", adapter is not None, registered)
+    for function, signature in FUNCTIONS.items():
+        offers = callable(getattr(adapter, function, None))
+        yield finding(f"It offers `{function}`.", offers, f"add to {file}: def {signature}")
+    yield from (Finding("place", scenario, "lacks", todo) for scenario, todo in _lacking_data(name, places))
+    settings = {f"{name}_base_url", f"{name}_api_key"} - set(Settings.model_fields)
+    todo = f"add to Settings in onetake/settings.py: {', '.join(sorted(settings))}"
+    yield finding("Its address and its key have settings.", not settings, todo)
+    simulator = name in places.simulators and name in places.base_paths
+    todo = f"write onetake/simulator/{name}.py, and add it to VENDORS and BASE_PATHS in onetake/simulator/app.py"
+    yield finding("The simulator plays it.", simulator, todo)
+
+
+def _lacking_data(name: str, places: Places) -> Iterator[tuple[str, str]]:
+    """What its data file lacks: the file, or the sections that cannot be done without."""
+    path = places.routes_folder / f"{name}.toml"
+    scenario = f"`providers/routes/{name}.toml` has every section."
+    if not path.exists():
+        yield scenario, f"write it with {', '.join(_SECTIONS)}"
+        return
+    try:
+        Facts.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        named = error.errors(include_input=False, include_url=False)
+        missing = [_missing_section({**problem, "loc": ("vendors", name, *problem["loc"])}) for problem in named]
+        yield scenario, "; ".join(missing[:5])
+    except ValueError as error:
+        yield scenario, f"it is no TOML: {error}"
+
+
+_SECTIONS = ("[vendor]", "[credit]", "[cadence]", "[[outcomes]]", "[[routes]]")
+
+
+def _subject(name: str, places: Places) -> Subject:
+    twin = places.simulators[name]
+    key = f"{twin.key_prefix}sim-{name}-key"
+    fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE)}
+    # Validated and not loaded: the kit does not look at the environment.
+    settings = Settings.model_validate(fields)
+    data = cast("CatalogueData", places.data)
+    return Subject(name, places.adapters[name], data, settings, twin(key), key, places.base_paths[name])
+
+
+def _prices(subject: Subject) -> Iterator[Finding]:
+    scenario = "Every route has a price, documented or in the development prices."
+    lacking: list[str] = []
+    for name, route in subject.routes():
+        for resolution in route.resolutions.choices:
+            try:
+                subject.plan(subject.request(name, resolution=resolution))
+            except Refused as refusal:
+                lacking.append(f"{route.mode}: {refusal.detail}")
+    if lacking:
+        todo = f"{lacking[0]} The simulator's own is onetake/simulator/prices.toml."
+        yield Finding("place", scenario, "lacks", todo)
+    else:
+        yield Finding("place", scenario, "ok")
