@@ -308,7 +308,7 @@ def _silent_audio(route: Route, request: GenerationRequest) -> Iterator[Violatio
 def _multi_shot(route: Route, request: GenerationRequest) -> Iterator[Violation]:
     if route.multi_shot_needs_prompt_extend and request.shot_type == "multi" and request.prompt_extend is False:
         yield Violation(
-            "/prompt_extend", "false with shot_type multi", "true: the vendor refuses or ignores the pair", "true"
+            "/prompt_extend", "false with shot_type multi", "true: several shots are only made with it", "true"
         )
 
 

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from onetake.money import format_usd
 
 SHORTEST_S: Final = 3.0
+SHORTEST_LIMIT_S: Final = 30.0  # a worker that died is started again within it
 
 VALIDATE_TIMEOUT_S: Final = 20.0
 RESERVE_TIMEOUT_S: Final = 30.0
@@ -51,7 +52,7 @@ def validate() -> workflow.ActivityConfig:
 def reserve(plan: Plan) -> workflow.ActivityConfig:
     return {
         "start_to_close_timeout": _scaled(RESERVE_TIMEOUT_S, plan),
-        "schedule_to_close_timeout": _scaled(RESERVE_LIMIT_S, plan),
+        "schedule_to_close_timeout": timedelta(seconds=max(RESERVE_LIMIT_S * plan.time_scale, SHORTEST_LIMIT_S)),
         "retry_policy": QUICK,
         "activity_id": "reserve",
         "summary": f"hold {format_usd(plan.price.amount_micros)} on every budget that applies",

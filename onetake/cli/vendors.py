@@ -1,4 +1,4 @@
-"""Verbs for vendors: how they stand, what they really charged, and opening one again."""
+"""Verbs for vendors: how they stand, what they really charged, opening one again, and trying an adapter."""
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onetake.cli.accounts import with_database
-from onetake.cli.answer import Answer
+from onetake.cli.answer import Answer, Stopped, say, usage_problem
 from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from onetake.conformance import Report
     from onetake.ledger.database import Database
     from onetake.ledger.vendors import RouteCost, VendorState
+
+SECONDS_A_VENDOR = 6  # that the kit takes, about
 
 vendors = typer.Typer(
     help="How the vendors stand.", callback=needs_a_verb, invoke_without_command=True, rich_markup_mode=None
@@ -26,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     vendors.command("list", epilog=examples("onetake vendors list", "onetake vendors list --json"))(list_)
     vendors.command("reopen", epilog=examples("onetake vendors reopen apixo"))(reopen)
     vendors.command("costs", epilog=examples("onetake vendors costs", "onetake vendors costs --json"))(costs)
+    vendors.command("check", epilog=examples("onetake vendors check", "onetake vendors check apixo --json"))(check)
     app.add_typer(vendors, name="vendors")
 
 
@@ -86,6 +90,49 @@ def costs(as_json: AsJson = False) -> Answer:
     found = with_database(work)
     rows = [{**each.model_dump(mode="json"), "difference_micros": each.difference_micros} for each in found]
     return Answer({"routes": rows}, lambda console: _show_costs(console, found))
+
+
+def check(
+    vendor: Annotated[
+        str | None, typer.Argument(help="The vendor's name in routes; all by default.", metavar="VENDOR")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A simulator that runs on this machine; without it one is started.", metavar="URL"),
+    ] = None,
+    as_json: AsJson = False,
+) -> Answer:
+    """Try an adapter in every scenario and name what it lacks. Asks a simulator, never a real vendor."""
+    import logging
+
+    from onetake import conformance
+
+    places = conformance.shipped_places()
+    names = (one_of("VENDOR", vendor, places.names()),) if vendor else places.names()
+    logging.getLogger("onetake.simulator").setLevel(logging.ERROR)  # its warning is for those who run it alone
+    if not as_json:
+        say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
+    try:
+        reports = conformance.check(names, against=against, places=places)
+    except ValueError as error:
+        raise Stopped(usage_problem(str(error))) from None
+    conforms = all(report.conforms for report in reports)
+    document = {"conforms": conforms, "vendors": [report.document for report in reports]}
+    return Answer(document, lambda console: _show_reports(console, reports), 0 if conforms else 1)
+
+
+def _show_reports(console: "Console", reports: "list[Report]") -> None:
+    from rich.table import Table
+
+    for report in reports:
+        table = Table("", "part", "scenario", "what to do", box=None, pad_edge=False, title_justify="left")
+        for finding in report.findings:
+            mark = "ok" if finding.verdict == "ok" else "LACKS"
+            table.add_row(mark, finding.group, finding.scenario, finding.todo)
+        lacking = sum(finding.verdict == "lacks" for finding in report.findings)
+        verdict = f"lacks {lacking}" if lacking else "conforms in all"
+        console.print(f"{report.vendor}: {verdict} of {len(report.findings)} scenarios")
+        console.print(table)
 
 
 def _row(name: str, state: "VendorState | None") -> dict[str, Any]:

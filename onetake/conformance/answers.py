@@ -3,8 +3,6 @@
 The answers are the simulated vendor's own, and the same ones bent: another status, another leaf, cut in half.
 """
 
-# ruff: noqa: RUF029 - a scenario is an asynchronous generator, whether or not this one waits for anything
-
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -28,10 +26,10 @@ HOSTILE = (
 )  # what no error of ours may repeat
 HTML = b"<!doctype html><title>Sign in</title><h1>Please sign in to continue</h1>\n"
 DEEP = b"[" * 100_000
-ANY_JSON: tuple[JsonValue, ...] = (
-    *(None, True, 0, -1, 1.5, 10**30, "", "text", [], {}, [{}], {"": None}),
-    *({name: value} for name in ("code", "error", "data", "id", "status") for value in (None, 1, "x", [], {}, [[]])),
-)
+_FIELDS = ("code", "error", "data", "id", "status")
+_VALUES: tuple[JsonValue, ...] = (None, 1, "x", [], {}, [[]])
+_PLAIN: tuple[JsonValue, ...] = (None, True, 0, -1, 1.5, 10**30, "", "text", [], {}, [{}], {"": None})
+ANY_JSON: tuple[JsonValue, ...] = (*_PLAIN, *({name: value} for name, value in product(_FIELDS, _VALUES)))
 
 
 # -- Submissions -------------------------------------------------------------------------------------------------------
@@ -135,8 +133,8 @@ async def any_answer_has_an_outcome(subject: Subject) -> AsyncIterator[str]:
     """Any JSON, under any status, has an outcome; none without a task id is an acceptance."""
     receipt = subject.twin.receipt(await subject.job(), with_task_id=False)
     for status, body in product((200, 400, 404, 429, 500, 999), (*ANY_JSON, *_bent(receipt))):
-        outcome: object = subject.adapter.submit_outcome(answer(status, body))
-        if not isinstance(outcome, SubmitOutcome):
+        outcome = subject.adapter.submit_outcome(answer(status, body))
+        if type(outcome) is not SubmitOutcome:
             yield f"submit_outcome: return a SubmitOutcome for {json.dumps(body)[:60]} under {status}"
         elif outcome.outcome == "accepted" and not _names_a_task(body):
             yield f"submit_outcome: {json.dumps(body)[:60]} under {status} is taken for an acceptance"
@@ -330,9 +328,9 @@ def _paths_to(body: JsonValue, leaf: JsonValue) -> list[Sequence[str | int]]:
 
 def _bent(body: JsonValue) -> Iterator[JsonValue]:
     """The answer with every leaf bent in turn, and with every field left out."""
-    for path, _ in leaves(body):
-        for odd in (*ODD_IDS, HOSTILE, 999, -1, {"a": [1]}):
-            yield replaced(body, path, odd)
+    others: tuple[JsonValue, ...] = (*ODD_IDS, HOSTILE, 999, -1, {"a": [1]})
+    for (path, _), other in product([*leaves(body)], others):
+        yield replaced(body, path, other)
 
 
 def _garbage(whole: bytes) -> Iterable[tuple[str, httpx.Response]]:

@@ -1,7 +1,5 @@
 """Scenarios about a route's limits: just inside is taken by admission and by the vendor, just outside by neither."""
 
-# ruff: noqa: RUF029 - a scenario is an asynchronous generator, whether or not this one waits for anything
-
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 

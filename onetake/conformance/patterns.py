@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 Path = tuple[str | int, ...]
 
-_STANDS_FOR = {"d": "1", "w": "a", "s": " ", "b": "", "B": ""}
+_STANDS_FOR = {"d": "1", "w": "a", "s": " ", "b": " ", "B": ""}
 
 
 def sample_of(pattern: str | None) -> str:

@@ -6,9 +6,10 @@ entry that is missing each become a finding that says what to do.
 
 import importlib
 import importlib.util
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
@@ -23,9 +24,6 @@ from onetake.simulator import vendor as simulated
 from providers.catalogue import ROUTES, CatalogueData, read_catalogue
 from providers.catalogue import Vendor as Facts
 
-# Files beside the vendors' own, in `providers`.
-SHARED = {"__init__", "admission", "catalogue", "driver", "inspection", "pricing", "vendor"}
-
 Verdict = Literal["ok", "lacks"]
 
 
@@ -37,6 +35,23 @@ class Finding:
     scenario: str
     verdict: Verdict
     todo: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the kit found of one vendor."""
+
+    vendor: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def conforms(self) -> bool:
+        return all(finding.verdict == "ok" for finding in self.findings)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        scenarios = [asdict(finding) for finding in self.findings]
+        return {"vendor": self.vendor, "conforms": self.conforms, "scenarios": scenarios}
 
 
 @dataclass(frozen=True)
@@ -53,8 +68,13 @@ class Places:
     def names(self) -> tuple[str, ...]:
         """Every vendor that one of the places knows."""
         files = {path.stem for path in self.routes_folder.glob("*.toml")}
-        modules = {path.stem for path in self.routes_folder.parent.glob("*.py")} - SHARED
+        modules = {path.stem for path in self.routes_folder.parent.glob("*.py") if _is_adapter(path)}
         return tuple(sorted({*files, *modules, *self.adapters, *self.simulators}))
+
+
+def _is_adapter(path: Path) -> bool:
+    """Whether a file defines a function of an adapter, however little else it has."""
+    return re.search(rf"^def ({'|'.join(FUNCTIONS)})\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def shipped_places() -> Places:
@@ -91,10 +111,14 @@ def _wrong_data(error: ValueError) -> list[str]:
 
 
 def _missing_section(problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
-    vendor, place = path[1] if len(path) > 1 else "", ".".join(path[2:])
-    what = f"[{place}] is missing" if problem["type"] == "missing" else f"{place}: {problem['msg']}"
-    return f"providers/routes/{vendor}.toml: {what}"
+    """A problem of the whole catalogue: the second step of its path is the vendor."""
+    path = [*map(str, problem["loc"])]
+    return f"providers/routes/{path[1] if len(path) > 1 else ''}.toml: {_wrong_place(path[2:], problem)}"
+
+
+def _wrong_place(path: list[str], problem: Any) -> str:
+    place = ".".join(path)
+    return f"[{place}] is missing" if problem["type"] == "missing" else f"{place}: {problem['msg']}"
 
 
 def place(name: str, places: Places) -> tuple[list[Finding], Subject | None]:
@@ -123,7 +147,8 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     for function, signature in FUNCTIONS.items():
         offers = callable(getattr(adapter, function, None))
         yield finding(f"It offers `{function}`.", offers, f"add to {file}: def {signature}")
-    yield from (Finding("place", scenario, "lacks", todo) for scenario, todo in _lacking_data(name, places))
+    lacking = _lacking_data(places.routes_folder / f"{name}.toml")
+    yield finding(f"`providers/routes/{name}.toml` has every section.", not lacking, lacking)
     settings = {f"{name}_base_url", f"{name}_api_key"} - set(Settings.model_fields)
     todo = f"add to Settings in onetake/settings.py: {', '.join(sorted(settings))}"
     yield finding("Its address and its key have settings.", not settings, todo)
@@ -132,21 +157,18 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     yield finding("The simulator plays it.", simulator, todo)
 
 
-def _lacking_data(name: str, places: Places) -> Iterator[tuple[str, str]]:
-    """What its data file lacks: the file, or the sections that cannot be done without."""
-    path = places.routes_folder / f"{name}.toml"
-    scenario = f"`providers/routes/{name}.toml` has every section."
+def _lacking_data(path: Path) -> str:
+    """What a data file lacks: itself, sections, or what is wrong in them; empty when it is whole."""
     if not path.exists():
-        yield scenario, f"write it with {', '.join(_SECTIONS)}"
-        return
+        return f"write it with {', '.join(_SECTIONS)}"
     try:
         Facts.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        named = error.errors(include_input=False, include_url=False)
-        missing = [_missing_section({**problem, "loc": ("vendors", name, *problem["loc"])}) for problem in named]
-        yield scenario, "; ".join(missing[:5])
+        problems = error.errors(include_input=False, include_url=False)
+        return "; ".join(_wrong_place([*map(str, problem["loc"])], problem) for problem in problems[:5])
     except ValueError as error:
-        yield scenario, f"it is no TOML: {error}"
+        return f"it is no TOML: {error}"
+    return ""
 
 
 _SECTIONS = ("[vendor]", "[credit]", "[cadence]", "[[outcomes]]", "[[routes]]")

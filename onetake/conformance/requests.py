@@ -1,10 +1,8 @@
 """Scenarios about the request that an adapter builds: every field that a route accepts, and nothing else."""
 
-# ruff: noqa: RUF029 - a scenario is an asynchronous generator, whether or not this one waits for anything
-
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, get_args
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
 import httpx
@@ -26,7 +24,20 @@ PRIVATE: dict[str, Any] = {
     "max_cost_usd": 9999,
     "deadline_s": 4321,
 }
-AUDIO = "https://media.example/track.mp3"
+# Different legal values of each field, whatever the route; where the route has a say, only the first one is used.
+VALUES: dict[str, tuple[Any, ...]] = {
+    "negative_prompt": ("kit negative prompt", "kit other negative prompt"),
+    "aspect_ratio": ("16:9",),
+    "image": ("https://media.example/kit-first.png", "https://media.example/kit-second.png"),
+    "videos": (("https://media.example/kit-clip.mp4",),),
+    "references": (("https://media.example/kit-clip.mp4",),),
+    "audio_url": ("https://media.example/kit-track.mp3", "https://media.example/kit-other-track.mp3"),
+    "sound": (False, True),
+    "shot_type": ("single", "multi"),
+    "prompt_extend": (False, True),
+    "seed": (0, 2_147_483_647),
+    "watermark": (False, True),
+}
 
 
 async def every_accepted_field_reaches_the_vendor(subject: Subject) -> AsyncIterator[str]:
@@ -93,7 +104,7 @@ async def fields_of_other_routes_are_refused_by_name(subject: Subject) -> AsyncI
     """A field that a route does not accept is refused by its name before anything is sent."""
     for name, route in subject.routes():
         for field in sorted(set(get_args(OptionalField)) - route.fields):
-            request = subject.request(name, **{field: _any_value(field)})
+            request = subject.request(name, **{field: VALUES[field][0]})
             if f"/{field}" not in {violation.pointer for violation in broken_rules(route, request)}:
                 yield f"{route.mode}: {field} is neither accepted nor refused"
 
@@ -152,42 +163,13 @@ def values_of(field: str, route: Route) -> tuple[Any, ...]:
     match field:
         case "aspect_ratio":
             return route.aspect_ratios.choices if route.aspect_ratios else ()
-        case "image":
-            return ("https://media.example/kit-first.png", "https://media.example/kit-second.png")
         case "videos":
             return tuple(videos(number) for number in _from_to(route.videos.least, route.videos.most))
         case "references":
-            return tuple(
-                references(route, number) for number in _from_to(route.references.least, route.references.most)
-            )
-        case "shot_type":
-            return ("single", "multi")
-        case "seed":
-            return (0, 2_147_483_647)
-        case "sound" | "prompt_extend" | "watermark":
-            return (False, True)
+            numbers = _from_to(route.references.least, route.references.most)
+            return tuple(references(route, number) for number in numbers)
         case _:
-            return (_any_value(field),)
-
-
-def _any_value(field: str) -> Any:
-    match field:
-        case "negative_prompt":
-            return "kit negative prompt"
-        case "aspect_ratio":
-            return "16:9"
-        case "audio_url":
-            return AUDIO
-        case "image":
-            return "https://media.example/kit-first.png"
-        case "videos" | "references":
-            return ("https://media.example/kit-clip.mp4",)
-        case "shot_type":
-            return "single"
-        case "seed":
-            return 7
-        case _:
-            return True
+            return VALUES[field]
 
 
 def _with(field: str, value: Any, route: Route) -> dict[str, Any]:
@@ -211,7 +193,7 @@ def _other(default: Any, legal: Any) -> Any:
 
 
 def _texts(value: Any) -> list[str]:
-    return [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+    return [*map(str, cast("tuple[object, ...]", value))] if isinstance(value, tuple) else [str(value)]
 
 
 def _body(subject: Subject, request: GenerationRequest) -> JsonValue:

@@ -147,9 +147,9 @@ async def _ambiguous(subject: Subject, label: str, play: Play) -> AsyncIterator[
 
 
 async def _submit(subject: Subject, play: Play) -> tuple[SubmitOutcome, Peer]:
-    timeout = SHORT if play is hanging else PATIENT
+    times = SHORT if play is hanging else PATIENT
     order = subject.submission(subject.request(subject.first_route), CALLBACK_URL)
-    async with playing(play) as peer, _driver(subject, f"{peer.url}{BASE_PATH}", timeout) as driver:
+    async with playing(play) as peer, _driver(subject, f"{peer.url}{BASE_PATH}", times) as driver:
         return await driver.submit(order), peer
 
 
@@ -165,13 +165,11 @@ async def _status_failure(subject: Subject, play: Play) -> str:
 
 
 @asynccontextmanager
-async def _driver(subject: Subject, base_url: str, timeout: httpx.Timeout = PATIENT) -> AsyncGenerator[Driver]:
-    async with new_http_client(timeout) as http:
+async def _driver(subject: Subject, base_url: str, times: httpx.Timeout = PATIENT) -> AsyncGenerator[Driver]:
+    async with new_http_client(times) as http:
         outbound = Outbound()
         try:
-            yield Driver(
-                subject.name, subject.adapter, base_url, subject.api_key, http=http, outbound=outbound
-            )
+            yield Driver(subject.name, subject.adapter, base_url, subject.api_key, http=http, outbound=outbound)
         finally:
             await outbound.aclose()
 

@@ -41,7 +41,7 @@ async def test_the_command_says_which_revision_the_database_has(database_url: st
         *command, env={"ONETAKE_DATABASE_URL": database_url}, stderr=asyncio.subprocess.PIPE
     )
     _, said = await asyncio.wait_for(process.communicate(), 30)
-    assert (process.returncode, b"at revision 0002" in said) == (0, True)
+    assert (process.returncode, b"at revision 0003" in said) == (0, True)
 
 
 async def test_the_command_names_a_missing_setting() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count
 from typing import Any, Literal
 
@@ -9,18 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onetake.contracts import ReserveInput, SettleInput
-from onetake.errors import NoMoney, Refused
-from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger
+from onetake.errors import Failed, NoMoney, Refused
+from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.invariants import violations
 
 USERS = ("ann", "bob")
 TENANTS = count()
-STATES: dict[str, Literal["posted", "released", "suspended"]] = {
-    "post": "posted",
-    "release": "released",
-    "none": "released",
-    "suspend": "suspended",
-}
+State = Literal["posted", "released", "suspended"]
+# What becomes of a hold, by what is asked. Nothing was sent: nothing can be in doubt. Sent, and nobody knows: all is.
+NOT_SENT: dict[str, State] = {"post": "posted", "release": "released", "none": "released", "suspend": "released"}
+IN_DOUBT: dict[str, State] = {"post": "posted", "release": "suspended", "none": "suspended", "suspend": "suspended"}
 
 
 @dataclass
@@ -29,6 +28,7 @@ class Hold:
     amount: int
     state: Literal["held", "posted", "released", "suspended"] = "held"
     actual: int = 0
+    sent: bool = False
 
     @property
     def spent(self) -> int:
@@ -59,10 +59,17 @@ class Model:
     def settle(self, generation: int, resolution: str, actual: int | None) -> tuple[int, int, int]:
         hold = self.holds.get(generation)
         if generation not in self.ended and hold is not None:
-            hold.state = STATES[resolution]
+            hold.state = (IN_DOUBT if hold.sent else NOT_SENT)[resolution]
             hold.actual = (hold.amount if actual is None else actual) if resolution == "post" else 0
         self.ended.add(generation)
         return self.cost(generation)
+
+    def send(self, generation: int) -> bool:
+        hold = self.holds.get(generation)
+        if hold is None or generation in self.ended:
+            return False
+        fresh, hold.sent = not hold.sent, True
+        return fresh
 
     def decide(self, generation: int, to: Literal["posted", "released"], actual: int | None) -> tuple[int, int, int]:
         hold = self.holds.get(generation)
@@ -80,6 +87,7 @@ amount = st.integers(1, 12)
 actual = st.none() | st.integers(0, 20)
 step = st.one_of(
     st.tuples(st.just("reserve"), generation, st.sampled_from(USERS), amount),
+    st.tuples(st.just("send"), generation),
     st.tuples(st.just("settle"), generation, st.sampled_from(["post", "release", "suspend", "none"]), actual),
     st.tuples(st.just("decide"), generation, st.sampled_from(["posted", "released"]), actual),
     st.tuples(st.just("limit"), st.sampled_from([None, *USERS]), st.integers(0, 40)),
@@ -93,11 +101,13 @@ async def test_ledger_and_model_agree(
     ledger: PostgresLedger,
     budgets: Budgets,
     generations: PostgresGenerations,
+    submissions: PostgresSubmissions,
     accept: Callable[..., Awaitable[str]],
     steps: list[tuple[Any, ...]],
 ) -> None:
     tenant, model = f"t{next(TENANTS)}", Model()
-    real = Real(tenant, ledger, budgets, generations, [await accept(tenant=tenant) for _ in range(6)])
+    ids = [await accept(tenant=tenant) for _ in range(6)]
+    real = Real(tenant, ledger, budgets, generations, submissions, ids)
     for scope in (None, *USERS):
         model.limits[scope] = 25
         await real.limit(scope, 25)
@@ -120,6 +130,7 @@ class Real:
     ledger: PostgresLedger
     budgets: Budgets
     generations: PostgresGenerations
+    submissions: PostgresSubmissions
     ids: list[str]
 
     async def limit(self, scope: str | None, limit: int) -> None:
@@ -147,6 +158,23 @@ class Real:
             return (await self.ledger.reserve(ReserveInput.model_validate(order))).amount_micros
         except (NoMoney, Refused) as refused:
             return refused.code
+
+    async def send(self, generation: int) -> bool:
+        """Commit an intent, and lose what came of it."""
+        try:
+            begun = await self.submissions.begin(
+                self.ids[generation],
+                1,
+                vendor="v",
+                token_sha256=sha256(f"{self.ids[generation]} {next(TENANTS)}".encode()).digest(),
+                request_sha256=bytes(32),
+                seed=None,
+            )
+        except Failed:  # no hold, no intent
+            return False
+        if begun.fresh:
+            await self.submissions.record(self.ids[generation], 1, state="ambiguous")
+        return begun.fresh
 
     async def settle(self, generation: int, resolution: str, actual: int | None) -> tuple[int, int, int]:
         order = {"generation_id": self.ids[generation], "attempt": 1, "status": "failed", "resolution": resolution}

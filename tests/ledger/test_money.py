@@ -242,11 +242,19 @@ async def test_a_release_gives_the_whole_hold_back(
     ("to", "actual", "settled"), [("posted", None, USD), ("posted", 3 * USD, 3 * USD), ("released", None, 0)]
 )
 async def test_a_suspense_counts_as_spent_until_it_is_decided_once(
-    ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order, to: Any, actual: int | None, settled: int
+    ledger: PostgresLedger,
+    budgets: Budgets,
+    begin: Begin,
+    accept: Accept,
+    order: Order,
+    to: Any,
+    actual: int | None,
+    settled: int,
 ) -> None:
     await budgets.set_budget("tenant", "acme", "day", 2 * USD)
     generation_id = await accept()
     await ledger.reserve(order(generation_id))
+    await begin(generation_id)
     assert (await settle(ledger, generation_id, "suspend")).cost.suspense_micros == USD
     assert await balance(budgets) == (0, USD, 0, USD)
 
@@ -312,8 +320,9 @@ async def test_nothing_is_released_while_nobody_knows_whether_it_was_sent(
 @pytest.mark.parametrize(
     ("state", "asked", "suspense"),
     [
-        ("accepted", "release", 0),
+        ("accepted", "release", USD),  # without the task's name it is a guess
         ("accepted", "none", USD),
+        ("not_sent", "suspend", 0),  # and without a submission there is no doubt
         ("rejected", "release", 0),
         ("not_sent", "none", 0),
     ],
@@ -333,6 +342,21 @@ async def test_after_a_known_outcome_the_callers_word_counts(
     await begin(generation_id)
     await submissions.record(generation_id, 1, state=state, vendor_task_id="task-1" if state == "accepted" else None)
     assert (await settle(ledger, generation_id, asked)).cost.suspense_micros == suspense
+
+
+async def test_a_caller_who_names_the_task_may_release_what_was_accepted(
+    ledger: PostgresLedger, submissions: PostgresSubmissions, begin: Begin, accept: Accept, order: Order
+) -> None:
+    generation_id = await accept()
+    await ledger.reserve(order(generation_id))
+    await begin(generation_id)
+    await submissions.record(generation_id, 1, state="accepted", vendor_task_id="task-1")
+    result = await ledger.settle(
+        SettleInput(
+            generation_id=generation_id, attempt=1, status="failed", resolution="release", vendor_task_id="task-1"
+        )
+    )
+    assert (result.cost.settled_micros, result.cost.suspense_micros) == (0, 0)
 
 
 async def test_none_releases_a_hold_that_the_caller_never_heard_of(

@@ -284,7 +284,7 @@ def _outside(route: str, known: Documented) -> list[Row]:
         )
     if route in MULTI_NEEDS_EXTEND:
         pair = Violation(
-            "/prompt_extend", "false with shot_type multi", "true: the vendor refuses or ignores the pair", "true"
+            "/prompt_extend", "false with shot_type multi", "true: several shots are only made with it", "true"
         )
         rows.append(({"shot_type": "multi", "prompt_extend": False}, pair))
     return rows
