@@ -124,6 +124,7 @@ class VendorStatus:
     links: tuple[str, ...] = ()
     vendor_task_id: str | None = None
     reported_units: Decimal | None = None
+    alarm: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from providers.vendor import (
     not_understood,
     outcome_of,
     safe_text,
+    still_open,
     task_id_of,
 )
 
@@ -151,8 +152,7 @@ def _reading(task: dict[str, object]) -> VendorStatus:
         error = failure_of(FACTS.failures, nested(task, "error", "code"), nested(task, "error", "message"))
         failed = StatusReading(state="failed", vendor_state="failed", error=error)
         return VendorStatus(failed, vendor_task_id=task_id)
-    # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
+    return still_open(FACTS.vendor.open_states, state, task_id)
 
 
 def callback_hint(body: bytes) -> CallbackHint:

@@ -24,6 +24,7 @@ from providers.vendor import (
     not_understood,
     outcome_of,
     safe_text,
+    still_open,
     task_id_of,
 )
 
@@ -101,8 +102,7 @@ def _reading(state: object, body: dict[str, object]) -> VendorStatus:
         code, words = nested(body, "data", "failCode"), nested(body, "data", "failMsg")
         failed = StatusReading(state="failed", vendor_state="failed", error=failure_of(FACTS.failures, code, words))
         return VendorStatus(failed, vendor_task_id=task_id)
-    # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
+    return still_open(FACTS.vendor.open_states, state, task_id)
 
 
 def _links(result_json: object) -> tuple[str, ...]:

@@ -263,6 +263,7 @@ class VendorFacts(Fact):
     base_url: str | None = None
     callbacks: bool
     cancelable: bool
+    open_states: Annotated[tuple[str, ...], Field(min_length=1)]
     failed_job_cost: FailedJobCost
     deadline_s: float
     result_lifetime_s: float | None = None

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from onetake import logs
 from onetake.contracts import GenerationRequest, Plan
 from onetake.errors import Failed, Refused, TryLater
 from onetake.money import micros_up
@@ -42,6 +43,7 @@ TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=10.0)
 MOST_CONNECTIONS: Final = 200
 MOST_ANSWER_BYTES: Final = 1024 * 1024
 LONGEST_RETRY_AFTER_S: Final = 300.0
+OPERATORS_ALARMS: Final = frozenset({"vendor_auth", "vendor_account_empty", "vendor_account_limit"})
 SHORTEST_MASKED_KEY: Final = 8
 
 # Nothing has left this machine when one of these is raised; after any other error bytes may have arrived.
@@ -55,6 +57,9 @@ def new_http_client(timeout: httpx.Timeout = TIMEOUT) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         timeout=timeout, limits=limits, headers=headers, follow_redirects=False, trust_env=False, http2=False
     )
+
+
+_log = logs.logger(__name__)
 
 
 class Driver:
@@ -92,6 +97,8 @@ class Driver:
             return SubmitOutcome("ambiguous", note=type(error).__name__)
         outcome = self._vendor.submit_outcome(response)
         outcome = replace(outcome, reported_micros=_micros(outcome.reported_units, order.plan))
+        if outcome.error is not None and outcome.error.code in OPERATORS_ALARMS:
+            _log.error("vendor_refuses_us", vendor=self.name, code=outcome.error.code, hint=outcome.error.hint)
         if outcome.outcome != "throttled":
             return outcome
         return replace(outcome, retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()))
@@ -113,6 +120,8 @@ class Driver:
             raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
         if status.vendor_task_id not in {None, vendor_task_id}:
             raise TryLater("vendor_unavailable", "(the answer is about another task)")
+        if status.alarm:
+            _log.warning(status.alarm, vendor=self.name, vendor_state=status.reading.vendor_state)
         micros = _micros(status.reported_units, plan)
         return replace(status, reading=status.reading.model_copy(update={"reported_micros": micros}))
 

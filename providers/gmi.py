@@ -24,7 +24,7 @@ from providers.vendor import (
     nested,
     not_understood,
     outcome_of,
-    safe_text,
+    still_open,
     task_id_of,
 )
 
@@ -103,8 +103,7 @@ def _reading(state: object, body: Mapping[str, object]) -> VendorStatus:
         code = "cancelled" if state == "cancelled" else nested(body, "error", "code")
         error = failure_of(FACTS.failures, code, _said(body, "outcome"))
         return VendorStatus(StatusReading(state="failed", vendor_state=str(state), error=error), vendor_task_id=task_id)
-    # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
+    return still_open(FACTS.vendor.open_states, state, task_id)
 
 
 def _said(body: Mapping[str, object], *more: str) -> str:

@@ -26,6 +26,7 @@ from providers.vendor import (
     number_of,
     outcome_of,
     safe_text,
+    still_open,
     task_id_of,
 )
 
@@ -137,8 +138,7 @@ def _reading(body: dict[str, object]) -> VendorStatus:
         error = failure_of(FACTS.failures, _code(body), nested(body, "error", "message"))
         failed = StatusReading(state="failed", vendor_state="failed", error=error)
         return VendorStatus(failed, vendor_task_id=task_id)
-    # An unknown state is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(state) or "none"), vendor_task_id=task_id)
+    return still_open(FACTS.vendor.open_states, state, task_id)
 
 
 def callback_hint(body: bytes) -> CallbackHint:

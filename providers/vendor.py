@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import httpx
 
-from onetake.contracts import ErrorInfo, GenerationRequest, Plan
+from onetake.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
 from onetake.errors import CATALOGUE, VENDOR_SAID
 from onetake.ports import SubmitOutcome, VendorStatus
 from providers.catalogue import FailureRow, OutcomeRow
@@ -189,6 +189,14 @@ def failure_of(table: Sequence[FailureRow], code: object, words: object) -> Erro
 def _fits(pattern: str | None, text: str, *, whole: bool) -> bool:
     match = re.fullmatch if whole else re.search
     return pattern is None or match(pattern, text, re.IGNORECASE) is not None
+
+
+def still_open(documented: Sequence[str], state: object, task_id: str | None) -> VendorStatus:
+    """A job that has not ended. A state that no document names is one too, never a failure: it may finish, and it has
+    been paid for; but an operator should hear of it."""
+    reading = StatusReading(state="open", vendor_state=safe_text(state) or "none")
+    alarm = "" if state in documented else "vendor_state_unknown"
+    return VendorStatus(reading, vendor_task_id=task_id, alarm=alarm)
 
 
 def not_understood(response: httpx.Response) -> SubmitOutcome:

@@ -26,6 +26,7 @@ from providers.vendor import (
     number_of,
     outcome_of,
     safe_text,
+    still_open,
     task_id_of,
 )
 
@@ -107,8 +108,7 @@ def _reading(body: dict[str, object]) -> VendorStatus:
             refunded=None if consumed is None else consumed == 0,
         )
         return VendorStatus(failed, vendor_task_id=task_id, reported_units=consumed)
-    # An unknown status is an open job, never a failure: it may finish, and it has been paid for.
-    return VendorStatus(StatusReading(state="open", vendor_state=safe_text(status) or "none"), vendor_task_id=task_id)
+    return still_open(FACTS.vendor.open_states, status, task_id)
 
 
 def callback_hint(body: bytes) -> CallbackHint:

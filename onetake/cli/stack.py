@@ -72,26 +72,27 @@ def running_stack(
 
 
 def _with_parts(stack: "DevStack", given: Mapping[str, str], progress: "Progress", render_s: float) -> RunningStack:
-    from onetake.simulator import app, prices
-
-    simulated = [name for name in app.BASE_PATHS if not given.get(f"ONETAKE_{name.upper()}_BASE_URL")]
-    vendors = {} if given.get("ONETAKE_PRICES") else {"ONETAKE_PRICES": str(prices.FILE)}
-    for name in simulated:
-        vendors[f"ONETAKE_{name.upper()}_BASE_URL"] = f"{stack.addresses.simulator_url}{app.BASE_PATHS[name]}"
-        vendors[f"ONETAKE_{name.upper()}_API_KEY"] = app.SimulatorConfig().api_key(name)
-    elsewhere = any(not _is_loopback(given[f"ONETAKE_{name.upper()}_BASE_URL"]) for name in _real(simulated))
-    if elsewhere and not given.get("ONETAKE_CALLBACK_BASE_URL"):
-        vendors["ONETAKE_CALLBACK_BASE_URL"] = ""  # nobody elsewhere reaches our loopback gateway: polling only
+    vendors, simulate = vendor_environment(given, stack.addresses.simulator_url)
     environment = stack.environment() | vendors
     _apply_migrations(environment["ONETAKE_DATABASE_URL"], progress)
-    _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, simulate=bool(simulated))))
-    return RunningStack(stack, environment, stack.addresses.simulator_url if simulated else None)
+    _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, simulate=simulate)))
+    return RunningStack(stack, environment, stack.addresses.simulator_url if simulate else None)
 
 
-def _real(simulated: Sequence[str]) -> list[str]:
-    from onetake.simulator.app import BASE_PATHS
+def vendor_environment(given: Mapping[str, str], simulator_url: str) -> tuple[dict[str, str], bool]:
+    """The variables of the vendors that nobody configured, which are simulated, and whether there is one."""
+    from onetake.simulator import app, prices
 
-    return [name for name in BASE_PATHS if name not in simulated]
+    addresses = {name: given.get(f"ONETAKE_{name.upper()}_BASE_URL") for name in app.BASE_PATHS}
+    simulated = [name for name, url in addresses.items() if not url]
+    vendors = {} if given.get("ONETAKE_PRICES") else {"ONETAKE_PRICES": str(prices.FILE)}
+    for name in simulated:
+        vendors[f"ONETAKE_{name.upper()}_BASE_URL"] = f"{simulator_url}{app.BASE_PATHS[name]}"
+        vendors[f"ONETAKE_{name.upper()}_API_KEY"] = app.SimulatorConfig().api_key(name)
+    elsewhere = any(url and not _is_loopback(url) for url in addresses.values())
+    if elsewhere and not given.get("ONETAKE_CALLBACK_BASE_URL"):
+        vendors["ONETAKE_CALLBACK_BASE_URL"] = ""  # nobody elsewhere reaches our loopback gateway: polling only
+    return vendors, bool(simulated)
 
 
 def _is_loopback(url: str) -> bool:

@@ -27,7 +27,9 @@ vendors = typer.Typer(
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     vendors.command("list", epilog=examples("onetake vendors list", "onetake vendors list --json"))(list_)
-    vendors.command("reopen", epilog=examples("onetake vendors reopen apixo"))(reopen)
+    vendors.command("reopen", epilog=examples("onetake vendors reopen apixo", "onetake vendors reopen apixo --json"))(
+        reopen
+    )
     vendors.command("costs", epilog=examples("onetake vendors costs", "onetake vendors costs --json"))(costs)
     vendors.command("check", epilog=examples("onetake vendors check", "onetake vendors check apixo --json"))(check)
     app.add_typer(vendors, name="vendors")

@@ -193,6 +193,8 @@ def _prices(subject: Subject) -> Iterator[Finding]:
                 subject.plan(subject.request(name, resolution=resolution))
             except Refused as refusal:
                 lacking.append(f"{route.mode}: {refusal.detail}")
+            except Exception as error:  # noqa: BLE001 - facts that pass the loader and contradict each other
+                lacking.append(f"{route.mode}, {resolution}: {place_of(error)}: {error}.")
     if lacking:
         todo = f"{lacking[0]} The simulator's own is onetake/simulator/prices.toml."
         yield Finding("place", scenario, "lacks", todo)

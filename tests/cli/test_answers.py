@@ -1,13 +1,16 @@
 """What every verb owes scripts and people, with nothing running: one document, the exit code, a hint."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from onetake.cli import execute
+from onetake.cli import execute, routes
+from onetake.cli.stack import vendor_environment
 from tests.cli.processes import COMMAND, Finished, bare_environment, run, run_on_a_terminal
 
 Answered = Callable[..., Finished]
@@ -18,6 +21,7 @@ NOWHERE = "postgresql://nobody:canary-password@127.0.0.1:1/none"
 VERBS = (
     *("generate", "get", "watch", "list", "cancel", "download", "routes", "ledger"),
     *("dev", "demo", "doctor", "worker", "gateway", "simulator", "migrate", "budget set", "budget show"),
+    *("vendors list", "vendors reopen", "vendors costs", "vendors check"),
 )
 
 
@@ -62,6 +66,12 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),
         (["budget", "show"], "settings_invalid", 2),
+        (["generate", ROUTE, "x", "--label", "no-value"], "usage", 2),
+        (["generate", ROUTE, "x", "--label", "a=b", "--label", "a=c"], "usage", 2),
+        (["vendors", "list"], "settings_invalid", 2),
+        (["vendors", "reopen", "nobody"], "usage", 2),
+        (["vendors", "check", "nobody"], "usage", 2),
+        (["vendors", "check", "apixo", "--against", "http://127.0.0.1:1"], "usage", 2),
         (["migrate"], "settings_invalid", 2),
         (["no-such-verb"], "usage", 2),
         (["get"], "usage", 2),
@@ -157,6 +167,8 @@ def test_a_misspelt_verb_is_answered_with_the_right_one(answered: Answered, type
         (["budget", "set", "tenant", "x", "dya", "1"], "day"),
         (["budget", "shwo"], "show"),
         (["worker", "--role", "vendor"], "vendors"),
+        (["vendors", "chek"], "check"),
+        (["vendors", "check", "apxio"], "apixo"),
     ],
 )
 def test_a_misspelt_word_is_answered_with_the_nearest(answered: Answered, words: list[str], meant: str) -> None:
@@ -170,6 +182,51 @@ def test_every_verb_explains_itself_with_two_examples(answered: Answered, verb: 
     finished = answered(*verb.split(), "--help")
     assert finished.code == 0
     assert finished.stdout.count(f"    onetake {verb}") >= 2
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["budget"], 2), (["vendors"], 2)])
+def test_a_group_without_a_verb_shows_its_help_as_it_is(answered: Answered, words: list[str], code: int) -> None:
+    finished = answered(*words)
+    shown = finished.stdout if code == 0 else finished.stderr
+    assert finished.code == code
+    assert shown.startswith("Usage: onetake")
+    assert "cannot be read" not in shown
+
+
+def test_the_version_is_one_line(answered: Answered) -> None:
+    finished = answered("--version")
+    assert (finished.code, finished.stdout) == (0, f"onetake {version('onetake')}\n")
+
+
+def _unshowable(*_: object) -> dict[str, object]:
+    return {"route": object()}
+
+
+def test_an_answer_that_cannot_be_shown_is_one_error(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_document", _unshowable)
+    finished = answered("routes", "--json")
+    assert (finished.error_code, finished.code) == ("internal_error", 1)
+
+
+def test_labels_are_kept_with_the_request(answered: Answered) -> None:
+    words = ["generate", ROUTE, "x", "--dry-run", "--json", "--label", "a=b=c", "--label"]
+    assert answered(*words, "d=e").document["request"]["labels"] == {"a": "b=c", "d": "e"}
+    assert answered(*words, "d=").document["error"]["violations"][0]["pointer"] == "/labels/d"
+
+
+def test_one_route_shows_every_rule_with_its_source(answered: Answered) -> None:
+    shown = answered("routes", "apixo/wan-2.6/reference-to-video-flash").stdout
+    for text in (
+        "duration_s       2 to 10; 5 when not given [",
+        "references       1 to 5 (images up to 5, videos up to 3) [M: as reference-to-video]",
+        "image file       jpeg, png, bmp, webp; up to 20 MB; 240 to 8000 pixels a side; no transparency [",
+        "one clip         5 s, 1080p, sound: $0.80 (",
+        "callbacks        yes",
+        "status reads     the first after 45 s, then every 10 s, growing to 15 s",
+        "a result lives   not documented",
+    ):
+        assert text in shown
+    assert "not known (Set [usd_per_second" in answered("routes", "gmi/wan-2.6/text-to-video").stdout
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -210,6 +267,51 @@ def test_doctor_names_every_part_and_what_to_do(tmp_path: Path) -> None:
     findings = {finding["part"]: finding for finding in finished.document["findings"]}
     broken = {part for part, finding in findings.items() if finding["verdict"] == "broken"}
     assert {"temporal", "workers", "database", "bucket", "apixo"} == broken
+    assert {"aivideoapi", "gmi", "gptimage2", "wan26ai"} <= findings.keys() - broken
     assert all(findings[part]["fix"] for part in broken)
     assert finished.code == 9
     assert "canary" not in finished.stdout + finished.stderr
+
+
+def test_doctor_shows_the_same_to_people(tmp_path: Path) -> None:
+    keys = {"ONETAKE_GMI_API_KEY": "canary-key", "ONETAKE_GMI_BASE_URL": "http://192.0.2.1/api"}
+    finished = run("doctor", env=bare_environment(**keys), cwd=tmp_path)
+    lines = {line[4:].split()[0]: line for line in finished.stdout.splitlines() if not line.startswith("    ")}
+    assert lines["packages"].startswith("ok")
+    assert lines["apixo"].startswith("--  apixo       no key for https://api.apixo.ai")
+    assert lines["gmi"].startswith("!!")
+    assert "ONETAKE_GMI_BASE_URL must be https" in lines["gmi"]
+    assert "canary" not in finished.stdout + finished.stderr
+
+
+def test_doctor_says_which_routes_have_no_price(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        host = f"127.0.0.1:{somebody.getsockname()[1]}"
+        env = bare_environment(
+            ONETAKE_GMI_API_KEY="key", ONETAKE_GMI_BASE_URL=f"http://{host}", ONETAKE_TRUSTED_HOSTS=host
+        )
+        finished = run("doctor", "--json", env=env, cwd=tmp_path)
+    (gmi,) = [finding for finding in finished.document["findings"] if finding["part"] == "gmi"]
+    assert gmi["verdict"] == "absent"
+    assert "no price for text-to-video, image-to-video, reference-to-video" in gmi["found"]
+    assert "ONETAKE_PRICES" in gmi["fix"]
+
+
+SIMULATOR = "http://127.0.0.1:8090"
+
+
+@pytest.mark.parametrize(
+    ("given", "callbacks"),
+    [
+        ({}, None),
+        ({"ONETAKE_GMI_BASE_URL": "http://127.0.0.1:9000/gmi"}, None),
+        ({"ONETAKE_GMI_BASE_URL": "https://console.gmicloud.ai"}, ""),
+        ({"ONETAKE_GMI_BASE_URL": "https://x.example", "ONETAKE_CALLBACK_BASE_URL": "https://us.example"}, None),
+    ],
+)
+def test_a_vendor_elsewhere_is_never_given_a_loopback_callback(given: dict[str, str], callbacks: str | None) -> None:
+    vendors, simulate = vendor_environment(given, SIMULATOR)
+    assert simulate
+    assert vendors.get("ONETAKE_CALLBACK_BASE_URL") == callbacks
+    assert vendors["ONETAKE_APIXO_BASE_URL"].startswith(SIMULATOR)
+    assert ("ONETAKE_GMI_BASE_URL" in vendors) == ("ONETAKE_GMI_BASE_URL" not in given)

@@ -35,6 +35,33 @@ def test_every_wrong_field_is_named_and_none_is_quoted() -> None:
     assert CANARY not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("fields", "given", "allowed"),
+    [
+        ({"max_cost_usd": "cheap"}, "'cheap'", "a decimal number"),
+        ({"max_cost_usd": float("nan")}, "nan", "a decimal number"),
+        ({"duration_s": "five"}, "'five'", "a whole number"),
+        ({"duration_s": True}, "true", "a whole number"),
+        ({"sound": "yes"}, "'yes'", "true or false"),
+        ({"deadline_s": 0}, "0", "at least 1"),
+        ({"deadline_s": 10**6}, "1000000", "at most 86400"),
+        ({"tenant": "Acme"}, "'Acme'", "lower-case letters, digits, _ and -, at most 63, beginning with a letter"),
+        ({"idempotency_key": "a b"}, "'a b'", "visible ASCII characters without spaces"),
+        ({"labels": {"a": ""}}, "''", "a text of at least 1 character"),
+        ({"labels": {"": "b"}}, "''", "a text of at least 1 character"),
+        ({"user": "u" * 129}, f"'{'u' * 64}'", "a text of at most 128 characters"),
+        ({"videos": "one"}, "'one'", "a list of texts"),
+        ({"prompt": 5}, "5", "a text"),
+        ({"negative_prompt": ["x"]}, "a list", "a text"),
+        ({"negative_prompt": "keep out", "tenant": "keep out"}, "a text", "lower-case letters"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_what_is_allowed(fields: dict[str, object], given: str, allowed: str) -> None:
+    (violation,) = refusal(**fields).violations
+    assert violation.given == given
+    assert violation.allowed.startswith(allowed)
+
+
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(Refused) as caught:
         request_of({"route": ROUTE})
