@@ -244,6 +244,10 @@ class Route(Fact):
             priced = {line.resolution for line in self.price.table}
         if strange := sorted(priced - set(self.resolutions.choices)):
             raise ValueError(f"{self.mode}: {', '.join(strange)} is not one of its resolutions")
+        ratios = {"landscape": ("16:9",), "of_the_input": ()}.get(self.pixels)
+        for ratio in ratios if ratios is not None else (self.aspect_ratios.choices if self.aspect_ratios else ()):
+            if unknown := [each for each in self.resolutions.choices if (each, ratio) not in PIXELS]:
+                raise ValueError(f"{self.mode}: no pixels are known for {unknown[0]} at {ratio}")
         for name in ("image", "videos", "references"):
             count: Count = getattr(self, name)
             if (name in self.fields) != (count.most > 0):

@@ -105,13 +105,11 @@ def check(
     as_json: AsJson = False,
 ) -> Answer:
     """Try an adapter in every scenario and name what it lacks. Asks a simulator, never a real vendor."""
-    import logging
-
-    from onetake import conformance
+    from onetake import conformance, logs
 
     places = conformance.shipped_places()
     names = (one_of("VENDOR", vendor, places.names()),) if vendor else places.names()
-    logging.getLogger("onetake.simulator").setLevel(logging.ERROR)  # its warning is for those who run it alone
+    logs.configure("critical")  # the alarms that it provokes are no operator's
     if not as_json:
         say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
     try:

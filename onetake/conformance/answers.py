@@ -169,6 +169,16 @@ async def an_unfinished_job_is_open(subject: Subject) -> AsyncIterator[str]:
             yield f"read_status: a job that is {state} must be open, and is {status and status.reading.state}"
 
 
+async def only_an_unknown_state_is_an_alarm(subject: Subject) -> AsyncIterator[str]:
+    """A state that nobody documented raises an alarm, those in `open_states` raise none."""
+    for state in ("pending", "processing", "unknown"):
+        _, body = await subject.status(state)
+        status = subject.adapter.read_status(answer(200, body))
+        if status is not None and bool(status.alarm) != (state == "unknown"):
+            word = status.reading.vendor_state
+            yield f"read_status: {word} {'has no' if state == 'unknown' else 'has an'} alarm: use still_open"
+
+
 async def a_finished_job_has_its_links(subject: Subject) -> AsyncIterator[str]:
     """A job that succeeded has its links, in their order; without one it is still a success, to be read again."""
     for links in (LINKS, (*LINKS, "https://media.example/kit/1.mp4"), ()):

@@ -55,6 +55,7 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
     ),
     "status": (
         answers.an_unfinished_job_is_open,
+        answers.only_an_unknown_state_is_an_alarm,
         answers.a_finished_job_has_its_links,
         answers.links_are_addresses,
         answers.a_failed_job_has_failed,

@@ -33,6 +33,7 @@ from onetake.conformance.answers import (
     links_are_addresses,
     no_error_is_an_acceptance,
     nothing_odd_ends_a_job,
+    only_an_unknown_state_is_an_alarm,
     the_vendors_words_are_made_safe,
     too_many_requests_are_a_throttle,
     what_is_not_understood_is_ambiguous,
@@ -305,6 +306,11 @@ MISTAKES = (
         "quotes no id",
         _changed(status_request=_quotes_nothing),
         (a_status_read_names_its_task,),
+    ),
+    Mistake(
+        "raises no alarm",
+        _after("read_status", lambda status: status and dataclasses.replace(status, alarm="")),
+        (only_an_unknown_state_is_an_alarm,),
     ),
     Mistake("fails what is open", _status(open=FAILED), (an_unfinished_job_is_open, nothing_odd_ends_a_job)),
     Mistake(

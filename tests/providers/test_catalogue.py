@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from providers.catalogue import ROUTES, CatalogueData, Range, load_catalogue, read_catalogue
+from providers.catalogue import ROUTES, CatalogueData, Range, Route, load_catalogue, read_catalogue
 from tests.providers.parts import VENDORS
 
 Table = dict[str, Any]
@@ -162,3 +162,12 @@ def test_a_range_may_be_a_few_numbers(given: int, allowed: bool, nearest: int) -
     few = Range(least=5, most=15, default=5, choices=(5, 10, 15))
     assert (allowed, nearest) == (few.allows(given), few.nearest(given))
     assert str(few) == "5, 10, 15"
+
+
+def test_a_resolution_whose_pixels_nobody_knows_is_an_error_that_names_it() -> None:
+    route = load_catalogue().vendors["apixo"].routes[0].model_dump()
+    choices = {"choices": ("720p", "4k"), "default": "720p"}
+    table = [{"resolution": "720p", "usd": "0.1"}, {"resolution": "4k", "usd": "1"}]
+    price = {"unit": "usd_per_second", "source": "s", "table": table}
+    with pytest.raises(ValidationError, match="no pixels are known for 4k at 16:9"):
+        Route.model_validate(route | {"resolutions": choices, "price": price})
