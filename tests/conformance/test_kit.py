@@ -393,11 +393,6 @@ DATA_MISTAKES: Mapping[str, tuple[str, Callable[[dict[str, Any]], Any], Scenario
         ),
         words_are_those_of_the_catalogue,
     ),
-    "a resolution without pixels": (
-        "gptimage2",
-        lambda route: route["resolutions"].update(choices=("720p", "1080p", "480p")),
-        words_are_those_of_the_catalogue,
-    ),
     "more references": (
         "gmi",
         lambda route: route["references"]["most"] and route["references"].update(most=5),
