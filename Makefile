@@ -19,7 +19,7 @@ dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data st
 
 test: $(ENV)  ## run the tests on real servers
 	@$(BIN)/python -m onetake.devstack
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 4 --dist loadfile
 
 check: $(ENV)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
