@@ -25,7 +25,7 @@ async def measure(house: House) -> list[Row]:
     polls = f"{few_polls} polls {few_events}, {many_polls} polls {many_events}"
     return [
         Row("history events, woken by callback", str(events), value=events, goal=Goal("≤", 60)),
-        Row("  events that each further poll adds", polls, value=growth, goal=Goal("≤", 0)),
+        Row("  what each further poll adds", polls, value=growth, goal=Goal("≤", 0)),
     ]
 
 

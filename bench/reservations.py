@@ -52,7 +52,7 @@ class Form:
         facts = {"per_s": round(rate), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
         measured = f"{rate:,.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
         against = f"pilot {self.compared_per_s:,}/s"
-        return Row(f"reservations, one budget: {self.name}", measured, against, rate / self.compared_per_s, None, facts)
+        return Row(f"reservations: {self.name}", measured, against, rate / self.compared_per_s, None, facts)
 
 
 async def measure(house: House) -> list[Row]:
