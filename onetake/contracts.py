@@ -40,6 +40,8 @@ PHASES: tuple[Phase, ...] = (
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "canceled"})
 
 WORKFLOW_TYPE = "Generation"
+RECOVERY_WORKFLOW_TYPE = "Recovery"
+RECONCILE_WORKFLOW_TYPE = "Reconcile"
 WAKE_SIGNAL = "vendor_callback"
 
 
@@ -231,8 +233,18 @@ class GenerationResult(Value):
     ui_url: str | None = None
 
 
+class Correction(Value):
+    """The one change after the end: a late result, found and stored by recovery, with who or what brought it."""
+
+    at: datetime
+    who: str
+    why: str
+    from_status: Status
+    from_code: str | None = None
+
+
 class GenerationRecord(GenerationResult):
-    """A generation in a list: the result and what people search by."""
+    """A generation in a list: the result and what people search by. `parent_id` is the generation it renders again."""
 
     tenant: str
     user: str | None = None
@@ -241,6 +253,8 @@ class GenerationRecord(GenerationResult):
     created_at: datetime
     ended_at: datetime | None = None
     cancel_requested: bool = False
+    parent_id: str | None = None
+    correction: Correction | None = None
 
 
 # -- Activities: one message in, one message out ----------------------------------------------------------------------
@@ -362,3 +376,85 @@ class WakeSignal(Message):
 
     attempt: int = 1
     claimed_task_id: str | None = None
+
+
+# -- Recovery: what is done for a generation after its end -------------------------------------------------------------
+
+RecoveryGoal = Literal["attach", "persist"]
+
+
+class RecoveryRequest(Message):
+    """Look again for the job of a generation that has ended. `attach` waits for the job; `persist` wants it done.
+
+    `who` asked (gateway, reconciler, or a person) and `why` are kept with what comes of it.
+    """
+
+    generation_id: str
+    tenant: str
+    goal: RecoveryGoal = "attach"
+    who: str
+    why: str
+
+
+HoldState = Literal["held", "posted", "released", "suspended"]
+
+
+class RecoveryCase(Message):
+    """What the books say of a generation that may be recovered. `refusal` says why it may not."""
+
+    generation_id: str
+    attempt: int
+    tenant: str
+    plan: Plan | None = None
+    hold: HoldState | None = None
+    vendor_task_id: str | None = None
+    reported_micros: int | None = None
+    refusal: ErrorInfo | None = None
+
+
+class CorrectInput(Message):
+    """What a late look showed: a clip (`assets`), or the final cost of a job that made none."""
+
+    generation_id: str
+    attempt: int
+    vendor_task_id: str
+    resolution: Literal["post", "release"]
+    actual_micros: Annotated[int, Field(ge=0)] | None = None
+    basis: CostBasis = "pinned_price"
+    assets: tuple[Asset, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    who: str
+    why: str
+
+
+class Recovered(Message):
+    """How a recovery ended, and the generation as it stands now; `error` says why nothing changed."""
+
+    changed: bool
+    result: GenerationResult | None = None
+    error: ErrorInfo | None = None
+
+
+# -- Reconciling: what a pass over the books found and did -------------------------------------------------------------
+
+FindingKind = Literal["never_started", "run_closed", "suspense", "stuck"]
+
+
+class ReconcileInput(Message):
+    dry_run: bool = False
+
+
+class Finding(Value):
+    """One thing that a pass found. `action` says what was done; `none` leaves it to people, as `found` explains."""
+
+    kind: FindingKind
+    generation_id: str
+    found: str
+    action: Literal["started", "expired", "settled", "recovery_started", "none"]
+
+
+class Reconciled(Message):
+    """What one pass found. `looked_at` counts the generations it looked at."""
+
+    looked_at: int
+    findings: tuple[Finding, ...] = ()

@@ -32,6 +32,11 @@ def workflow_id_of(tenant: str, generation_id: str) -> str:
     return f"gen/{tenant}/{generation_id}"
 
 
+def recovery_id_of(tenant: str, generation_id: str) -> str:
+    """The one workflow that may look again for this generation's job after its end."""
+    return f"recover/{tenant}/{generation_id}"
+
+
 def generation_id_in(workflow_id: str, tenant: str) -> GenerationId | None:
     """The generation id inside a workflow id of our own form, or None when a plain client chose another form."""
     prefix = f"gen/{tenant}/"

@@ -198,6 +198,7 @@ class Generation:
         except ActivityError as error:
             failure = _failure_of(error)
         if failure is not None and failure.code in _NOTHING_WAS_SENT:
+            self._end_if_canceled()  # it came while an attempt was being turned away
             raise _End("failed", "release", failure)
         return None, failure
 

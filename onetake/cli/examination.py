@@ -39,6 +39,8 @@ Look = Callable[[Settings], Awaitable[Finding]]
 
 async def examine(settings: Settings) -> list[Finding]:
     """Ask every part side by side; findings come in a fixed order."""
+    # Before the clocks run: on a busy machine the imports alone can take as long as a part may.
+    import onetake.worker  # noqa: F401 - with it everything that is examined
     from providers.catalogue import load_catalogue
 
     examinations: tuple[tuple[str, tuple[str, ...], Look], ...] = (

@@ -136,6 +136,8 @@ class FrontDesk:
             faults = script(order.prompt)
         except ValueError as error:
             raise Refusal(400, str(error)) from None
+        if slow := faults.find("submit-slow"):
+            await asyncio.sleep(slow.number)
         if answer := self._refuse_on_demand(arrival, faults):
             return answer
         return await self._accept(arrival, order, faults)

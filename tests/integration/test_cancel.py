@@ -53,6 +53,16 @@ async def test_a_cancel_between_throttled_submissions_is_free(stack: Stack, onet
     assert await stack.jobs_of(prompt) == []
 
 
+async def test_a_cancel_while_a_submission_is_being_turned_away_is_a_cancellation(
+    stack: Stack, onetake: Onetake
+) -> None:
+    prompt = unique("just now [[sim:submit-slow=2]][[sim:throttle=1000]]")
+    result, _ = await canceled(onetake, prompt, "submitting")
+    assert (result.status, money(result)) == ("canceled", (200_000, 0, 0))
+    assert len(await stack.submits_of(prompt)) == 1
+    assert await stack.jobs_of(prompt) == []
+
+
 async def test_a_cancel_while_rendering_keeps_the_clip_that_was_paid_for(stack: Stack, onetake: Onetake) -> None:
     prompt = unique("too late [[sim:delay=3]]")
     result, workflow_id = await canceled(onetake, prompt, "generating")
