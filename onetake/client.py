@@ -19,9 +19,9 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
@@ -33,46 +33,31 @@ from pydantic import ValidationError
 
 from onetake.contracts import (
     TERMINAL,
-    WORKFLOW_TYPE,
     GenerationRecord,
     GenerationRequest,
     GenerationResult,
     Plan,
-    SearchAttribute,
     Status,
 )
 from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
-from onetake.money import format_usd
 from onetake.settings import Settings, load_settings, require
+from onetake.starting import start_run
 from providers.admission import Catalogue
-from workflows.details import in_cell, table_of
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
-    from temporalio.common import TypedSearchAttributes
 
     from onetake.storage import BucketStore
 
 LINK_LIFE_S = 900
 ENGINE_TIMEOUT = timedelta(seconds=10)
 WATCH_EVERY_S = 0.5
+GONE_EVERY_S = 1.0
+RECONCILED_WITHIN_S = 300.0  # after its run is gone: the reconciler passes every minute
 RESULT_EVERY_S = 5.0  # only a second net: the run's close wakes the wait
-SUMMARY_BYTES = 200
-START_TRIES = 3
-START_RETRY_S = 1.0
-# Answers that say for certain that nothing was started.
-REFUSED_STARTS = {
-    "INVALID_ARGUMENT",
-    "NOT_FOUND",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "FAILED_PRECONDITION",
-    "RESOURCE_EXHAUSTED",
-    "UNIMPLEMENTED",
-}
 
 GIVEN_MOST = 64  # characters of a wrong value that an error repeats
 
@@ -159,7 +144,7 @@ class Onetake:
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         row = await self._generations.accept_once(request, workflow_id=workflow_id, run_id=None, plan=plan)
         if not row.replayed or (await self._record(row.id)).status not in TERMINAL:
-            await self._run(engine, row.workflow_id, request, plan)
+            await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
         return Started(row.id, row.workflow_id, plan.price.amount_micros, row.replayed, self._ui_url(row.workflow_id))
 
     async def get(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
@@ -252,7 +237,8 @@ class Onetake:
     async def _changes(
         self, generation_id: str, timeout_s: float | None, *, every_s: float
     ) -> AsyncGenerator[GenerationRecord]:
-        """Yield each change of the row, the terminal one last. What ends the wait is the row or the run's close."""
+        """Yield each change of the row, the terminal one last. What ends the wait is the row or the run's close; a run
+        that is gone without settling is settled by the reconciler, which is waited for."""
         record = await self._record(generation_id)
         yield record
         if record.status in TERMINAL:
@@ -261,46 +247,22 @@ class Onetake:
         handle = (await self._temporal()).get_workflow_handle(record.workflow_id)
         closed = asyncio.create_task(_close_of(handle), name=f"close of {generation_id}")
         try:
+            gone_at = None
             while record.status not in TERMINAL:
-                await asyncio.wait({closed}, timeout=_next_look_s(deadline, every_s))
-                was_closed = closed.done()
+                if gone_at is None:
+                    await asyncio.wait({closed}, timeout=_next_look_s(deadline, every_s))
+                else:
+                    await asyncio.sleep(_next_look_s(deadline, min(every_s, GONE_EVERY_S)))
                 seen, record = record, await self._record(generation_id)
                 if _essence(seen) != _essence(record):
                     yield record
-                if was_closed and record.status not in TERMINAL:
-                    raise _never_settles(await closed)
+                if closed.done():
+                    gone_at = gone_at or asyncio.get_running_loop().time()
+                    if asyncio.get_running_loop().time() - gone_at > RECONCILED_WITHIN_S:
+                        raise _never_settles(await closed)
         finally:
             closed.cancel()
             await asyncio.wait({closed})
-
-    async def _run(self, engine: "Client", workflow_id: str, request: GenerationRequest, plan: Plan) -> None:
-        """Start the workflow. Repeating is safe: one workflow id runs once. An answer that is lost is asked for again,
-        for a caller who is told "try later" without an id would start, and pay for, a second generation."""
-        from temporalio.common import WorkflowIDReusePolicy
-        from temporalio.exceptions import WorkflowAlreadyStartedError
-        from temporalio.service import RPCError
-
-        for _ in range(START_TRIES):
-            try:
-                with suppress(WorkflowAlreadyStartedError):
-                    await engine.start_workflow(
-                        WORKFLOW_TYPE,
-                        request,
-                        id=workflow_id,
-                        task_queue=self.settings.task_queue,
-                        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                        search_attributes=_search_attributes(request, plan),
-                        static_summary=summary_of(request, plan),
-                        static_details=details_of(workflow_id, request, plan),
-                        rpc_timeout=ENGINE_TIMEOUT,
-                    )
-            except RPCError as error:
-                if error.status.name in REFUSED_STARTS:
-                    raise TryLater("engine_unavailable", f"It answered {error.status.name}.") from None
-                await asyncio.sleep(START_RETRY_S)
-            else:
-                return
-        raise Failed("start_outcome_unknown", f"Its workflow id is {workflow_id}.")
 
     async def _temporal(self) -> "Client":
         from onetake import temporal
@@ -392,42 +354,6 @@ def _given(value: object, fields: dict[str, Any]) -> str:
             return "a list" if isinstance(value, list | tuple) else "a value of another kind"
 
 
-def summary_of(request: GenerationRequest, plan: Plan) -> str:
-    """One line for a list of runs: route, seconds, resolution, who pays, price; at most 200 bytes, never the prompt."""
-    price = format_usd(plan.price.amount_micros)
-    line = f"{plan.route} · {plan.duration_s} s · {plan.resolution} · {request.tenant} · {price}"
-    return line.encode()[:SUMMARY_BYTES].decode(errors="ignore")
-
-
-def details_of(workflow_id: str, request: GenerationRequest, plan: Plan) -> str:
-    """What an operator reads before anything has happened, as Markdown; never the prompt."""
-    generation_id = workflow_id.rpartition("/")[2]
-    price = f"{format_usd(plan.price.amount_micros)} ({plan.price.unit}, table {plan.price.table_version})"
-    rows = {
-        "Generation": f"`{generation_id}`",
-        "Route": f"`{plan.route}`",
-        "Clip": f"{plan.duration_s} s, {plan.resolution}",
-        "Tenant": f"`{request.tenant}`",
-        "Price": in_cell(price),
-        "Deadline": f"{plan.deadline_s:g} s after the vendor accepted it",
-    }
-    return f"{table_of(rows.items())}\n\n`onetake get {generation_id}` · `onetake ledger {generation_id}`"
-
-
-def _search_attributes(request: GenerationRequest, plan: Plan) -> "TypedSearchAttributes":
-    from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
-
-    values = {
-        SearchAttribute.TENANT: request.tenant,
-        SearchAttribute.VENDOR: plan.vendor,
-        SearchAttribute.ROUTE: plan.route,
-        SearchAttribute.PHASE: "accepted",
-        SearchAttribute.DAY: datetime.now(UTC).date().isoformat(),
-    }
-    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()]
-    return TypedSearchAttributes(pairs)
-
-
 async def _close_of(handle: "WorkflowHandle[Any, Any]") -> str:
     """Wait until the run has closed and say how. Reads no payload, so that it needs no codec key."""
     from temporalio.api.enums.v1 import EventType
@@ -449,9 +375,7 @@ def _target(path: Path, name_in_folder: str) -> Path:
 
 
 def _never_settles(how_it_closed: str) -> Failed:
-    return Failed(
-        "internal_error", f"Its run is over ({how_it_closed}) without settling; an operator must decide about its hold."
-    )
+    return Failed("run_lost", f"({how_it_closed}; no reconciler has closed it: `onetake reconcile` does.)")
 
 
 def _next_look_s(deadline: float | None, every_s: float) -> float:

@@ -84,6 +84,24 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "generation_not_found": Entry(
         "There is no such generation.", "Check the id and the tenant; `onetake list` shows what exists.", 3
     ),
+    "generation_running": Entry(
+        "The generation has not ended.", "`onetake watch ID` waits for it; a replay is for what has ended.", 3
+    ),
+    "nothing_to_replay": Entry(
+        "There is nothing to replay in this way.",
+        "`onetake get ID` shows how it ended; `onetake replay --help` says what each verb is for.",
+        3,
+    ),
+    "replay_cost_not_accepted": Entry(
+        "Rendering again may pay twice: the outcome of the first render is not known.",
+        "Try `onetake replay reattach ID` first; `--accept-cost` renders again all the same.",
+        3,
+    ),
+    "history_differs": Entry(
+        "Today's code does not repeat this history.",
+        "Do not deploy it while such runs are open: restore the order of commands, or guard the change by a patch.",
+        1,
+    ),
     "result_not_ready": Entry("The generation has no clip.", "`onetake get ID` shows where it stands.", 3),
     "budget_exceeded": Entry(
         "A budget that applies is too small.",
@@ -169,6 +187,19 @@ CATALOGUE: Final[dict[str, Entry]] = {
     ),
     "storage_conflict": Entry(
         "Another object already holds the clip's key.", "Nothing was overwritten; an operator must look.", 1
+    ),
+    "never_started": Entry(
+        "The start was cut off before it reached Temporal.", "Nothing was sent and nothing is owed; start it again.", 1
+    ),
+    "terminated_by_operator": Entry(
+        "Its run was terminated before it could settle.",
+        "What may have been sent is in suspense; recovery looks for the clip, `onetake get ID` shows what came of it.",
+        1,
+    ),
+    "run_lost": Entry(
+        "Its run is over, or unknown to Temporal, and never settled.",
+        "What may have been sent is in suspense; recovery looks for the clip, `onetake get ID` shows what came of it.",
+        1,
     ),
     "canceled": Entry("The generation was canceled.", "The ledger shows what it cost; start a new one when wanted.", 1),
     "internal_error": Entry(

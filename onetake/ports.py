@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from onetake.contracts import (
+    CorrectInput,
     ErrorInfo,
     GenerationRequest,
     GenerationResult,
     InputKind,
     Phase,
     Plan,
+    RecoveryCase,
     Reserved,
     ReserveInput,
     SettleInput,
@@ -195,6 +197,22 @@ class Ledger(Protocol):
 
     async def settle(self, order: SettleInput) -> GenerationResult:
         """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result."""
+        ...
+
+    async def decide(self, order: CorrectInput) -> GenerationResult | None:
+        """Resolve a hold in suspense as a job without a clip ended; None when the hold is not in suspense."""
+        ...
+
+
+class RecoveryBooks(Protocol):
+    """The books after a generation's end."""
+
+    async def case(self, generation_id: str) -> RecoveryCase:
+        """What is known of a generation. Raises Refused(`generation_not_found`)."""
+        ...
+
+    async def correct(self, order: CorrectInput) -> GenerationResult:
+        """Take a late clip, once; a repeat returns what the first one made. Raises Refused."""
         ...
 
 

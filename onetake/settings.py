@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     trusted_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     temporal_ui_url: str | None = None
     task_queue: str = "onetake"
+    reconcile_every_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     time_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     asset_max_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     spool_dir: str | None = None

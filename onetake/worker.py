@@ -19,6 +19,8 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.persist import Persist
+from activities.reconcile import Reconciling
+from activities.recover import Recover
 from activities.reserve import Reserve
 from activities.settle import Settle
 from activities.submit import Submit
@@ -30,16 +32,21 @@ from onetake.inputs import INPUT_LIMITS, MediaInspector
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
 from onetake.ledger.holds import PostgresLedger
+from onetake.ledger.recoveries import Recoveries
 from onetake.ledger.submissions import PostgresSubmissions
 from onetake.ledger.vendors import PROBE_GAP_S, PostgresVendors
 from onetake.media import ClipProcess
 from onetake.outbound import Outbound
+from onetake.reconciler import Reconciler
+from onetake.schedule import ensure_schedule
 from onetake.settings import Settings, require
 from onetake.storage import BucketStore
 from onetake.temporal import connect, ensure_search_attributes
 from providers.admission import Catalogue
-from providers.driver import Driver, configured_drivers, new_http_client
+from providers.driver import Driver, configured_drivers, new_http_client, timeout_for
 from workflows.generation import Generation
+from workflows.reconcile import Reconcile
+from workflows.recovery import Recovery
 
 Role = Literal["orchestrate", "vendors", "media"]
 ROLES: Final[frozenset[Role]] = frozenset(get_args(Role))
@@ -85,11 +92,12 @@ async def _workers(
     cleanup.push_async_callback(database.close)
     outbound = Outbound(settings.trusted_hosts)
     cleanup.push_async_callback(outbound.aclose)
-    http = await cleanup.enter_async_context(new_http_client())
+    http = await cleanup.enter_async_context(new_http_client(timeout_for(settings.time_scale)))
     drivers = configured_drivers(settings, catalogue.data, http=http, outbound=outbound)
     workers: list[Worker] = []
     if "orchestrate" in roles:
         inspector = await _inspector(settings, cleanup)
+        await ensure_schedule(client, settings)
         workers.append(_orchestrator(settings, client, catalogue, database, inspector))
     if "vendors" in roles:
         workers += _vendor_workers(settings, client, catalogue, database, drivers)
@@ -110,14 +118,18 @@ def _orchestrator(
     settings: Settings, client: Client, catalogue: Catalogue, database: Database, inspector: MediaInspector
 ) -> Worker:
     ledger = PostgresLedger(database)
+    recover = Recover(Recoveries(database), ledger)
     return Worker(
         client,
         task_queue=settings.task_queue,
-        workflows=[Generation],
+        workflows=[Generation, Recovery, Reconcile],
         activities=[
             Validate(catalogue, PostgresGenerations(database), inspector).validate,
             Reserve(ledger, _vendors(settings, database)).reserve,
             Settle(ledger).settle,
+            recover.examine,
+            recover.correct,
+            Reconciling(Reconciler(client, database, time_scale=settings.time_scale)).reconcile,
         ],
         max_concurrent_workflow_tasks=MOST_WORKFLOW_TASKS,
         max_concurrent_activities=MOST_LEDGER_ACTIVITIES,

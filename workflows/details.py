@@ -3,12 +3,26 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from onetake.contracts import Asset, Cost, ErrorInfo, GenerationRequest, GenerationResult, Persisted, Phase, Plan
+from onetake.contracts import (
+    Asset,
+    Cost,
+    ErrorInfo,
+    Finding,
+    GenerationRequest,
+    GenerationResult,
+    Persisted,
+    Phase,
+    Plan,
+    Reconciled,
+    Recovered,
+    RecoveryRequest,
+)
 from onetake.errors import VENDOR_SAID
 from onetake.money import format_usd
 
 QUOTE_LENGTH = 16  # characters in a row that count as a quotation of the prompt
 SHORTEST_PROMPT = 4
+MOST_FINDINGS = 50  # of a pass over the books, in the UI
 
 _DOING: dict[Phase, str] = {
     "accepted": "accepted",
@@ -61,6 +75,55 @@ def details_of(
     if error is not None and phase in _ENDING:
         rows.append(("What to do", error.hint))
     return table_of(rows)
+
+
+_LOOKING: dict[Phase, str] = {
+    "resolving": "looking for the job: callbacks, and the vendor's list where it has one",
+    "generating": "asking the vendor about the job, until it is over or the time to look is",
+    "persisting": _DOING["persisting"],
+    "settling": "recording the correction",
+    "done": "ended",
+}
+
+
+def recovery_details_of(
+    *,
+    request: RecoveryRequest,
+    phase: Phase,
+    plan: Plan | None,
+    task_id: str | None,
+    recovered: Recovered | None,
+    now: datetime,
+) -> str:
+    """Draw the table of a recovery."""
+    rows = [
+        ("Phase", f"**{phase}**: {_LOOKING[phase]}"),
+        ("Since", _clock(now)),
+        ("Generation", f"`{request.generation_id}`"),
+        ("Asked for by", in_cell(f"{request.who}: {request.why}")),
+    ]
+    if plan is not None:
+        rows.append(("Route", f"{plan.route}, {plan.duration_s} s, {plan.resolution}"))
+    if task_id:
+        rows.append(("Vendor's id", f"`{task_id}`"))
+    if recovered is not None:
+        rows.append(("Outcome", "corrected" if recovered.changed else "nothing changed"))
+    if recovered is not None and recovered.result is not None:
+        rows += _rows_of_result(recovered.result)
+    if recovered is not None and recovered.error is not None:
+        rows.append(("Why", f"`{recovered.error.code}`: {in_cell(recovered.error.message)}"))
+        rows.append(("What to do", recovered.error.hint))
+    return table_of(rows)
+
+
+def reconciled_details_of(reconciled: Reconciled) -> str:
+    """Draw the findings of a pass over the books."""
+    rows = [("Looked at", f"{reconciled.looked_at} generations"), ("Findings", str(len(reconciled.findings)))]
+    return table_of([*rows, *(_row_of_finding(finding) for finding in reconciled.findings[:MOST_FINDINGS])])
+
+
+def _row_of_finding(finding: Finding) -> tuple[str, str]:
+    return finding.kind, f"`{finding.generation_id}`: {in_cell(finding.found)} → {finding.action}"
 
 
 def table_of(rows: Iterable[tuple[str, str]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, RetryState, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from onetake.contracts import (
@@ -42,6 +42,7 @@ with workflow.unsafe.imports_passed_through():
     from onetake.errors import CATALOGUE
     from workflows import options
     from workflows.details import details_of, without_quotes
+    from workflows.outcomes import cost_of_failure, error_of, failure_of
 
 T = TypeVar("T")
 
@@ -138,7 +139,7 @@ class Generation:
         try:
             validated = await workflow.execute_activity("validate", order, result_type=Validated, **options.validate())
         except ActivityError as error:
-            raise _End("failed", "none", _failure_of(error) or _error("internal_error")) from None
+            raise _End("failed", "none", failure_of(error) or error_of("internal_error")) from None
         self._id, self._plan = validated.generation_id, validated.plan
         if validated.plan is None:
             raise _End("failed", "none", validated.error)
@@ -176,9 +177,9 @@ class Generation:
             self._reported_micros = submission.reported_micros
             return submission.vendor_task_id
         if submission.state == "rejected":
-            raise _End("failed", "release", submission.error or _error("vendor_rejected"))
+            raise _End("failed", "release", submission.error or error_of("vendor_rejected"))
         self._end_if_canceled()
-        raise _End("failed", "release", failure or _error("vendor_unreachable"))
+        raise _End("failed", "release", failure or error_of("vendor_unreachable"))
 
     async def _submit_once(self, plan: Plan) -> tuple[Submission | None, ErrorInfo | None]:
         """The submit activity: what it answered, or the failure with which it ended without telling."""
@@ -196,7 +197,7 @@ class Generation:
         try:
             return await handle, None
         except ActivityError as error:
-            failure = _failure_of(error)
+            failure = failure_of(error)
         if failure is not None and failure.code in _NOTHING_WAS_SENT:
             self._end_if_canceled()  # it came while an attempt was being turned away
             raise _End("failed", "release", failure)
@@ -231,7 +232,7 @@ class Generation:
         except ActivityError:
             submission = Submission(state="ambiguous")
         if submission.state in {"sending", "ambiguous"}:
-            raise _End("failed", "suspend", _error("submission_outcome_unknown"))
+            raise _End("failed", "suspend", error_of("submission_outcome_unknown"))
         return submission
 
     async def _wait(self, plan: Plan, task_id: str) -> None:
@@ -246,15 +247,15 @@ class Generation:
                 break
         self._reading = reading
         if reading.state == "missing":
-            raise _End("failed", "suspend", _error("vendor_task_lost"))
+            raise _End("failed", "suspend", error_of("vendor_task_lost"))
         if reading.state == "failed":
-            raise _End("failed", _cost_of_failure(plan, reading), reading.error or _error("vendor_failed"))
+            raise _End("failed", cost_of_failure(plan, reading), reading.error or error_of("vendor_failed"))
 
     async def _next_reading(self, plan: Plan, task_id: str, waited_s: float) -> StatusReading | None:
         """The next reading, or None when a callback woke us and the vendor could not be read: go round again."""
         left_s = plan.deadline_s - waited_s
         if left_s <= 1:
-            raise _End("failed", "suspend", _error("vendor_timeout"))
+            raise _End("failed", "suspend", error_of("vendor_timeout"))
         order = ReadInput(
             generation_id=self._id,
             attempt=ATTEMPT,
@@ -276,7 +277,7 @@ class Generation:
             if reading is not None:
                 return reading
             if self._wakes == self._seen_wakes:
-                raise _End("failed", "suspend", _error("vendor_timeout"))
+                raise _End("failed", "suspend", error_of("vendor_timeout"))
         self._seen_wakes = self._wakes
         with suppress(ActivityError):
             return await workflow.execute_activity(
@@ -302,7 +303,7 @@ class Generation:
                 "persist", order, result_type=Persisted, **options.persist(plan)
             )
         except ActivityError as error:
-            raise _End("failed", "post", _failure_of(error) or _error("storage_unavailable")) from None
+            raise _End("failed", "post", failure_of(error) or error_of("storage_unavailable")) from None
 
     async def _settle(self, end: _End) -> GenerationResult:
         """Resolve the hold, record the end, and close the workflow the way the generation ended."""
@@ -312,7 +313,7 @@ class Generation:
         self._error = end.error
         self._show("settling")
         if not self._id:
-            raise _closed(end.error or _error("internal_error"))
+            raise _closed(end.error or error_of("internal_error"))
         read = self._reading.reported_micros if self._reading else None
         reported = self._reported_micros if read is None else read
         order = SettleInput(
@@ -336,7 +337,7 @@ class Generation:
             return result
         if result.status == "canceled":
             raise CancelledError("The generation was canceled.")
-        raise _closed(result.error or _error("internal_error"), result)
+        raise _closed(result.error or error_of("internal_error"), result)
 
     def _as_canceled(self, end: _End) -> _End:
         """A cancellation that came while the vendor rendered ends as canceled, with the cost as it is."""
@@ -350,7 +351,7 @@ class Generation:
 
     def _end_if_canceled(self) -> None:
         if self._canceled:
-            raise _End("canceled", "release", _error("canceled"))
+            raise _End("canceled", "release", error_of("canceled"))
 
     # -- Racing and waiting --------------------------------------------------------------------------------------------
 
@@ -359,11 +360,11 @@ class Generation:
         await workflow.wait_condition(lambda: handle.done() or self._canceled)
         if not handle.done():
             handle.cancel()
-            raise _End("canceled", "release", _error("canceled"))
+            raise _End("canceled", "release", error_of("canceled"))
         try:
             return await handle
         except ActivityError as error:
-            raise _End("failed", "release", _failure_of(error) or _error("ledger_unavailable")) from None
+            raise _End("failed", "release", failure_of(error) or error_of("ledger_unavailable")) from None
 
     async def _unless_woken(self, handle: workflow.ActivityHandle[T]) -> T | None:
         """Await a poll raced with the webhook; None when a callback woke us or the poll's time is over."""
@@ -375,7 +376,7 @@ class Generation:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 return None
-            if (failure := _failure_of(error)) is not None:
+            if (failure := failure_of(error)) is not None:
                 raise _End("failed", "suspend", failure) from None
             return None  # the poll's time is over
 
@@ -410,36 +411,9 @@ class Generation:
         )
 
 
-def _error(code: str) -> ErrorInfo:
-    entry = CATALOGUE[code]
-    return ErrorInfo(code=code, message=entry.sentence, hint=entry.hint)
-
-
-def _failure_of(error: ActivityError) -> ErrorInfo | None:
-    """The catalogue's error inside a failed activity; None for a timeout, a cancellation or anything else."""
-    cause = error.cause
-    if (
-        not isinstance(cause, ApplicationError)
-        or cause.type not in CATALOGUE
-        or error.retry_state == RetryState.TIMEOUT
-    ):
-        return None
-    entry = CATALOGUE[cause.type]
-    return ErrorInfo(code=cause.type, message=cause.message, hint=entry.hint)
-
-
 def _closed(error: ErrorInfo, result: GenerationResult | None = None) -> ApplicationError:
     details = [] if result is None else [result]
     return ApplicationError(error.message, *details, type=error.code, non_retryable=True)
-
-
-def _cost_of_failure(plan: Plan, reading: StatusReading) -> Resolution:
-    """Nothing is refunded on a guess: what the vendor said, else what its documents promise, else suspense."""
-    if reading.refunded is False:
-        return "suspend"  # the vendor shows a charge for a failed job: a refund may still come
-    if reading.refunded is True or plan.failed_job_cost in {"free", "refunded"}:
-        return "release"
-    return "post" if plan.failed_job_cost == "charged" else "suspend"
 
 
 def _seconds_since(moment: datetime) -> float:

@@ -29,6 +29,13 @@ PERSIST_LIMIT_S: Final = 86_400.0  # storage may be away for a day: the clip is 
 SETTLE_TIMEOUT_S: Final = 30.0  # one attempt; attempts are unlimited: a settlement is never given up
 MOST_WAKES: Final = 20  # callbacks honoured; afterwards polling alone
 
+LATE_WINDOW_S: Final = 86_400.0  # a recovery looks for so long: vendors forget a job after a day
+LOOK_S: Final = 300.0  # one look for a job whose id is not known; a list is read twice, two minutes apart
+FIRST_GAP_S: Final = 60.0  # between looks; doubled each time
+LONGEST_GAP_S: Final = 3600.0
+RECONCILE_TIMEOUT_S: Final = 600.0  # one pass over the books; it beats
+RECONCILE_HEARTBEAT_S: Final = 30.0
+
 QUICK: Final = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=15))
 _SETTLING: Final[dict[Resolution, str]] = {
     "none": "record the refusal: nothing was held",
@@ -125,6 +132,46 @@ def settle(plan: Plan | None, resolution: Resolution) -> workflow.ActivityConfig
         "activity_id": "settle",
         "summary": _SETTLING[resolution],
     }
+
+
+def examine() -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": timedelta(seconds=SETTLE_TIMEOUT_S),
+        "schedule_to_close_timeout": timedelta(seconds=RESERVE_LIMIT_S),
+        "retry_policy": QUICK,
+        "activity_id": "examine",
+        "summary": "what the books say of this generation",
+    }
+
+
+def correct() -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": timedelta(seconds=SETTLE_TIMEOUT_S),
+        "retry_policy": PATIENT,
+        "activity_id": "correct",
+        "summary": "record what was found, once, as the generation's correction",
+    }
+
+
+def reconcile() -> workflow.ActivityConfig:
+    return {
+        "start_to_close_timeout": timedelta(seconds=RECONCILE_TIMEOUT_S),
+        "schedule_to_close_timeout": timedelta(seconds=2 * RECONCILE_TIMEOUT_S),
+        "heartbeat_timeout": timedelta(seconds=RECONCILE_HEARTBEAT_S),
+        "retry_policy": QUICK,
+        "activity_id": "reconcile",
+        "summary": "close what is stale: rows, runs and holds that nobody serves",
+    }
+
+
+def late_window_s(plan: Plan) -> float:
+    """How long a recovery looks, in seconds."""
+    return max(LATE_WINDOW_S * plan.time_scale, SHORTEST_LIMIT_S)
+
+
+def look_s(plan: Plan) -> float:
+    """How long one look for a job without an id takes, in seconds."""
+    return max(LOOK_S * plan.time_scale, SHORTEST_S)
 
 
 def _scaled(seconds: float, plan: Plan) -> timedelta:

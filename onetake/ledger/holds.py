@@ -13,7 +13,15 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from onetake.contracts import GenerationRecord, GenerationResult, Reserved, ReserveInput, SettleInput, Value
+from onetake.contracts import (
+    CorrectInput,
+    GenerationRecord,
+    GenerationResult,
+    Reserved,
+    ReserveInput,
+    SettleInput,
+    Value,
+)
 from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, NoMoney, Refused
 from onetake.ledger.database import Database, Row
@@ -141,6 +149,22 @@ class PostgresLedger:
         if row["note"] == "not_suspended":
             raise Refused("usage", f"The amount of {generation_id} is not in suspense.")
         return GenerationRecord.model_validate_json(_found(row, generation_id))
+
+    async def decide(self, order: CorrectInput) -> GenerationRecord | None:
+        """`resolve_suspense` for a recovery, by whom and why it says; None when the hold is not in suspense."""
+        try:
+            return await self.resolve_suspense(
+                order.generation_id,
+                order.attempt,
+                to="released" if order.resolution == "release" else "posted",
+                who=order.who,
+                why=order.why,
+                actual_micros=order.actual_micros,
+            )
+        except Refused as refusal:
+            if refusal.code != "usage":
+                raise
+            return None
 
     async def entries(self, generation_id: str) -> Sequence[Entry]:
         """The journal of one generation, oldest first; empty for an unknown one."""

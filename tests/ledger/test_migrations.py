@@ -3,11 +3,12 @@
 import asyncio
 import secrets
 import sys
+from pathlib import Path
 
 import pytest
 
 from onetake.errors import Refused, TryLater
-from onetake.ledger import Database
+from onetake.ledger import Database, migrate
 from onetake.ledger.database import Session
 from onetake.ledger.migrate import upgrade
 
@@ -41,7 +42,8 @@ async def test_the_command_says_which_revision_the_database_has(database_url: st
         *command, env={"ONETAKE_DATABASE_URL": database_url}, stderr=asyncio.subprocess.PIPE
     )
     _, said = await asyncio.wait_for(process.communicate(), 30)
-    assert (process.returncode, b"at revision 0003" in said) == (0, True)
+    newest = max(path.name[:4] for path in (Path(migrate.__file__).parent / "migrations" / "versions").glob("0*.py"))
+    assert (process.returncode, f"at revision {newest}".encode() in said) == (0, True)
 
 
 async def test_the_command_names_a_missing_setting() -> None:

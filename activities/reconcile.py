@@ -1,0 +1,26 @@
+"""One pass over the books, on behalf of the schedule."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from temporalio import activity
+
+from onetake.contracts import Reconciled, ReconcileInput
+
+
+class Pass(Protocol):
+    """What goes through the books."""
+
+    def run_once(self, *, dry_run: bool = False, beat: Callable[[], None] = ...) -> Awaitable[Reconciled]: ...
+
+
+class Reconciling:
+    """Runs a pass. Repeatable: what an earlier attempt did is found done."""
+
+    def __init__(self, reconciler: Pass) -> None:
+        self._reconciler = reconciler
+
+    @activity.defn(name="reconcile")
+    async def reconcile(self, order: ReconcileInput) -> Reconciled:
+        """Close what is stale. Raises TryLater when the database or Temporal is away."""
+        return await self._reconciler.run_once(dry_run=order.dry_run, beat=activity.heartbeat)

@@ -1,0 +1,41 @@
+"""What a recovery asks of the books, and the one change it may make to them."""
+
+from temporalio import activity
+
+from onetake.contracts import CorrectInput, Recovered, RecoveryCase, RecoveryRequest
+from onetake.crashpoints import crashpoint
+from onetake.errors import Failed, Refused, TryLater
+from onetake.ports import Ledger, RecoveryBooks
+
+
+class Recover:
+    """Reads a generation that has ended, and corrects it. Repeatable: the first correction stands."""
+
+    def __init__(self, books: RecoveryBooks, ledger: Ledger) -> None:
+        self._books = books
+        self._ledger = ledger
+
+    @activity.defn(name="examine")
+    async def examine(self, request: RecoveryRequest) -> RecoveryCase:
+        """What is known of the generation. Fails with `generation_not_found`, also for another tenant's."""
+        case = await self._books.case(request.generation_id)
+        if case.tenant != request.tenant:
+            raise Refused("generation_not_found")
+        return case
+
+    @activity.defn(name="correct")
+    async def correct(self, order: CorrectInput) -> Recovered:
+        """Record a late clip, or decide the suspense of a job that made none."""
+        crashpoint("correct.before_commit")
+        try:
+            recovered = await self._corrected(order)
+        except Failed as failure:  # as a settlement, it is never given up
+            raise TryLater("ledger_unavailable", failure.detail) from None
+        crashpoint("correct.after_commit")
+        return recovered
+
+    async def _corrected(self, order: CorrectInput) -> Recovered:
+        if order.assets:
+            return Recovered(changed=True, result=await self._books.correct(order))
+        result = await self._ledger.decide(order)
+        return Recovered(changed=result is not None, result=result)

@@ -1,0 +1,203 @@
+"""What is done for generations after their end, and for rows whose run never started or is gone."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from onetake.contracts import CorrectInput, ErrorInfo, GenerationRecord, GenerationRequest, Plan, RecoveryCase, Value
+from onetake.errors import CATALOGUE, Refused
+from onetake.ledger.database import Database, Row
+
+PAGE: Final = 500
+
+_log: Any = structlog.get_logger(__name__)
+
+_CASE: Final = """
+select g.id as generation_id, coalesce(h.attempt, 1) as attempt, g.tenant, g.plan::text as plan, h.state as hold,
+       coalesce(s.vendor_task_id, g.vendor_task_id) as vendor_task_id, s.reported_micros, s.state as sent,
+       g.status, g.phase
+from onetake.generation g
+left join onetake.hold h on h.generation_id = g.id
+left join onetake.submission s on s.generation_id = h.generation_id and s.attempt = h.attempt
+where g.id = $1 order by h.attempt desc limit 1
+"""
+
+_OPEN: Final = """
+select g.id, g.tenant, g.workflow_id, g.status, g.origin_run_id is not null as started, g.idempotency_key is not null
+       as has_key, g.request::text as request, g.plan::text as plan, g.plan -> 'queues' ->> 'media' as media_queue,
+       g.created_at, g.route, g.vendor
+from onetake.generation g
+where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval and g.id > $2
+order by g.id limit $3
+"""
+
+_SUSPENDED: Final = """
+select g.id, g.tenant, g.vendor, s.vendor_task_id is not null as has_task_id,
+       g.plan -> 'queues' ->> 'media' as media_queue, h.amount_micros, h.resolved_at,
+       exists (select from onetake.callback_token t join onetake.callback_inbox i using (token_sha256)
+               where t.generation_id = g.id and t.attempt = h.attempt and i.claimed_task_id is not null) as is_claimed
+from onetake.hold h
+join onetake.generation g on g.id = h.generation_id
+left join onetake.submission s on s.generation_id = h.generation_id and s.attempt = h.attempt
+where h.state = 'suspended' and g.phase = 'done' and g.id > $1 order by g.id limit $2
+"""
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """A generation that has not ended. `started` says that its workflow has reached the database."""
+
+    id: str
+    tenant: str
+    workflow_id: str
+    status: str
+    started: bool
+    has_key: bool
+    request: GenerationRequest
+    plan: Plan | None
+    media_queue: str | None
+    created_at: datetime
+    route: str
+    vendor: str
+
+
+@dataclass(frozen=True)
+class SuspendedRow:
+    """A hold in suspense whose generation has ended, and what there is to find its job by."""
+
+    id: str
+    tenant: str
+    vendor: str
+    has_task_id: bool
+    is_claimed: bool
+    media_queue: str | None
+    amount_micros: int
+    resolved_at: datetime
+
+
+class Child(Value):
+    """A generation that renders another one again."""
+
+    parent_id: str
+    id: str
+    status: str
+
+
+class Recoveries:
+    """The books as recovery, the reconciler and replays need them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def case(self, generation_id: str) -> RecoveryCase:
+        """What is known of a generation that may be looked for again; with `refusal` when it may not.
+
+        Raises Refused(`generation_not_found`).
+        """
+        row = await self._database.row(_CASE, generation_id)
+        if row is None:
+            raise Refused("generation_not_found", generation_id)
+        return RecoveryCase(
+            generation_id=row["generation_id"],
+            attempt=row["attempt"],
+            tenant=row["tenant"],
+            plan=Plan.model_validate_json(row["plan"]) if row["plan"] else None,
+            hold=row["hold"],
+            vendor_task_id=row["vendor_task_id"],
+            reported_micros=row["reported_micros"],
+            refusal=_refusal(row),
+        )
+
+    async def correct(self, order: CorrectInput) -> GenerationRecord:
+        """Take a late clip: once; a repeat returns what the first one made.
+
+        Raises Refused: `generation_running` (it has not ended), `nothing_to_replay` (its hold was released),
+        `generation_not_found`.
+        """
+        row = await self._database.answer(
+            "select note, record::text from onetake.correct($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            order.generation_id,
+            order.attempt,
+            order.actual_micros,
+            order.basis,
+            f"[{','.join(asset.model_dump_json() for asset in order.assets)}]",
+            f"[{','.join(notice.model_dump_json() for notice in order.warnings)}]",
+            order.vendor_task_id,
+            order.who,
+            order.why,
+        )
+        match row["note"]:
+            case "unknown":
+                raise Refused("generation_not_found", order.generation_id)
+            case "open":
+                raise Refused("generation_running", order.generation_id)
+            case "not_paid":
+                _log.warning("ledger.late_clip_of_a_released_hold", generation_id=order.generation_id)
+                raise Refused("nothing_to_replay", "Its hold was released, yet the vendor has its clip.")
+            case _:
+                return GenerationRecord.model_validate_json(row["record"])
+
+    async def expire(self, generation_id: str) -> bool:
+        """End a row whose run never started as `failed/never_started`; False when it did start after all."""
+        entry = CATALOGUE["never_started"]
+        error = ErrorInfo(code="never_started", message=entry.sentence, hint=entry.hint)
+        row = await self._database.answer(
+            "select onetake.expire($1, $2) as expired", generation_id, error.model_dump_json()
+        )
+        return bool(row["expired"])
+
+    async def open_rows(self, older_than_s: float) -> AsyncIterator[Sequence[OpenRow]]:
+        """All generations that have not ended, in pages, oldest id first."""
+        after = ""
+        while True:
+            rows = await self._database.rows(_OPEN, timedelta(seconds=older_than_s), after, PAGE)
+            if not rows:
+                return
+            after = rows[-1]["id"]
+            yield [_open_row(row) for row in rows]
+
+    async def suspended_rows(self) -> AsyncIterator[Sequence[SuspendedRow]]:
+        """All holds in suspense of generations that have ended, in pages."""
+        after = ""
+        while True:
+            rows = await self._database.rows(_SUSPENDED, after, PAGE)
+            if not rows:
+                return
+            after = rows[-1]["id"]
+            yield [SuspendedRow(**dict(row)) for row in rows]
+
+    async def child_of(self, parent_id: str) -> Child | None:
+        """The generation that renders this one again, if there is one."""
+        row = await self._database.row(
+            "select parent_id, id, status from onetake.generation where parent_id = $1 order by created_at limit 1",
+            parent_id,
+        )
+        return Child.model_validate(dict(row)) if row else None
+
+
+def _open_row(row: Row) -> OpenRow:
+    fields: dict[str, Any] = dict(row)
+    fields["request"] = GenerationRequest.model_validate_json(fields["request"])
+    fields["plan"] = Plan.model_validate_json(fields["plan"]) if fields["plan"] else None
+    return OpenRow(**fields)
+
+
+def _refusal(row: Row) -> ErrorInfo | None:
+    """Why a generation cannot be looked for again; None when it can."""
+    if row["phase"] != "done":
+        return _error("generation_running")
+    if row["status"] == "completed":
+        return _error("nothing_to_replay", "It is completed.")
+    if row["plan"] is None or row["sent"] is None or row["sent"] == "not_sent":
+        return _error("nothing_to_replay", "Nothing was ever sent for it.")
+    if row["hold"] == "released":
+        return _error("nothing_to_replay", "It ended without cost: the vendor has no clip of it.")
+    return None
+
+
+def _error(code: str, detail: str = "") -> ErrorInfo:
+    entry = CATALOGUE[code]
+    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)

@@ -1,0 +1,36 @@
+"""What a failed activity, or a failed render, means for a generation."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, RetryState
+
+with workflow.unsafe.imports_passed_through():
+    from onetake.contracts import ErrorInfo, Plan, Resolution, StatusReading
+    from onetake.errors import CATALOGUE
+
+
+def error_of(code: str, detail: str = "") -> ErrorInfo:
+    """The catalogue's error of this code, with what was measured."""
+    entry = CATALOGUE[code]
+    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)
+
+
+def failure_of(error: ActivityError) -> ErrorInfo | None:
+    """The catalogue's error inside a failed activity; None for a timeout, a cancellation or anything else."""
+    cause = error.cause
+    if (
+        not isinstance(cause, ApplicationError)
+        or cause.type not in CATALOGUE
+        or error.retry_state == RetryState.TIMEOUT
+    ):
+        return None
+    entry = CATALOGUE[cause.type]
+    return ErrorInfo(code=cause.type, message=cause.message, hint=entry.hint)
+
+
+def cost_of_failure(plan: Plan, reading: StatusReading) -> Resolution:
+    """Nothing is refunded on a guess: what the vendor said, else what its documents promise, else suspense."""
+    if reading.refunded is False:
+        return "suspend"  # the vendor shows a charge for a failed job: a refund may still come
+    if reading.refunded is True or plan.failed_job_cost in {"free", "refunded"}:
+        return "release"
+    return "post" if plan.failed_job_cost == "charged" else "suspend"

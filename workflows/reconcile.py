@@ -1,0 +1,19 @@
+"""One pass over the books, started by a schedule: the activity does it, this only bounds and shows it."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from onetake.contracts import RECONCILE_WORKFLOW_TYPE, Reconciled, ReconcileInput
+    from workflows import options
+    from workflows.details import reconciled_details_of
+
+
+@workflow.defn(name=RECONCILE_WORKFLOW_TYPE)
+class Reconcile:
+    """Runs one pass. The argument is a `ReconcileInput`, the result a `Reconciled`."""
+
+    @workflow.run
+    async def run(self, order: ReconcileInput) -> Reconciled:
+        reconciled = await workflow.execute_activity("reconcile", order, result_type=Reconciled, **options.reconcile())
+        workflow.set_current_details(reconciled_details_of(reconciled))
+        return reconciled

@@ -1,0 +1,260 @@
+"""Looks again for the job of a generation that has ended: an unknown submission, a late clip, a late refund.
+
+It never submits. What it finds is written once, as the generation's correction; its history stays as it was.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from onetake.contracts import (
+        RECOVERY_WORKFLOW_TYPE,
+        WAKE_SIGNAL,
+        CorrectInput,
+        ErrorInfo,
+        Persisted,
+        PersistInput,
+        Phase,
+        Plan,
+        ReadInput,
+        Recovered,
+        RecoveryCase,
+        RecoveryRequest,
+        ResolveInput,
+        SearchAttribute,
+        StatusReading,
+        Submission,
+        WakeSignal,
+    )
+    from workflows import options
+    from workflows.details import recovery_details_of
+    from workflows.outcomes import cost_of_failure, error_of, failure_of
+
+_TENANT = SearchAttributeKey.for_keyword(SearchAttribute.TENANT)
+_VENDOR = SearchAttributeKey.for_keyword(SearchAttribute.VENDOR)
+_ROUTE = SearchAttributeKey.for_keyword(SearchAttribute.ROUTE)
+_PHASE = SearchAttributeKey.for_keyword(SearchAttribute.PHASE)
+_ERROR_CODE = SearchAttributeKey.for_keyword(SearchAttribute.ERROR_CODE)
+
+
+class _Nothing(Exception):
+    """The recovery ends without a change, and says why."""
+
+    def __init__(self, error: ErrorInfo) -> None:
+        super().__init__(error.code)
+        self.error = error
+
+
+@workflow.defn(name=RECOVERY_WORKFLOW_TYPE)
+class Recovery:
+    """Recovers one generation. The argument is a `RecoveryRequest`, the result a `Recovered`: nothing found is an
+    answer, not a failure."""
+
+    _request: RecoveryRequest
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._phase: Phase = "resolving"
+        self._task_id: str | None = None
+        self._wakes = 0
+        self._looks = 0
+        self._recovered: Recovered | None = None
+
+    @workflow.run
+    async def run(self, request: RecoveryRequest) -> Recovered:
+        """Find, wait, store, correct."""
+        self._request = request
+        try:
+            recovered = await self._recover()
+        except _Nothing as nothing:
+            recovered = Recovered(changed=False, error=nothing.error)
+        self._recovered = recovered
+        self._enter("done", *([_ERROR_CODE.value_set(recovered.error.code)] if recovered.error else []))
+        return recovered
+
+    @workflow.signal(name=WAKE_SIGNAL)
+    def wake(self, signal: WakeSignal) -> None:
+        """A callback came: look at once. What it claims is not looked at here."""
+        del signal
+        if self._wakes < options.MOST_WAKES:
+            self._wakes += 1
+
+    async def _recover(self) -> Recovered:
+        case = await self._examine()
+        if case.plan is None or case.refusal is not None:
+            raise _Nothing(case.refusal or error_of("nothing_to_replay"))
+        self._plan = case.plan
+        self._enter(
+            "resolving",
+            _TENANT.value_set(case.tenant),
+            _VENDOR.value_set(case.plan.vendor),
+            _ROUTE.value_set(case.plan.route),
+        )
+        task_id = self._task_id = case.vendor_task_id or await self._find(case, case.plan)
+        self._enter("generating")
+        reading = await self._read(case, case.plan, task_id)
+        if reading.state == "missing":
+            raise _Nothing(error_of("vendor_task_lost"))
+        persisted = None
+        if reading.state == "succeeded":
+            self._enter("persisting")
+            persisted = await self._persist(case, case.plan, task_id)
+        self._enter("settling")
+        return await self._correct(case, task_id, reading, persisted)
+
+    async def _examine(self) -> RecoveryCase:
+        try:
+            return await workflow.execute_activity(
+                "examine", self._request, result_type=RecoveryCase, **options.examine()
+            )
+        except ActivityError as error:
+            reason = failure_of(error) or error_of("ledger_unavailable")
+        raise _Nothing(reason)
+
+    async def _find(self, case: RecoveryCase, plan: Plan) -> str:
+        """The vendor's id of a submission whose outcome is not known, by what the vendor offers, at growing gaps."""
+        order = ResolveInput(generation_id=case.generation_id, attempt=case.attempt, plan=plan)
+        gap_s = options.FIRST_GAP_S * plan.time_scale
+        while (left_s := self._left_s(plan)) > 1:
+            seen, self._looks = self._wakes, self._looks + 1
+            submission = None
+            with suppress(ActivityError):  # the look's time is over
+                submission = await workflow.execute_activity(
+                    f"{plan.vendor}.resolve",
+                    order,
+                    result_type=Submission,
+                    **options.resolve(plan, self._looks, min(options.look_s(plan), left_s)),
+                )
+            if submission is not None and submission.state == "accepted" and submission.vendor_task_id:
+                return submission.vendor_task_id
+            if submission is not None and submission.state in {"rejected", "not_sent"}:
+                raise _Nothing(submission.error or error_of("nothing_to_replay", "The vendor never took it."))
+            await self._until_woken(seen, min(gap_s, left_s))
+            gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
+        raise _Nothing(error_of("submission_outcome_unknown"))
+
+    async def _read(self, case: RecoveryCase, plan: Plan, task_id: str) -> StatusReading:
+        """The vendor's word about the job. A failed job that may still be refunded is asked for again."""
+        order = ReadInput(
+            generation_id=case.generation_id,
+            attempt=case.attempt,
+            plan=plan,
+            vendor_task_id=task_id,
+            waiting=True,
+            elapsed_s=plan.deadline_s,
+        )
+        if self._request.goal == "persist":
+            return await self._read_once(plan, order)
+        reading, gap_s = None, options.FIRST_GAP_S * plan.time_scale
+        while (left_s := self._left_s(plan)) > 1:
+            seen = self._wakes
+            reading = await self._read_until_woken(plan, order, left_s)
+            if reading is None:
+                continue
+            if reading.state != "failed" or cost_of_failure(plan, reading) != "suspend":
+                return reading
+            await self._until_woken(seen, min(gap_s, left_s))
+            gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
+        if reading is not None and reading.refunded is False:
+            return reading  # charged, and no refund came
+        raise _Nothing(error_of("vendor_timeout" if reading is None else "vendor_failed"))
+
+    async def _read_once(self, plan: Plan, order: ReadInput) -> StatusReading:
+        self._looks += 1
+        reading = None
+        with suppress(ActivityError):
+            reading = await workflow.execute_activity(
+                f"{plan.vendor}.read_status",
+                order.model_copy(update={"waiting": False}),
+                result_type=StatusReading,
+                **options.read_once(plan, self._looks),
+            )
+        if reading is None:
+            raise _Nothing(error_of("vendor_unavailable"))
+        if reading.state != "succeeded":
+            raise _Nothing(error_of("nothing_to_replay", f"The vendor says {reading.vendor_state!r} of its job."))
+        return reading
+
+    async def _read_until_woken(self, plan: Plan, order: ReadInput, left_s: float) -> StatusReading | None:
+        """One poll raced with the webhook; None when a callback woke us or the time is over."""
+        self._looks += 1
+        seen = self._wakes
+        handle = workflow.start_activity(
+            f"{plan.vendor}.read_status", order, result_type=StatusReading, **options.wait(plan, self._looks, left_s)
+        )
+        await workflow.wait_condition(lambda: handle.done() or self._wakes > seen)
+        if not handle.done():
+            handle.cancel()
+        try:
+            return await handle
+        except ActivityError as error:
+            reason = None if is_cancelled_exception(error) else failure_of(error)
+        if reason is not None:
+            raise _Nothing(reason)
+        return None
+
+    async def _persist(self, case: RecoveryCase, plan: Plan, task_id: str) -> Persisted:
+        order = PersistInput(
+            generation_id=case.generation_id,
+            attempt=case.attempt,
+            tenant=case.tenant,
+            plan=plan,
+            vendor_task_id=task_id,
+        )
+        try:
+            return await workflow.execute_activity("persist", order, result_type=Persisted, **options.persist(plan))
+        except ActivityError as error:
+            reason = failure_of(error) or error_of("storage_unavailable")
+        raise _Nothing(reason)
+
+    async def _correct(
+        self, case: RecoveryCase, task_id: str, reading: StatusReading, persisted: Persisted | None
+    ) -> Recovered:
+        reported = case.reported_micros if reading.reported_micros is None else reading.reported_micros
+        released = persisted is None and case.plan is not None and cost_of_failure(case.plan, reading) == "release"
+        order = CorrectInput(
+            generation_id=case.generation_id,
+            attempt=case.attempt,
+            vendor_task_id=task_id,
+            resolution="release" if released else "post",
+            actual_micros=None if released else reported,
+            basis="pinned_price" if reported is None else "vendor_reported",
+            assets=persisted.assets if persisted else (),
+            warnings=persisted.warnings if persisted else (),
+            who=self._request.who,
+            why=self._request.why,
+        )
+        try:
+            return await workflow.execute_activity("correct", order, result_type=Recovered, **options.correct())
+        except ActivityError as error:
+            reason = failure_of(error) or error_of("ledger_unavailable")
+        raise _Nothing(reason)
+
+    async def _until_woken(self, seen: int, limit_s: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            await workflow.wait_condition(lambda: self._wakes > seen, timeout=timedelta(seconds=max(limit_s, 0.1)))
+
+    def _left_s(self, plan: Plan) -> float:
+        passed_s = (workflow.now() - workflow.info().start_time).total_seconds()
+        return options.late_window_s(plan) - passed_s
+
+    def _enter(self, phase: Phase, *attributes: SearchAttributeUpdate[Any]) -> None:
+        self._phase = phase
+        updates = [_PHASE.value_set(phase), *attributes]
+        workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]
+        workflow.set_current_details(
+            recovery_details_of(
+                request=self._request,
+                phase=phase,
+                plan=self._plan,
+                task_id=self._task_id,
+                recovered=self._recovered,
+                now=workflow.now(),
+            )
+        )
