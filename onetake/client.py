@@ -39,10 +39,12 @@ from onetake.contracts import (
     Plan,
     Status,
 )
+from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
+from onetake.replaying import Replays
 from onetake.settings import Settings, load_settings, require
 from onetake.starting import start_run
 from providers.admission import Catalogue
@@ -101,6 +103,7 @@ class Onetake:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
+        self._database = database
         self._generations = PostgresGenerations(database)
         self._catalogue = Catalogue(settings, sends=False)
         self._engine_once = asyncio.Lock()
@@ -142,9 +145,12 @@ class Onetake:
         plan = self.plan(request)
         engine = await self._temporal()
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
+        crashpoint("start.before_row")
         row = await self._generations.accept_once(request, workflow_id=workflow_id, run_id=None, plan=plan)
+        crashpoint("start.after_row")
         if not row.replayed or (await self._record(row.id)).status not in TERMINAL:
             await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
+            crashpoint("start.after_run")
         return Started(row.id, row.workflow_id, plan.price.amount_micros, row.replayed, self._ui_url(row.workflow_id))
 
     async def get(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
@@ -195,9 +201,12 @@ class Onetake:
         if record.status in TERMINAL:
             return await self._shown(record)
         engine = await self._temporal()
+        crashpoint("cancel.before_mark")
         await self._generations.mark_cancel_requested(generation_id)
+        crashpoint("cancel.after_mark")
         with _engine_errors(absent_is_fine=True):
             await engine.get_workflow_handle(record.workflow_id).cancel(rpc_timeout=ENGINE_TIMEOUT)
+        crashpoint("cancel.after_request")
         return await self._shown(await self._record(generation_id, tenant))
 
     async def download(
@@ -227,6 +236,10 @@ class Onetake:
                 raise Failed("asset_truncated", "What the bucket holds is not what was recorded.")
             draft.replace(target)
         return target
+
+    def replays(self) -> Replays:
+        """Replay what failed: wait on for its job, fetch its clip again, or render it again."""
+        return Replays(self._database, price=self.plan, engine=self._temporal, task_queue=self.settings.task_queue)
 
     async def _record(self, generation_id: str, tenant: str | None = None) -> GenerationRecord:
         record = await self._generations.get(generation_id, tenant)

@@ -66,6 +66,13 @@ CrashPoint = Literal[
     "callback.after_note",
     "sweep.before_read",
     "sweep.after_wake",
+    # The reconciler, recoveries and replays.
+    "reconcile.before_act",
+    "reconcile.after_act",
+    "correct.before_commit",
+    "correct.after_commit",
+    "replay.after_row",
+    "replay.after_start",
 ]
 CRASH_POINTS: Final = cast("tuple[CrashPoint, ...]", get_args(CrashPoint))
 

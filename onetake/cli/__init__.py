@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from onetake.cli import accounts, generations, parts, routes, vendors, world
+from onetake.cli import accounts, generations, parts, replays, routes, vendors, world
 from onetake.cli.answer import INTERRUPTED, Answer, Problem, Stopped, interruption, problem_of, usage_problem, write
 from onetake.cli.options import Version
 from onetake.errors import CATALOGUE, OnetakeError
@@ -41,7 +41,7 @@ def _root(context: typer.Context, version: Version = False) -> None:
         sys.stdout.write(f"{context.get_help()}\n")
 
 
-for group in (generations, routes, accounts, vendors, world, parts):
+for group in (generations, replays, routes, accounts, vendors, world, parts):
     group.add_to(app)
 
 

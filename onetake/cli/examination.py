@@ -6,6 +6,7 @@ It changes nothing, sends nothing to a vendor, and shows addresses but never a s
 # ruff: noqa: PLC0415 - each examination imports what it examines
 
 import asyncio
+import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ Look = Callable[[Settings], Awaitable[Finding]]
 async def examine(settings: Settings) -> list[Finding]:
     """Ask every part side by side; findings come in a fixed order."""
     # Before the clocks run: on a busy machine the imports alone can take as long as a part may.
-    import onetake.worker  # noqa: F401 - with it everything that is examined
+    importlib.import_module("onetake.worker")  # with it everything that is examined
     from providers.catalogue import load_catalogue
 
     examinations: tuple[tuple[str, tuple[str, ...], Look], ...] = (

@@ -184,15 +184,15 @@ def _run_generation(
             say(f"{started.id} {verb}; price {format_usd(started.price_micros)}")
             if detach:
                 return await onetake.get(started.id)
-            return await _follow(onetake, started.id, timeout_s)
+            return await follow_generation(onetake, started.id, timeout_s)
 
-    return _answer_of(run(work), waited=not detach)
+    return answer_of(run(work), waited=not detach)
 
 
 def get(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
     """Show one generation. Where it stands, what it cost, and links to its clip."""
     del as_json
-    return _answer_of(_ask(lambda onetake: onetake.get(generation_id, tenant=tenant)), waited=False)
+    return answer_of(_ask(lambda onetake: onetake.get(generation_id, tenant=tenant)), waited=False)
 
 
 def watch(generation_id: Id, timeout: Timeout = None, as_json: AsJson = False) -> Answer:
@@ -205,9 +205,9 @@ def watch(generation_id: Id, timeout: Timeout = None, as_json: AsJson = False) -
     async def work(interruption: "Interruption") -> "GenerationRecord":
         interruption.generation_id = generation_id
         async with Onetake.connect(settings) as onetake:
-            return await _follow(onetake, generation_id, timeout)
+            return await follow_generation(onetake, generation_id, timeout)
 
-    return _answer_of(run(work), waited=True)
+    return answer_of(run(work), waited=True)
 
 
 def list_(
@@ -241,8 +241,11 @@ def cancel(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) 
     del as_json
     record = _ask(lambda onetake: onetake.cancel(generation_id, tenant=tenant))
     if record.status in ("queued", "in_progress"):
-        say("Cancellation is requested; `onetake watch` shows how it ends.")
-    return _answer_of(record, waited=False)
+        say(
+            "Cancellation is requested. Before the submission it is free; afterwards the vendor, who offers no way to"
+            " cancel, is paid and the clip is kept. `onetake watch` shows how it ends."
+        )
+    return answer_of(record, waited=False)
 
 
 def download(
@@ -280,7 +283,8 @@ def _ask(question: Callable[["Onetake"], Awaitable[T]]) -> T:
     return run(work)
 
 
-async def _follow(onetake: "Onetake", generation_id: str, timeout_s: float | None) -> "GenerationRecord":
+async def follow_generation(onetake: "Onetake", generation_id: str, timeout_s: float | None) -> "GenerationRecord":
+    """Wait for a generation with a progress line."""
     from onetake.progress import ProgressLine, follow
 
     line = ProgressLine()
@@ -290,7 +294,7 @@ async def _follow(onetake: "Onetake", generation_id: str, timeout_s: float | Non
         line.close()
 
 
-def _answer_of(record: "GenerationRecord", *, waited: bool) -> Answer:
+def answer_of(record: "GenerationRecord", *, waited: bool) -> Answer:
     """A generation as the answer; only a verb that waited takes its exit code from how the generation ended."""
     return Answer(
         record.model_dump(mode="json"),
@@ -322,6 +326,11 @@ def _facts(record: "GenerationRecord") -> Iterator[tuple[str, str]]:
         yield "sha256", asset.sha256
     for notice in record.warnings:
         yield "warning", f"{notice.code}: {notice.message}"
+    if record.parent_id:
+        yield "again", f"it renders {record.parent_id} again"
+    if record.correction:
+        was = record.correction.from_code or record.correction.from_status
+        yield "corrected", f"{record.correction.at:%Y-%m-%d %H:%M:%S} UTC by {record.correction.who} (was {was})"
     if record.error:
         yield "error", f"{record.error.code}: {record.error.message}"
         yield "do this", record.error.hint

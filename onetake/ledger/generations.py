@@ -42,10 +42,17 @@ class PostgresGenerations:
         return accepted.id
 
     async def accept_once(
-        self, request: GenerationRequest, *, workflow_id: str, run_id: str | None = None, plan: Plan | None = None
+        self,
+        request: GenerationRequest,
+        *,
+        workflow_id: str,
+        run_id: str | None = None,
+        plan: Plan | None = None,
+        parent_id: str | None = None,
     ) -> AcceptedRow:
         """Write the row once. Repeats of the same workflow id, and a client's repeats of the same idempotency key,
-        return the first row; run id and plan are kept from the first call that brings them.
+        return the first row; run id and plan are kept from the first call that brings them. `parent_id` is the
+        generation that is rendered again.
 
         Raises Refused: `idempotency_key_reused` (another request, or another workflow, under the key),
         `workflow_id_reused` (another request or another run under the workflow id), `request_invalid` (a NUL).
@@ -53,8 +60,9 @@ class PostgresGenerations:
         canonical = canonical_json(request)
         if "\\u0000" in canonical:
             raise Refused("request_invalid", "A text contains the character U+0000.")
+        crashpoint("accept.before_commit")
         row = await self._database.answer(
-            "select * from onetake.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            "select * from onetake.accept_child($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             generation_id_in(workflow_id, request.tenant) or new_generation_id(),
             request.tenant,
             workflow_id,
@@ -68,6 +76,7 @@ class PostgresGenerations:
             request.user,
             request.feature,
             json.dumps(request.labels),
+            parent_id,
         )
         crashpoint("accept.after_commit")
         return _accepted(row["outcome"], row["id"], row["workflow_id"])

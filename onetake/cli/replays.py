@@ -1,0 +1,451 @@
+"""Verbs for whoever is on call: replay what failed, close what is stale, decide what is in suspense."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+import asyncio
+import getpass
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from onetake.cli import surroundings
+from onetake.cli.accounts import with_database
+from onetake.cli.answer import Answer, Stopped, problem_of, say, usage_problem
+from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
+from onetake.errors import CATALOGUE, OnetakeError, Refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onetake.cli.waiting import Interruption
+    from onetake.client import Onetake
+    from onetake.contracts import GenerationRecord, Reconciled, Recovered
+    from onetake.ledger.database import Database
+    from onetake.replaying import Replayed, ReplayQuote, Replays, ReplayVerb
+
+PAGE = 100
+
+VERBS = ("reattach", "repersist", "regenerate")
+
+suspense = typer.Typer(
+    help="Amounts whose outcome is not known.",
+    callback=needs_a_verb,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How to replay."""
+
+    verb: "ReplayVerb"
+    accept_cost: bool
+    dry_run: bool
+    yes: bool
+    pace: float
+    detach: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which generations: by id, or by what they have in common."""
+
+    ids: Sequence[str]
+    tenant: str | None
+    since: datetime | None
+    error_code: str | None
+    vendor: str | None
+
+    def refuse_vague(self) -> None:
+        """Ids or filters, and at least one of them. Raises a usage error."""
+        filters = (self.since, self.error_code, self.vendor)
+        if bool(self.ids) == any(filters):
+            raise typer.BadParameter("give either ids, or at least one of --since, --error-code and --vendor.")
+        if self.error_code is not None and self.error_code not in CATALOGUE:
+            raise typer.BadParameter(f"--error-code {self.error_code!r} is no code; docs/reference/errors.md has all.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    app.command(
+        epilog=examples(
+            "onetake replay reattach gen_0199...",
+            "onetake replay repersist --since 1d --error-code asset_unavailable",
+            "onetake replay regenerate --since 2h --error-code vendor_failed --vendor apixo --dry-run",
+            "onetake replay --history gen_0199...",
+        )
+    )(replay)
+    suspense.command("list", epilog=examples("onetake suspense list", "onetake suspense list --json"))(suspense_list)
+    suspense.command(
+        "resolve",
+        epilog=examples('onetake suspense resolve gen_0199... posted --why "on the vendor\'s invoice of November"'),
+    )(suspense_resolve)
+    app.command(epilog=examples("onetake reconcile", "onetake reconcile --dry-run --json"))(reconcile)
+    app.add_typer(suspense, name="suspense")
+
+
+def replay(  # noqa: PLR0917 - one parameter an option
+    verb: Annotated[str | None, typer.Argument(help=", ".join(VERBS), metavar="VERB", show_default=False)] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Generations, gen_...; or none, with filters.", metavar="ID...")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="All accepted since: 90m, 2h, 3d, or 2026-11-21T08:00.", metavar="WHEN")
+    ] = None,
+    error_code: Annotated[str | None, typer.Option(help="All that ended with this code.", metavar="C")] = None,
+    vendor: Annotated[str | None, typer.Option(help="All of this vendor.", metavar="V")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.", metavar="T")] = None,
+    accept_cost: Annotated[
+        bool, typer.Option("--accept-cost", help="Render again also where the first render may still be paid.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do and cost; change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
+    pace: Annotated[float, typer.Option(min=0.01, max=100, help="Replays started a second.", metavar="N")] = 2.0,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Hold today's code against a recorded history: an id, or an exported file.", metavar="ID"),
+    ] = None,
+    workflow_id: Annotated[
+        str | None, typer.Option(help="The workflow id of an exported file that does not name it.", metavar="W")
+    ] = None,
+    as_json: AsJson = False,
+) -> Answer:
+    """Replay what failed, and say first what it will cost.
+
+    `reattach` goes on waiting for a job that the vendor already has. `repersist` fetches its clip again from a live
+    link. Both cost nothing new. `regenerate` renders again, with a new hold, once, however often it is asked.
+    """
+    del as_json
+    if history is not None:
+        return _replay_history(history, workflow_id)
+    if verb is None:
+        raise typer.BadParameter(f"say which: {', '.join(VERBS)}; or --history.")
+    chosen_verb = cast("ReplayVerb", one_of("VERB", verb, VERBS))
+    chosen = Selection(ids or [], tenant, _moment(since) if since else None, error_code, vendor)
+    chosen.refuse_vague()
+    terms = Terms(chosen_verb, accept_cost=accept_cost, dry_run=dry_run, yes=yes, pace=pace, detach=detach)
+    return _replay(chosen, terms)
+
+
+def reconcile(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Go through the books once. What nobody serves is started, ended, or looked for; workers do it every minute."""
+    del as_json
+    settings = surroundings.settings()
+    from onetake.cli.waiting import run
+    from onetake.ledger.database import Database
+    from onetake.settings import require
+
+    require(settings, "database_url")
+
+    async def work(_: "Interruption") -> "Reconciled":
+        from onetake.reconciler import Reconciler
+        from onetake.temporal import connect
+
+        database = await Database.connect(settings.database_url.get_secret_value(), pool_size=2)
+        try:
+            reconciler = Reconciler(await connect(settings), database, time_scale=settings.time_scale)
+            return await reconciler.run_once(dry_run=dry_run)
+        finally:
+            await database.close()
+
+    reconciled = run(work)
+    document = {"dry_run": dry_run, **reconciled.model_dump(mode="json", exclude={"version"})}
+    return Answer(document, lambda console: _show_reconciled(console, reconciled, dry_run=dry_run))
+
+
+def suspense_list(tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
+    """Show every amount in suspense, with what there is to find its job by."""
+    del as_json
+
+    async def work(database: "Database") -> list[dict[str, Any]]:
+        from onetake.ledger.recoveries import Recoveries
+
+        rows = [row async for page in Recoveries(database).suspended_rows() for row in page]
+        return [
+            {
+                "id": row.id,
+                "tenant": row.tenant,
+                "vendor": row.vendor,
+                "amount_micros": row.amount_micros,
+                "since": row.resolved_at.isoformat(),
+                "has_task_id": row.has_task_id,
+            }
+            for row in rows
+            if tenant in (None, row.tenant)
+        ]
+
+    rows = with_database(work)
+    return Answer({"suspense": rows}, lambda console: _show_suspense(console, rows))
+
+
+def suspense_resolve(
+    generation_id: Annotated[str, typer.Argument(help="The generation, gen_...", metavar="ID")],
+    to: Annotated[str, typer.Argument(help="posted (the vendor charged it) or released (it did not).", metavar="HOW")],
+    why: Annotated[str, typer.Option(help="What shows it: an invoice, the vendor's answer.", metavar="TEXT")],
+    as_json: AsJson = False,
+) -> Answer:
+    """Decide an amount in suspense, once. Who decided and why stays in the ledger."""
+    del as_json
+    chosen: Any = one_of("HOW", to, ("posted", "released"))
+    if not why.strip():
+        raise typer.BadParameter("--why says what shows it.")
+
+    async def work(database: "Database") -> "GenerationRecord":
+        from onetake.ledger.holds import PostgresLedger
+
+        return await PostgresLedger(database).resolve_suspense(generation_id, 1, to=chosen, who=_who(), why=why.strip())
+
+    record = with_database(work)
+    from onetake.money import format_usd
+
+    line = f"{record.id}: {chosen}, settled {format_usd(record.cost.settled_micros)}"
+    return Answer(record.model_dump(mode="json"), lambda console: console.print(line, soft_wrap=True))
+
+
+# -- Replays -----------------------------------------------------------------------------------------------------------
+
+
+def _moment(text: str) -> datetime:
+    """A moment in the past: 90m, 2h, 3d before now, or a date and time (UTC unless it says otherwise)."""
+    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    try:
+        if unit:
+            return datetime.now(UTC) - timedelta(**{unit: float(text[:-1])})
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"--since {text!r} is neither 90m, 2h, 3d nor a date such as 2026-11-21.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _replay(chosen: Selection, terms: Terms) -> Answer:
+    settings = surroundings.settings()
+    from onetake.cli.waiting import run
+    from onetake.client import Onetake
+
+    async def work(interruption: "Interruption") -> Answer:
+        async with Onetake.connect(settings) as onetake:
+            replays = onetake.replays()
+            quotes = [
+                await replays.quote(terms.verb, each, tenant=chosen.tenant, accept_cost=terms.accept_cost)
+                async for each in _chosen(onetake, chosen)
+            ]
+            if chosen.ids and len(quotes) == 1 and quotes[0].refusal is not None:
+                raise Stopped(problem_of(quotes[0].refusal, quotes[0].id))
+            _say_quotes(quotes)
+            wanted = [quote for quote in quotes if quote.refusal is None]
+            if terms.dry_run or not wanted:
+                return _quoted(quotes, dry_run=terms.dry_run)
+            await _agree(wanted, yes=terms.yes)
+            done = await _start_all(replays, wanted, chosen.tenant, terms)
+            if len(done) == 1 and chosen.ids and not terms.detach:
+                return await _waited(onetake, replays, done[0], interruption)
+            return _replayed(done, quotes)
+
+    return run(work)
+
+
+async def _chosen(onetake: "Onetake", chosen: Selection) -> AsyncIterator[str]:
+    """The ids given, or all that match, oldest page last. Only what failed or was canceled can be replayed."""
+    for each in dict.fromkeys(chosen.ids):
+        yield each
+    statuses: tuple[Literal["failed", "canceled"], ...] = () if chosen.ids else ("failed", "canceled")
+    for status in statuses:
+        after = None
+        while True:
+            page = await onetake.list(
+                tenant=chosen.tenant,
+                status=status,
+                vendor=chosen.vendor,
+                error_code=chosen.error_code,
+                since=chosen.since,
+                after=after,
+                limit=PAGE,
+            )
+            for record in page:
+                yield record.id
+            if len(page) < PAGE:
+                break
+            after = page[-1].id
+
+
+def _say_quotes(quotes: "Sequence[ReplayQuote]") -> None:
+    from onetake.money import format_usd
+
+    for quote in quotes:
+        if quote.refusal is not None:
+            say(f"{quote.id}  skipped: {quote.refusal.code}: {quote.refusal}")
+        else:
+            say(f"{quote.id}  {format_usd(quote.cost_micros)}  {quote.note}")
+    wanted = [quote for quote in quotes if quote.refusal is None]
+    total = format_usd(sum(quote.cost_micros for quote in wanted))
+    say(f"{len(wanted)} of {len(quotes)} to replay; new money in all: {total}")
+
+
+async def _agree(wanted: "Sequence[ReplayQuote]", *, yes: bool) -> None:
+    """Ask a person before money is spent; a program says --yes."""
+    if yes or not sum(quote.cost_micros for quote in wanted):
+        return
+    if not sys.stdin.isatty():
+        raise Stopped(usage_problem("Nobody can be asked here.", "Look at the price above, then repeat it with --yes."))
+    if not await asyncio.to_thread(typer.confirm, "Go on?", err=True):
+        raise Stopped(usage_problem("Nothing was started.", "Repeat it when it may be paid for."))
+
+
+async def _start_all(
+    replays: "Replays", wanted: "Sequence[ReplayQuote]", tenant: str | None, terms: Terms
+) -> "list[Replayed]":
+    """Start one after the other. What cannot be started now is said, and the same command takes it up again."""
+    done: list[Replayed] = []
+    for number, quote in enumerate(wanted):
+        if number:
+            await asyncio.sleep(1 / terms.pace)
+        try:
+            done.append(
+                await replays.replay(terms.verb, quote.id, who=_who(), tenant=tenant, accept_cost=terms.accept_cost)
+            )
+        except Refused as refusal:
+            say(f"{quote.id}  skipped: {refusal.code}: {refusal}")
+        except OnetakeError as error:
+            say(f"{len(done)} were started before {quote.id}; the same command goes on from there.")
+            raise Stopped(problem_of(error, quote.id)) from None
+    return done
+
+
+async def _waited(onetake: "Onetake", replays: "Replays", replayed: "Replayed", interruption: "Interruption") -> Answer:
+    from onetake.cli.generations import answer_of, follow_generation
+
+    if replayed.new_id is not None:
+        interruption.generation_id = replayed.new_id
+        say(f"{replayed.new_id} renders {replayed.id} again")
+        return answer_of(await follow_generation(onetake, replayed.new_id, None), waited=True)
+    say(f"{replayed.workflow_id} looks for its job; Ctrl-C leaves it running")
+    interruption.generation_id = replayed.id
+    recovered = await replays.recovered(replayed.id)
+    return _recovered(recovered, await onetake.get(replayed.id))
+
+
+def _recovered(recovered: "Recovered", record: "GenerationRecord") -> Answer:
+    from onetake.cli.generations import answer_of
+
+    if recovered.changed or recovered.error is None:
+        return answer_of(record, waited=True)
+    error = recovered.error
+    say(f"{error.code}: {error.message}\n  {error.hint}")
+    return Answer(
+        {
+            **record.model_dump(mode="json"),
+            "recovery": recovered.model_dump(mode="json", exclude={"result", "version"}),
+        },
+        answer_of(record, waited=True).show,
+        CATALOGUE[error.code].exit_code if error.code in CATALOGUE else 1,
+    )
+
+
+def _quoted(quotes: "Sequence[ReplayQuote]", *, dry_run: bool) -> Answer:
+    document = {"dry_run": dry_run, "quotes": [_document(quote) for quote in quotes], "replayed": []}
+    return Answer(document, lambda console: console.print("Nothing was started."))
+
+
+def _replayed(done: "Sequence[Replayed]", quotes: "Sequence[ReplayQuote]") -> Answer:
+    rows = [
+        {
+            "id": each.id,
+            "workflow_id": each.workflow_id,
+            "new_id": each.new_id,
+            "cost_micros": each.cost_micros,
+            "repeated": each.repeated,
+        }
+        for each in done
+    ]
+    document = {"dry_run": False, "quotes": [_document(quote) for quote in quotes], "replayed": rows}
+
+    def show(console: "Console") -> None:
+        for each in done:
+            console.print(f"{each.id}  {each.new_id or each.workflow_id}", soft_wrap=True)
+        console.print(f"{len(done)} started. `onetake get ID` shows how each ends.")
+
+    return Answer(document, show)
+
+
+def _document(quote: "ReplayQuote") -> dict[str, Any]:
+    refusal = quote.refusal and {"code": quote.refusal.code, "message": str(quote.refusal)}
+    return {"id": quote.id, "cost_micros": quote.cost_micros, "note": quote.note, "refusal": refusal}
+
+
+def _who() -> str:
+    """Who asks, for the ledger."""
+    try:
+        return f"operator {getpass.getuser()}"
+    except (KeyError, OSError):  # a container may have no name for its user
+        return "operator"
+
+
+# -- Histories ---------------------------------------------------------------------------------------------------------
+
+
+def _replay_history(source: str, workflow_id: str | None) -> Answer:
+    settings = surroundings.settings()
+    from onetake.cli.waiting import run
+    from onetake.histories import replay_file, replay_run
+
+    is_file = Path(source).is_file()
+
+    async def work(_: "Interruption") -> "tuple[str, int, str | None]":
+        if is_file:
+            return await replay_file(settings, Path(source), workflow_id)
+        return await replay_run(settings, source)
+
+    name, events, difference = run(work)
+    document = {"workflow_id": name, "events": events, "replays": difference is None, "difference": difference}
+
+    def show(console: "Console") -> None:
+        if difference is None:
+            console.print(f"{name}: {events} events, today's code repeats them", soft_wrap=True)
+        else:
+            entry = CATALOGUE["history_differs"]
+            console.print(f"{name}: {difference}\n  {entry.hint}", soft_wrap=True)
+
+    return Answer(document, show, CATALOGUE["history_differs"].exit_code if difference else 0)
+
+
+# -- Showing -----------------------------------------------------------------------------------------------------------
+
+
+def _show_reconciled(console: "Console", reconciled: "Reconciled", *, dry_run: bool) -> None:
+    from rich.table import Table
+
+    done = "would be done" if dry_run else "done"
+    console.print(f"Looked at {reconciled.looked_at} generations: {len(reconciled.findings)} findings.")
+    if not reconciled.findings:
+        return
+    table = Table("generation", "what", "found", done, box=None, pad_edge=False)
+    for finding in reconciled.findings:
+        table.add_row(finding.generation_id, finding.kind, finding.found, finding.action)
+    console.print(table)
+
+
+def _show_suspense(console: "Console", rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from onetake.money import format_usd
+
+    if not rows:
+        say("Nothing is in suspense.")
+        return
+    table = Table("id", "tenant", "vendor", "amount", "since (UTC)", "job known", box=None, pad_edge=False)
+    for row in rows:
+        since, known = row["since"][:19].replace("T", " "), "yes" if row["has_task_id"] else "no"
+        table.add_row(row["id"], row["tenant"], row["vendor"], format_usd(row["amount_micros"]), since, known)
+    console.print(table)
