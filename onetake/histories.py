@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from temporalio.client import WorkflowHistory
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Replayer
 
@@ -21,6 +23,7 @@ from workflows.recovery import Recovery
 
 WORKFLOWS: Final = (Generation, Recovery, Reconcile)
 LONGEST: Final = 2_000  # characters of a difference
+_SENTENCE: Final = re.compile(r'message: "((?:[^"\\]|\\.)+)"')
 
 Verdict = tuple[str, int, str | None]
 """The workflow's id, how many events its history has, and the first thing that differs."""
@@ -73,5 +76,17 @@ async def _workflow_id(settings: Settings, name: str) -> str:
 async def _replay(settings: Settings, history: WorkflowHistory, namespace: str) -> Verdict:
     replayer = Replayer(workflows=list(WORKFLOWS), plugins=[plugin(settings)], namespace=namespace)
     outcome = await replayer.replay_workflow(history, raise_on_replay_failure=False)
-    failure = outcome.replay_failure
-    return history.workflow_id, len(list(history.events)), str(failure)[:LONGEST] if failure else None
+    difference = _difference(str(outcome.replay_failure)) if outcome.replay_failure else None
+    return history.workflow_id, len(list(history.events)), difference
+
+
+def _difference(failure: str) -> str:
+    """The engine's own sentence about the first command that differs, out of its dump of the whole failure."""
+    found = _SENTENCE.search(failure)
+    sentence = found[1].replace("\\'", "'").replace('\\"', '"') if found else failure
+    return sentence[:LONGEST]
+
+
+def silence_engine() -> None:
+    """Keep the SDK's core from writing its own account of a difference to stdout. Before the first client is made."""
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="off"))))

@@ -75,7 +75,7 @@ class Reconciler:
             beat()
         for finding in findings:
             if finding.action != "none":
-                _log.info("reconciled", generation_id=finding.generation_id, kind=finding.kind, action=finding.action)
+                _log.info("reconciled", generation_id=finding.generation_id, state=finding.kind, detail=finding.action)
         return Reconciled(looked_at=looked_at, findings=tuple(findings))
 
     async def stuck(self) -> list[Finding]:

@@ -205,7 +205,12 @@ def suspense_resolve(
     async def work(database: "Database") -> "GenerationRecord":
         from onetake.ledger.holds import PostgresLedger
 
-        return await PostgresLedger(database).resolve_suspense(generation_id, 1, to=chosen, who=_who(), why=why.strip())
+        ledger = PostgresLedger(database)
+        decided = await ledger.resolve_suspense(generation_id, 1, to=chosen, who=_who(), why=why.strip())
+        detail = (await ledger.entries(generation_id))[-1].detail or {}
+        if detail.get("to") != chosen:
+            raise Refused("usage", f"It was decided before: {detail.get('to')}, by {detail.get('who')}.")
+        return decided
 
     record = with_database(work)
     from onetake.money import format_usd
@@ -398,8 +403,9 @@ def _who() -> str:
 def _replay_history(source: str, workflow_id: str | None) -> Answer:
     settings = surroundings.settings()
     from onetake.cli.waiting import run
-    from onetake.histories import replay_file, replay_run
+    from onetake.histories import replay_file, replay_run, silence_engine
 
+    silence_engine()
     is_file = Path(source).is_file()
 
     async def work(_: "Interruption") -> "tuple[str, int, str | None]":

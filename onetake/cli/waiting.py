@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from onetake import logs
 from onetake.cli.answer import Stopped, problem_of
 from onetake.cli.answer import interruption as interruption_problem
 from onetake.errors import OnetakeError
@@ -51,6 +52,7 @@ class Interruption:
 
 def run(work: Callable[[Interruption], Coroutine[Any, Any, _T]]) -> _T:
     """Run the work to its end. Raises Stopped with what is known; on Ctrl-C at once, and nothing is tidied."""
+    logs.configure("warning")  # on stderr: stdout holds the answer and nothing else
     loop = asyncio.new_event_loop()
     return loop.run_until_complete(_race(work))
 
