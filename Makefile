@@ -2,7 +2,7 @@
 # Needs Python 3.11 or newer and make. PYTHON=/path/to/python3 chooses the interpreter of the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench lock clean
+.PHONY: help demo dev test chaos check bench lock clean
 
 BIN   := .venv/bin
 ENV   := .venv/.made
@@ -20,6 +20,10 @@ dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data st
 test: $(ENV)  ## run the tests on real servers
 	@$(BIN)/python -m onetake.devstack
 	@$(BIN)/python -m pytest -n 4 --dist loadfile
+
+chaos: $(ENV)  ## kill and stop everything at random, then check every invariant; SEED=1 GENERATIONS=200 SEEDS=1
+	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(GENERATIONS),--generations $(GENERATIONS))
 
 check: $(ENV)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -1,17 +1,20 @@
 """Phase five: the bytes, proven to be the clip that was paid for, under keys of this generation's own."""
 
-import tempfile
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
+import structlog
+from pydantic import Field
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats
+from onetake import spool as spools
 from onetake.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
 from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, TryLater
-from onetake.ports import ClipFacts, ClipReader, Generations, ObjectStore, Stored, VendorClient
+from onetake.errors import Failed, OnetakeError, TryLater
+from onetake.ports import Body, ClipFacts, ClipReader, Generations, ObjectStore, Stored, VendorClient, VendorStatus
 
 CONTENT_TYPE = "video/mp4"
 RESULT_READS = 4
@@ -19,15 +22,18 @@ RESULT_RETRY_S = 2.0
 CLIP_READS = 3
 MOST_CLIPS = 16
 
+_log: Any = structlog.get_logger(__name__)
 
 Fault = Literal["missing_links", "bad_copies"]
 
 
 class Tries(Message):
-    """What went wrong in earlier attempts for reasons of the vendor's: outages of other parts do not count."""
+    """What earlier attempts leave to the next: what went wrong for reasons of the vendor's (outages of other parts do
+    not count), and the sha256 of the bytes that they put under each key."""
 
     missing_links: int = 0
     bad_copies: int = 0
+    sha256: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 class Persist:
@@ -58,25 +64,30 @@ class Persist:
             manifest_key = f"{_prefix(order)}/manifest.json"
             if (manifest := await self._store.get_document(manifest_key)) is not None:
                 return Persisted.model_validate_json(manifest)
-            links = await self._links(order, memory)
-            clips = [await self._clip(order, index, link, memory) for index, link in enumerate(links)]
+            crashpoint("persist.before_links")
+            status = await self._delivered(order, memory)
+            crashpoint("persist.after_links")
+            clips = [await self._clip(order, index, link, memory) for index, link in enumerate(status.links)]
             persisted = Persisted(
                 assets=tuple(asset for asset, _ in clips),
-                warnings=tuple(notice for _, notices in clips for notice in notices),
+                warnings=(*_about_cost(status), *(notice for _, notices in clips for notice in notices)),
                 manifest_key=manifest_key,
             )
+            crashpoint("persist.before_manifest")
             await self._store.put_document(manifest_key, persisted.model_dump_json().encode())
             crashpoint("persist.after_manifest")
             return persisted
 
-    async def _links(self, order: PersistInput, memory: Memory) -> tuple[str, ...]:
+    async def _delivered(self, order: PersistInput, memory: Memory) -> VendorStatus:
         status = await self._vendors[order.plan.vendor].read_status(order.plan, order.vendor_task_id)
         reading, plan = status.reading, order.plan
         if reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS:
-            return status.links
+            return status
         if reading.state == "succeeded":
             self._again_or_fail(memory, "missing_links", RESULT_READS, Failed("vendor_bad_result", "(no link)"), plan)
-        if reading.state == "failed" or elapsed_s() > plan.deadline_s:
+        if reading.state == "failed":  # after a success: the workflow asks once more, and decides about the money
+            raise Failed("vendor_failed", f"(state: {reading.vendor_state})")
+        if elapsed_s() > plan.deadline_s:
             raise Failed("vendor_bad_result", f"(state: {reading.vendor_state})")
         # A replica of the vendor's that lags behind what it already told us: the newest confirmed state wins.
         raise TryLater("vendor_unavailable", f"(state: {reading.vendor_state})", after_s=plan.cadence.interval_s)
@@ -85,15 +96,22 @@ class Persist:
         self, order: PersistInput, index: int, link: str, memory: Memory
     ) -> tuple[Asset, tuple[Notice, ...]]:
         key = f"{_prefix(order)}/{index}.mp4"
-        with tempfile.TemporaryDirectory(prefix="onetake-", dir=self._spool) as folder:
+        with spools.new_folder(self._spool) as folder:
             target = Path(folder) / "clip"
             stored = await self._store.fetch(key, target, moved=_moved)
             if stored is None:
-                await self._copy(order, key, link, memory)
+                sha256 = await self._copy(order, key, link, memory)
                 stored = await self._store.fetch(key, target, moved=_moved)
+            else:
+                sha256 = _tries(memory).sha256.get(key) or await self._hash(order, link, memory)
             if stored is None:
                 raise TryLater("storage_unavailable", "(the object just stored is not there)")
+            if stored.sha256 != sha256:  # nobody's clip is taken for this one, and nothing is overwritten
+                _log.error("storage_conflict", generation_id=order.generation_id, object_key=key, sha256=stored.sha256)
+                raise Failed("storage_conflict")
+            crashpoint("persist.before_read")
             facts = await self._facts(order.plan, key, target, memory)
+            crashpoint("persist.after_read")
         return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
 
     async def _facts(self, plan: Plan, key: str, path: Path, memory: Memory) -> ClipFacts:
@@ -102,32 +120,67 @@ class Persist:
             return await self._reader.read(path)
         except Failed as failure:
             await self._store.discard(key)
+            crashpoint("persist.after_discard")
+            _remember(memory, key, "")
             self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, plan)
 
-    async def _copy(self, order: PersistInput, key: str, link: str, memory: Memory) -> None:
-        """Download and store. A link that is refused and a body that is cut are tried again with a fresh link."""
+    async def _copy(self, order: PersistInput, key: str, link: str, memory: Memory) -> str:
+        """Download and store; the sha256 of what was sent to the store."""
         try:
             async with self._vendors[order.plan.vendor].download(link) as body:
                 crashpoint("persist.before_put")
-                await self._store.put_stream(
+                stored = await self._store.put_stream(
                     key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
                 )
-        except Failed as failure:
-            if failure.code == "storage_conflict":  # an attempt that we thought dead has stored it: read what is there
-                raise TryLater("storage_unavailable", "(another attempt stored it first)") from None
-            if failure.code in {"asset_unavailable", "asset_truncated"}:
-                self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, order.plan)
-            raise
+        except OnetakeError as failure:
+            if failure.code == "storage_conflict":  # perhaps by an attempt that we thought dead: the next one compares
+                raise TryLater("storage_unavailable", "(the key was taken meanwhile)") from None
+            self._bad_copy(failure, memory, order.plan)
+        _remember(memory, key, stored.sha256)
         crashpoint("persist.after_put")
+        return stored.sha256
+
+    async def _hash(self, order: PersistInput, link: str, memory: Memory) -> str:
+        """The sha256 of what the vendor delivers, for an object that a forgotten attempt may have stored."""
+        try:
+            async with self._vendors[order.plan.vendor].download(link) as body:
+                return await _sha256(body, order.plan.max_asset_bytes)
+        except OnetakeError as failure:
+            self._bad_copy(failure, memory, order.plan)
+
+    def _bad_copy(self, failure: OnetakeError, memory: Memory, plan: Plan) -> NoReturn:
+        """A link that is refused and a body that is cut are tried again with a fresh link; an outage as it says."""
+        if failure.code in {"asset_unavailable", "asset_truncated"}:
+            self._again_or_fail(memory, "bad_copies", CLIP_READS, Failed(failure.code, failure.detail), plan)
+        raise failure
 
     def _again_or_fail(self, memory: Memory, what: Fault, most: int, failure: Failed, plan: Plan) -> NoReturn:
         """Try again a few times what is the vendor's fault; outages of other parts are not counted."""
-        tries = memory.recall(Tries) or Tries()
+        tries = _tries(memory)
         number: int = getattr(tries, what) + 1
         memory.keep(tries.model_copy(update={what: number}))
         if number >= most:
             raise failure
         raise TryLater(failure.code, failure.detail, after_s=RESULT_RETRY_S * plan.time_scale) from None
+
+
+def _tries(memory: Memory) -> Tries:
+    return memory.recall(Tries) or Tries()
+
+
+def _remember(memory: Memory, key: str, sha256: str) -> None:
+    tries = _tries(memory)
+    memory.keep(tries.model_copy(update={"sha256": tries.sha256 | {key: sha256}}))
+
+
+async def _sha256(body: Body, most_bytes: int) -> str:
+    digest, size = hashlib.sha256(), 0
+    async for chunk in body.chunks:
+        size += len(chunk)
+        if size > most_bytes:
+            raise Failed("asset_too_large", f"The limit is {most_bytes} bytes.")
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _prefix(order: PersistInput) -> str:
@@ -152,6 +205,12 @@ def _asset(key: str, stored: Stored, facts: ClipFacts) -> Asset:
         codec=facts.codec,
         has_audio=facts.has_audio,
     )
+
+
+def _about_cost(status: VendorStatus) -> list[Notice]:
+    if not status.cost_unusable:
+        return []
+    return [Notice(code="vendor_cost_unusable", message="the vendor's figure makes no sense: the pinned price counts")]
 
 
 def _differences(plan: Plan, facts: ClipFacts) -> list[Notice]:

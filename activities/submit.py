@@ -1,4 +1,4 @@
-"""Phase three: the intent, then exactly one POST; and the resolution of a POST whose outcome is not known."""
+"""Phase three: the intent, then exactly one POST. What is not known afterwards is `activities.resolve`'s."""
 
 import asyncio
 import hashlib
@@ -6,17 +6,18 @@ import secrets
 
 from temporalio import activity
 
-from activities.heartbeat import Memory, elapsed_s, heartbeats, remaining_s, to_the_end
-from onetake.contracts import ErrorInfo, Plan, ResolveInput, Submission, SubmitInput
+from activities.heartbeat import Memory, elapsed_s, heartbeats, to_the_end
+from onetake.contracts import ErrorInfo, Plan, Submission, SubmitInput
 from onetake.crashpoints import crashpoint
 from onetake.errors import CATALOGUE, Failed, OnetakeError, TryLater
-from onetake.ports import Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
+from onetake.ports import Bracket, Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
 
 TOKEN_BYTES = 16
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 60.0
 RECORD_ATTEMPTS = 20
 RECORD_RETRY_S = 0.5
+BRACKET_LIMIT_S = 5.0  # what proof of the balance may cost a submission
 
 
 class Submit:
@@ -44,24 +45,6 @@ class Submit:
         async with heartbeats() as memory:
             return await to_the_end(self._submit(order, memory))
 
-    async def resolve(self, order: ResolveInput) -> Submission:
-        """Find out what became of a submission: our own row again, then what callbacks with our tokens have named.
-
-        Raises TryLater until something is known; with `last_look` it answers with what is stored.
-        """
-        stored = await self._submissions.read(order.generation_id, order.attempt) or Submission(state="not_sent")
-        if stored.state in {"accepted", "rejected", "not_sent"}:
-            return stored
-        for claimed in await self._submissions.claims(order.generation_id, order.attempt):
-            status = await self._client.read_status(order.plan, claimed)
-            if status.reading.state != "missing":
-                return await self._submissions.record(
-                    order.generation_id, order.attempt, state="accepted", vendor_task_id=claimed
-                )
-        if order.last_look:
-            return stored
-        raise TryLater("not_ready", after_s=min(order.plan.cadence.interval_s, max(remaining_s() - 1, 0.1)))
-
     async def _submit(self, order: SubmitInput, memory: Memory) -> Submission:
         if known := memory.recall(Submission):  # learned by an attempt that could not store it
             stored = await self._record(order, known)
@@ -73,6 +56,7 @@ class Submit:
         crashpoint("submit.before_intent")
         token, seed = secrets.token_urlsafe(TOKEN_BYTES), self._client.chosen_seed(order.plan, order.request)
         post = SubmitOrder(order.plan, order.request, self._callback_url(token), seed)
+        bracket = await self._bracket(order.plan)
         begun = await self._submissions.begin(
             order.generation_id,
             order.attempt,
@@ -80,6 +64,7 @@ class Submit:
             token_sha256=hashlib.sha256(token.encode()).digest(),
             request_sha256=self._client.request_sha256(post),
             seed=seed,
+            bracket=bracket,
         )
         if not begun.fresh:
             return await self._found(order, begun.submission)
@@ -88,20 +73,37 @@ class Submit:
         crashpoint("submit.after_send")
         # Worth money: should the database be away, the engine keeps it for the next attempt.
         memory.keep(_submission_of(outcome))
+        crashpoint("submit.before_record")
         stored = await self._record(order, _submission_of(outcome))
         crashpoint("submit.after_record")
         if outcome.outcome in {"throttled", "not_sent"}:
             memory.forget()
             again = _again(order.plan, outcome)
             if outcome.outcome == "throttled" and isinstance(again, TryLater):
+                crashpoint("submit.before_slow_down")
                 await self._vendors.slow_down(self._vendor, again.after_s or FIRST_RETRY_S)
+                crashpoint("submit.after_slow_down")
             raise again
         return stored
+
+    async def _bracket(self, plan: Plan) -> Bracket | None:
+        """Our account before the POST, where it can prove something; never a reason to wait longer, or to fail."""
+        if not plan.reads_balance:
+            return None
+        try:
+            async with asyncio.timeout(BRACKET_LIMIT_S):
+                at = await self._submissions.idle_at(self._vendor)
+                return Bracket(await self._client.read_account(), at) if at else None
+        except (OnetakeError, TimeoutError):
+            return None
 
     async def _found(self, order: SubmitInput, stored: Submission) -> Submission:
         if stored.state != "sending":
             return stored
-        return await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
+        crashpoint("submit.before_doubt")
+        doubted = await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
+        crashpoint("submit.after_doubt")
+        return doubted
 
     async def _record(self, order: SubmitInput, submission: Submission) -> Submission:
         for left in reversed(range(RECORD_ATTEMPTS)):
@@ -115,8 +117,10 @@ class Submit:
                     reported_micros=submission.reported_micros,
                 )
             except OnetakeError as error:
-                if error.code == "vendor_protocol_error":
-                    raise
+                if error.code == "vendor_protocol_error":  # another submission owns the id: ours is in doubt
+                    return await self._submissions.record(
+                        order.generation_id, order.attempt, state="ambiguous", error=told(error.code, error.detail)
+                    )
                 if not left:
                     raise TryLater("ledger_unavailable", error.detail) from None
                 await asyncio.sleep(RECORD_RETRY_S)
@@ -135,16 +139,17 @@ def _submission_of(outcome: SubmitOutcome) -> Submission:
         case "rejected":
             return Submission(state="rejected", error=outcome.error)
         case "ambiguous":
-            return Submission(state="ambiguous", error=_doubt(outcome.note))
+            # The exception's class or the HTTP status. An error says, too, that this POST is over.
+            note = f"({outcome.note})" if outcome.note else ""
+            return Submission(state="ambiguous", error=told("submission_outcome_unknown", note))
         case "throttled" | "not_sent":
             return Submission(state="not_sent")
 
 
-def _doubt(note: str) -> ErrorInfo:
-    """Why the outcome is not known, for the operator: the exception's class or the HTTP status."""
-    entry = CATALOGUE["submission_outcome_unknown"]
-    reason = f" ({note})" if note else ""
-    return ErrorInfo(code="submission_outcome_unknown", message=f"{entry.sentence}{reason}", hint=entry.hint)
+def told(code: str, detail: str = "") -> ErrorInfo:
+    """The catalogue's error of this code, with what was measured, for the operator."""
+    entry = CATALOGUE[code]
+    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)
 
 
 def _again(plan: Plan, outcome: SubmitOutcome) -> TryLater | Failed:

@@ -26,15 +26,16 @@ class Validate:
 
         Rules, price and key come first, so that nothing is fetched for a request that is refused anyway.
         """
+        crashpoint("validate.before_plan")
         plan, error = None, None
         try:
             plan = await self._plan(order.request)
         except Refused as refusal:
             error = ErrorInfo(code=refusal.code, message=str(refusal), hint=refusal.hint)
+        crashpoint("validate.after_plan")
         generation_id = await self._generations.accept(
             order.request, workflow_id=order.workflow_id, run_id=order.run_id, plan=plan
         )
-        crashpoint("accept.after_commit")
         return Validated(generation_id=generation_id, plan=plan, error=error)
 
     async def _plan(self, request: GenerationRequest) -> Plan:

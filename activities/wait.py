@@ -5,7 +5,7 @@ import secrets
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, remaining_s
-from onetake.contracts import Cadence, Message, ReadInput, StatusReading
+from onetake.contracts import Cadence, Message, Plan, ReadInput, StatusReading
 from onetake.crashpoints import crashpoint
 from onetake.errors import TryLater
 from onetake.ports import VendorClient, Vendors
@@ -15,14 +15,17 @@ MISSING_TOLERATED_S = 60.0
 MISSING_PROVEN_S = 120.0
 MISSING_PROVEN_READS = 3
 REFUSED_RETRY_S = 300.0
+LONGEST_THROTTLE_S = 300.0
 JITTER = 0.1
 
 
-class Missing(Message):
-    """How long, in seconds after acceptance, and how often in a row the vendor did not know the job."""
+class Streak(Message):
+    """What the vendor answered to the last reads: since when, in seconds after acceptance, and how often in a row it
+    did not know the job; and how often in a row it was too busy."""
 
-    since_s: float
+    since_s: float | None = None
     reads: int = 0
+    throttled: int = 0
 
 
 class ReadStatus:
@@ -54,11 +57,12 @@ class ReadStatus:
         except TryLater as error:
             again = self._after(order, error, waited_s)
             if error.code == "vendor_throttled":
+                crashpoint("wait.before_slow_down")
                 await self._vendors.slow_down(self._vendor, again.after_s or order.plan.cadence.interval_s)
             raise (again if order.waiting else error) from None
         if status.reading.state != "missing":
             if activity.info().heartbeat_details:
-                activity.heartbeat()  # it was missing and is there: forget that
+                activity.heartbeat()  # it was missing or throttled, and is there: forget that
             return status.reading
         if not order.waiting:  # a callback may be faster than the vendor's own reads
             return status.reading.model_copy(update={"state": "open"})
@@ -67,12 +71,13 @@ class ReadStatus:
     def _missing(self, order: ReadInput, reading: StatusReading, waited_s: float) -> StatusReading:
         """A 404 is believed when three reads in a row, over two minutes, say it: a new job may not be visible yet."""
         scale, memory = order.plan.time_scale, Memory()
-        before = memory.recall(Missing) or Missing(since_s=waited_s)
-        seen = before.model_copy(update={"reads": before.reads + 1})
-        lasted = waited_s - seen.since_s >= MISSING_PROVEN_S * scale and waited_s >= MISSING_TOLERATED_S * scale
-        if lasted and seen.reads >= MISSING_PROVEN_READS:
+        before = memory.recall(Streak) or Streak()
+        since_s = waited_s if before.since_s is None else before.since_s
+        lasted = waited_s - since_s >= MISSING_PROVEN_S * scale and waited_s >= MISSING_TOLERATED_S * scale
+        if lasted and before.reads + 1 >= MISSING_PROVEN_READS:
             return reading
-        memory.keep(seen)
+        memory.keep(Streak(since_s=since_s, reads=before.reads + 1))
+        crashpoint("wait.after_missing")
         raise _later(min(order.plan.cadence.interval_s, MISSING_PROVEN_S * scale / 2), "404")
 
     def _after(self, order: ReadInput, error: TryLater, waited_s: float) -> TryLater:
@@ -80,7 +85,17 @@ class ReadStatus:
         delay_s = error.after_s or next_read_s(order.plan.cadence, waited_s)
         if error.code == "vendor_auth":
             delay_s = REFUSED_RETRY_S * order.plan.time_scale
+        if error.code == "vendor_throttled" and error.after_s is None:
+            delay_s = _doubled(order.plan, delay_s)
         return TryLater(error.code, error.detail, after_s=_clamped(delay_s))
+
+
+def _doubled(plan: Plan, delay_s: float) -> float:
+    """The gap after a 429 that names none: doubled for each in a row."""
+    memory = Memory()
+    before = memory.recall(Streak) or Streak()
+    memory.keep(before.model_copy(update={"throttled": before.throttled + 1}))
+    return min(delay_s * 2.0 ** min(before.throttled + 1, 16), LONGEST_THROTTLE_S * plan.time_scale)
 
 
 def _later(delay_s: float, vendor_state: str = "") -> TryLater:

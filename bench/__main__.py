@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 from rich.console import Console
 
-from bench import history, latency, persist, reservations, throughput
+from bench import callbacks, history, latency, persist, reservations, throughput
 from bench.house import BenchError, House, house, stack
 from bench.report import Row, show, write
 from onetake.cli.stack import RunningStack
@@ -23,6 +23,7 @@ MEASUREMENTS: Final[dict[str, Callable[[House], Awaitable[list[Row]]]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "history": history.measure,
+    "callbacks": callbacks.measure,
     "reservations": reservations.measure,
     "persist": persist.measure,
 }

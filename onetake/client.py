@@ -44,7 +44,7 @@ from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
-from onetake.replaying import Replays
+from onetake.replaying import Replayed, ReplayQuote, Replays, ReplayVerb
 from onetake.settings import Settings, load_settings, require
 from onetake.starting import start_run
 from providers.admission import Catalogue
@@ -491,6 +491,14 @@ class BlockingOnetake:
     def cancel(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
         """See `Onetake.cancel`."""
         return _run_on(self._loop, self._onetake.cancel(generation_id, tenant=tenant))
+
+    def quote_replay(self, verb: ReplayVerb, generation_id: str, **options: Any) -> ReplayQuote:
+        """See `Replays.quote`."""
+        return _run_on(self._loop, self._onetake.replays().quote(verb, generation_id, **options))
+
+    def replay(self, verb: ReplayVerb, generation_id: str, *, who: str, **options: Any) -> Replayed:
+        """See `Replays.replay`."""
+        return _run_on(self._loop, self._onetake.replays().replay(verb, generation_id, who=who, **options))
 
     def download(self, generation_id: str, path: str | Path, *, tenant: str | None = None) -> Path:
         """See `Onetake.download`."""

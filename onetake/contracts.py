@@ -170,6 +170,9 @@ class Plan(Message):
     callbacks: bool
     cancelable: bool
     takes_seed: bool
+    lists_jobs: bool = False
+    reads_balance: bool = False
+    absence_window_s: float = 120.0
     queues: Queues
     max_asset_bytes: int
     duration_tolerance_s: float

@@ -141,6 +141,11 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "vendor_unreachable": Entry(
         "The vendor could not be reached, so nothing was sent.", "Start again when the vendor's address answers.", 5
     ),
+    "vendor_took_nothing": Entry(
+        "The vendor's answer was lost, and our balance there shows that it took nothing.",
+        "Nothing was rendered and nothing is owed: start again when the vendor answers properly.",
+        5,
+    ),
     # The generation ended without a clip, or with a doubt about money.
     "submission_outcome_unknown": Entry(
         "It is not known whether the vendor accepted the submission.",

@@ -16,11 +16,11 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, Literal, cast
 
 from PIL import Image
 
+from onetake import spool as spools
 from onetake.contracts import InputKind
 from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.outbound import Limits, Outbound
@@ -103,7 +103,7 @@ class MediaInspector:
             self._slots.release()
 
     async def _look(self, rules: MediaRules) -> list[_Verdict]:
-        with TemporaryDirectory(dir=self._spool, prefix="onetake-inputs-") as folder:
+        with spools.new_folder(self._spool) as folder:
             looks = [self._verdict(rule, Path(folder) / str(number)) for number, rule in enumerate(rules.inputs)]
             verdicts = await asyncio.gather(
                 *looks, return_exceptions=True

@@ -316,8 +316,8 @@ class Outbound:
         """GET a foreign address and stream its body.
 
         Follows up to three redirects, each judged anew. Raises Failed (`asset_url_blocked` naming the rule,
-        `asset_unavailable`) or TryLater(`vendor_unavailable`), the latter also from the chunks: reset, too slow, ended
-        before the declared length.
+        `asset_unavailable`), or TryLater: `vendor_unavailable`, also from the chunks (reset, too slow);
+        `asset_unavailable` for an answer that is not HTTP; from the chunks, `asset_truncated` for one that ends early.
         """
         deadline = time.monotonic() + self._limits.total_s
         response = await self._arrive(judge(url, self._trusted))
@@ -376,7 +376,7 @@ class Outbound:
             async with asyncio.timeout(limits.headers_s):
                 return await self._pool.handle_async_request(request)
         except _BROKEN as error:
-            raise _unavailable(error) from None
+            raise _unavailable(error, "asset_unavailable") from None
 
     async def _chunks(self, response: httpcore.Response, deadline: float) -> AsyncGenerator[bytes]:
         """The raw body. Only the time spent waiting for the server counts against its rate, not the reader's own."""
@@ -389,7 +389,7 @@ class Outbound:
             except StopAsyncIteration:
                 return
             except _BROKEN as error:
-                raise _unavailable(error) from None
+                raise _unavailable(error, "asset_truncated") from None
             arrived = time.monotonic()
             waited_s, received = waited_s + arrived - asked, received + len(chunk)
             if arrived > deadline:
@@ -401,8 +401,12 @@ class Outbound:
             yield chunk
 
 
-def _unavailable(error: Exception) -> TryLater:
-    return TryLater("vendor_unavailable", f"The connection failed ({type(error).__name__}).")
+def _unavailable(error: Exception, if_not_http: str) -> TryLater:
+    """What breaks the rules of HTTP is an answer, and comes again; all else is the network's, which may heal."""
+    # httpcore raises the same error, out of nothing, for a server that hung up before it answered.
+    broke_rules = isinstance(error, httpcore.RemoteProtocolError) and error.__context__ is not None
+    code = if_not_http if broke_rules else "vendor_unavailable"
+    return TryLater(code, f"The connection failed ({type(error).__name__}).")
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:

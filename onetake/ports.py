@@ -4,9 +4,10 @@ An activity imports this module and never an adapter; the worker builds the adap
 raise `onetake.errors` only: `Refused` and `Failed` end the generation, `TryLater` is retried by Temporal.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
@@ -120,13 +121,22 @@ class SubmitOutcome:
 @dataclass(frozen=True)
 class VendorStatus:
     """One authoritative read: the reading for the workflow, the links, which never leave the activity, and the
-    id of the job that was answered about, where the vendor says it."""
+    id of the job that was answered about, where the vendor says it. `cost_unusable`: it names a cost that is none."""
 
     reading: StatusReading
     links: tuple[str, ...] = ()
     vendor_task_id: str | None = None
     reported_units: Decimal | None = None
+    cost_unusable: bool = False
     alarm: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a vendor says of our account, in its own units: what is left, and what it has charged so far."""
+
+    balance: Decimal
+    charged: Decimal
 
 
 @dataclass(frozen=True)
@@ -155,12 +165,31 @@ class VendorClient(Protocol):
         """Read the job with our own key. Raises TryLater (`vendor_unavailable`, `vendor_auth`, `vendor_throttled`)."""
         ...
 
+    async def find_jobs(self, order: SubmitOrder, sent_at: datetime) -> tuple[str, ...]:
+        """The ids of all jobs in the vendor's list with exactly this order's model and payload, made since then.
+
+        Only where `plan.lists_jobs`. A job that is not there may exist all the same. Raises TryLater as `read_status`.
+        """
+        ...
+
+    async def read_account(self) -> Account:
+        """Read our account. Only where `plan.reads_balance`. Raises TryLater as `read_status`."""
+        ...
+
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
         """Open a result link without our key. Raises Failed (`asset_unavailable`, `asset_url_blocked`) or TryLater."""
         ...
 
 
 # -- The database ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Our account just before a POST. At `at` nothing else of ours was under way at the vendor."""
+
+    account: Account
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -228,8 +257,13 @@ class Submissions(Protocol):
         token_sha256: bytes,
         request_sha256: bytes,
         seed: int | None,
+        bracket: Bracket | None = None,
     ) -> Begun:
         """Commit the intent before the first byte. Not fresh when another call has sent it or the generation ended."""
+        ...
+
+    async def idle_at(self, vendor: str) -> datetime | None:
+        """The time now, when no submission to the vendor could still change our balance there; else None."""
         ...
 
     async def record(
@@ -250,6 +284,45 @@ class Submissions(Protocol):
 
     async def claims(self, generation_id: str, attempt: int) -> tuple[str, ...]:
         """The vendor ids that callbacks with this attempt's tokens have named; unverified."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was sent, for finding it again. `twin_is_sending`: another one of the same bytes waits for its answer."""
+
+    request: GenerationRequest = field(repr=False)
+    seed: int | None
+    at: datetime
+    twin_is_sending: bool
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """Our account before the POST, when nothing else has touched it since. `post_is_over`: its own sender said so."""
+
+    account: Account
+    post_is_over: bool
+
+
+class Evidence(Protocol):
+    """What our own rows say about a submission whose outcome is not known."""
+
+    async def sent(self, generation_id: str, attempt: int) -> Sent | None:
+        """What was sent; None when nothing was begun."""
+        ...
+
+    async def unowned(self, generation_id: str, attempt: int, task_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of the vendor's ids that belong to no other submission, in the same order."""
+        ...
+
+    async def undisturbed(self, generation_id: str, attempt: int) -> Undisturbed | None:
+        """Our account before the POST; None when it was not read, the outcome is known, the generation has ended, or
+        another submission may have moved the balance since."""
+        ...
+
+    async def note(self, generation_id: str, attempt: int, error: ErrorInfo) -> None:
+        """Replace what is told of an unknown outcome; a known one keeps its error."""
         ...
 
 

@@ -56,7 +56,6 @@ class Reconciler:
         self._ledger = PostgresLedger(database)
         self._scale = time_scale
         self._gate = asyncio.Semaphore(MOST_AT_ONCE)
-        self._listing = frozenset({"gmi"})
 
     async def run_once(self, *, dry_run: bool = False, beat: Callable[[], None] = lambda: None) -> Reconciled:
         """One pass. With `dry_run` it only says what it would do. A second pass finds nothing more to do.
@@ -79,14 +78,16 @@ class Reconciler:
         return Reconciled(looked_at=looked_at, findings=tuple(findings))
 
     async def stuck(self) -> list[Finding]:
-        """Runs whose workflow task keeps failing or is taken by nobody."""
-        reconciled = await self.run_once(dry_run=True)
-        return [finding for finding in reconciled.findings if finding.kind == "stuck"]
+        """Of the oldest generations that are open, the runs whose workflow task fails or is taken by nobody."""
+        async for page in self._books.open_rows(0):
+            runs = await asyncio.gather(*(self._run(row.workflow_id) for row in page))
+            return [_stuck(row.id, run) for row, run in zip(page, runs, strict=True) if run.stuck]
+        return []
 
     async def _open(self, row: OpenRow, dry_run: bool) -> Finding | None:
         run = await self._run(row.workflow_id)
         if run.state == "running":
-            return Finding(kind="stuck", generation_id=row.id, found=run.stuck, action="none") if run.stuck else None
+            return _stuck(row.id, run) if run.stuck else None
         if run.state == "absent" and not row.started:
             return await self._never_started(row, dry_run)
         code = "terminated_by_operator" if run.state == "terminated" else "run_lost"
@@ -115,7 +116,7 @@ class Reconciler:
 
     async def _suspended(self, row: SuspendedRow, dry_run: bool) -> Finding | None:
         amount = f"{format_usd(row.amount_micros)} in suspense since {row.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
-        if not (row.has_task_id or row.is_claimed or row.vendor in self._listing):
+        if not (row.has_task_id or row.is_claimed or row.lists_jobs):
             return _left(row, f"{amount}; {row.vendor} offers nothing to find its job by")
         run = await self._run(recovery_id_of(row.tenant, row.id))
         if run.state == "running":
@@ -176,6 +177,10 @@ class Reconciler:
         if task.attempt and datetime.now(UTC) - scheduled > timedelta(seconds=STUCK_S * self._scale):
             return f"no worker has taken its workflow task since {scheduled:%Y-%m-%d %H:%M:%S} UTC"
         return ""
+
+
+def _stuck(generation_id: str, run: Run) -> Finding:
+    return Finding(kind="stuck", generation_id=generation_id, found=run.stuck, action="none")
 
 
 def _left(row: SuspendedRow, found: str) -> Finding:

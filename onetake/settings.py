@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     insecure_plaintext_history: bool = False
     callback_base_url: str | None = None
     trusted_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
+    exclusive_keys: Annotated[frozenset[str], NoDecode] = frozenset()
     temporal_ui_url: str | None = None
     task_queue: str = "onetake"
     reconcile_every_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
@@ -62,14 +63,21 @@ class Settings(BaseSettings):
     spool_dir: str | None = None
     log_level: str = "info"
 
-    @field_validator("trusted_hosts", mode="before")
+    @field_validator("trusted_hosts", "exclusive_keys", mode="before")
     @classmethod
-    def _hosts(cls, value: object) -> object:
+    def _names(cls, value: object) -> object:
         return (
             frozenset(part.strip().lower() for part in value.split(",") if part.strip())
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("exclusive_keys")
+    @classmethod
+    def _vendors(cls, names: frozenset[str]) -> frozenset[str]:
+        if unknown := [name for name in sorted(names) if f"{name}_api_key" not in cls.model_fields]:
+            raise ValueError(f"no vendor: {', '.join(unknown)}")
+        return names
 
     @field_validator("codec_old_keys", mode="before")
     @classmethod

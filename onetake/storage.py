@@ -30,6 +30,7 @@ from minio.datatypes import ListMultipartUploadsResult
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
+from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, OnetakeError, Refused, TryLater
 from onetake.ports import Body, Stored
 from onetake.settings import Settings
@@ -248,6 +249,7 @@ async def _pour(body: Body, upload: "_Upload", max_bytes: int, moved: Callable[[
         raise Failed("asset_truncated", f"{size} of {body.declared_bytes} bytes came.")
     if not size:
         raise Failed("asset_truncated", "It is empty.")
+    crashpoint("persist.before_complete")
     if not await upload.complete():
         raise Failed("storage_conflict")
     return digest.hexdigest(), size

@@ -22,6 +22,7 @@ from activities.persist import Persist
 from activities.reconcile import Reconciling
 from activities.recover import Recover
 from activities.reserve import Reserve
+from activities.resolve import Resolve
 from activities.settle import Settle
 from activities.submit import Submit
 from activities.validate import Validate
@@ -58,6 +59,7 @@ MOST_READS: Final = 100
 MOST_CLIPS: Final = 8
 MOST_PROBE_S: Final = 4.0  # for one input clip or sound
 GRACE: Final = timedelta(seconds=100)  # a POST under way (60 s) and the recording of its outcome end within it
+MEDIA_GRACE: Final = timedelta(seconds=5)  # a download is handed over: another worker begins it again
 STALE_UPLOAD_S: Final = 3600.0
 OWN_PACKAGES: Final = ("workflows", "activities", "providers")
 
@@ -150,10 +152,11 @@ def _vendor_workers(
     vendors = _vendors(settings, database)
     for name, driver in drivers.items():
         callback_base = settings.callback_base_url if catalogue.data.vendors[name].vendor.callbacks else None
-        submit = Submit(name, driver, PostgresSubmissions(database), vendors, callback_base)
+        submissions = PostgresSubmissions(database)
+        submit = Submit(name, driver, submissions, vendors, callback_base)
         reads = [
             _named(f"{name}.read_status", ReadStatus(name, driver, vendors).read_status),
-            _named(f"{name}.resolve", submit.resolve),
+            _named(f"{name}.resolve", Resolve(name, driver, submissions, submissions, vendors).resolve),
         ]
         base = settings.task_queue
         workers.append(
@@ -174,21 +177,23 @@ async def _media_worker(
     reader = ClipProcess()
     cleanup.push_async_callback(reader.aclose)
     persist = Persist(drivers, PostgresGenerations(database), store, reader, _spool(settings))
-    return _queue(client, f"{settings.task_queue}-media", [persist.persist], MOST_CLIPS)
+    return _queue(client, f"{settings.task_queue}-media", [persist.persist], MOST_CLIPS, MEDIA_GRACE)
 
 
 def _spool(settings: Settings) -> Path | None:
     return Path(settings.spool_dir) if settings.spool_dir else None
 
 
-def _queue(client: Client, name: str, activities: Sequence[Callable[..., Any]], most: int) -> Worker:
+def _queue(
+    client: Client, name: str, activities: Sequence[Callable[..., Any]], most: int, grace: timedelta = GRACE
+) -> Worker:
     return Worker(
         client,
         task_queue=name,
         activities=activities,
         max_concurrent_activities=most,
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=10, initial=2),
-        graceful_shutdown_timeout=GRACE,
+        graceful_shutdown_timeout=grace,
     )
 
 

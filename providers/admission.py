@@ -103,6 +103,9 @@ class Catalogue:
             callbacks=facts.callbacks,
             cancelable=facts.cancelable,
             takes_seed="seed" in route.fields,
+            lists_jobs=facts.lists_jobs,
+            reads_balance=facts.balance == "charged_at_creation" and name in self._settings.exclusive_keys,
+            absence_window_s=facts.absence_window_s * scale,
             queues=Queues(
                 submit=f"{base_queue}-submit-{name}", read=f"{base_queue}-read-{name}", media=f"{base_queue}-media"
             ),

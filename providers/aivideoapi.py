@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from onetake.contracts import InputKind, Plan, StatusReading
-from onetake.ports import SubmitOutcome, VendorStatus
+from onetake.ports import Account, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,
@@ -24,6 +24,7 @@ from providers.vendor import (
     links_of,
     nested,
     not_understood,
+    number_of,
     outcome_of,
     safe_text,
     still_open,
@@ -153,6 +154,20 @@ def _reading(task: dict[str, object]) -> VendorStatus:
         failed = StatusReading(state="failed", vendor_state="failed", error=error)
         return VendorStatus(failed, vendor_task_id=task_id)
     return still_open(FACTS.vendor.open_states, state, task_id)
+
+
+def account_request(base_url: str) -> httpx.Request:
+    """`GET /credits`."""
+    return httpx.Request("GET", f"{base_url}/credits")
+
+
+def read_account(response: httpx.Response) -> Account | None:
+    """`data` with `balance` and `total_consumed`, in credits."""
+    body = json_object(response)
+    if body is None or not 200 <= envelope_status(response.status_code, body.get("code")) < 300:
+        return None
+    balance, consumed = number_of(nested(body, "data", "balance")), number_of(nested(body, "data", "total_consumed"))
+    return None if balance is None or consumed is None else Account(balance, consumed)
 
 
 def callback_hint(body: bytes) -> CallbackHint:

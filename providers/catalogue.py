@@ -271,6 +271,11 @@ class VendorFacts(Fact):
     failed_job_cost: FailedJobCost
     deadline_s: float
     result_lifetime_s: float | None = None
+    # What can tell how a submission without an answer ended. The balance counts only where a document says that a job
+    # is charged when it is created; `absence_window_s` is how long two equal looks must lie apart.
+    lists_jobs: bool = False
+    balance: Literal["charged_at_creation"] | None = None
+    absence_window_s: Annotated[float, Field(gt=0)] = 120.0
     documented: Annotated[tuple[str, ...], Field(min_length=1)]
     undocumented: tuple[str, ...] = ()
 

@@ -10,26 +10,29 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from onetake import logs
 from onetake.contracts import GenerationRequest, Plan
-from onetake.errors import Failed, Refused, TryLater
+from onetake.crashpoints import crashpoint
+from onetake.errors import CATALOGUE, Failed, Refused, TryLater
 from onetake.money import micros_up
 from onetake.outbound import Outbound, judge
-from onetake.ports import Body, SubmitOrder, SubmitOutcome, VendorStatus
+from onetake.ports import Account, Body, SubmitOrder, SubmitOutcome, VendorStatus
 from onetake.settings import Settings, VendorSettings
 from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
 from providers.catalogue import SEED_MOST, CatalogueData
-from providers.vendor import Order, Vendor, error_of
+from providers.vendor import Accounts, Lists, Order, Vendor, error_of
+
+T = TypeVar("T")
 
 VENDORS: Final[Mapping[str, Vendor]] = {
     "apixo": apixo,
@@ -40,14 +43,23 @@ VENDORS: Final[Mapping[str, Vendor]] = {
 }
 
 TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=10.0)
+SHORTEST_ANSWER_S: Final = 20.0  # a busy machine is slow to answer, and a submission without an answer is in doubt
 MOST_CONNECTIONS: Final = 200
 MOST_ANSWER_BYTES: Final = 1024 * 1024
+MOST_LIST_BYTES: Final = 16 * 1024 * 1024  # nobody knows a list's paging: it may be all of our jobs
+MOST_CLOCK_SKEW_S: Final = 120.0  # between the database's clock and the vendor's
 LONGEST_RETRY_AFTER_S: Final = 300.0
 OPERATORS_ALARMS: Final = frozenset({"vendor_auth", "vendor_account_empty", "vendor_account_limit"})
 SHORTEST_MASKED_KEY: Final = 8
 
 # Nothing has left this machine when one of these is raised; after any other error bytes may have arrived.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+def timeout_for(time_scale: float) -> httpx.Timeout:
+    """The times of a client; only the wait for an answer is scaled, and never below `SHORTEST_ANSWER_S`."""
+    read_s = max(TIMEOUT.read * time_scale, SHORTEST_ANSWER_S) if TIMEOUT.read else None
+    return httpx.Timeout(connect=TIMEOUT.connect, read=read_s, write=TIMEOUT.write, pool=TIMEOUT.pool)
 
 
 def new_http_client(timeout: httpx.Timeout = TIMEOUT) -> httpx.AsyncClient:
@@ -89,6 +101,7 @@ class Driver:
     async def submit(self, order: SubmitOrder) -> SubmitOutcome:
         """Send one POST and classify what came of it."""
         request = self._vendor.submit_request(self._base_url, _vendor_order(order))
+        request.stream = _Submission(request.content)
         try:
             response = await self._send(request)
         except _NOT_SENT as error:
@@ -105,19 +118,8 @@ class Driver:
 
     async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
         """See `onetake.ports.VendorClient.read_status`."""
-        request = self._vendor.status_request(self._base_url, plan, vendor_task_id)
-        try:
-            response = await self._send(request)
-        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLarge, TimeoutError) as error:
-            raise TryLater("vendor_unavailable", f"({type(error).__name__})") from None
-        if response.status_code == 429:
-            after_s = retry_after_s(response.headers.get("retry-after"), time.time())
-            raise TryLater("vendor_throttled", after_s=after_s)
-        if response.status_code in (401, 403):
-            raise TryLater("vendor_auth", f"(HTTP {response.status_code})", after_s=LONGEST_RETRY_AFTER_S)
-        status = self._vendor.read_status(response)
-        if status is None:
-            raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
+        response = await self._read(self._vendor.status_request(self._base_url, plan, vendor_task_id))
+        status = _understood(self._vendor.read_status(response), response)
         if status.vendor_task_id not in {None, vendor_task_id}:
             raise TryLater("vendor_unavailable", "(the answer is about another task)")
         if status.alarm:
@@ -125,11 +127,39 @@ class Driver:
         micros = _micros(status.reported_units, plan)
         return replace(status, reading=status.reading.model_copy(update={"reported_micros": micros}))
 
+    async def find_jobs(self, order: SubmitOrder, sent_at: datetime) -> tuple[str, ...]:
+        """See `onetake.ports.VendorClient.find_jobs`."""
+        vendor = cast("Lists", self._vendor)
+        response = await self._read(vendor.list_request(self._base_url, order.plan), MOST_LIST_BYTES)
+        jobs = _understood(vendor.listed_jobs(response, _vendor_order(order)), response)
+        earliest = sent_at.timestamp() - MOST_CLOCK_SKEW_S
+        return tuple(job.task_id for job in jobs if job.created_at >= earliest)
+
+    async def read_account(self) -> Account:
+        """See `onetake.ports.VendorClient.read_account`."""
+        vendor = cast("Accounts", self._vendor)
+        response = await self._read(vendor.account_request(self._base_url))
+        return _understood(vendor.read_account(response), response)
+
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
         """See `onetake.ports.VendorClient.download`. Our key never goes to a media host."""
         return self._outbound.open(url)
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _read(self, request: httpx.Request, most_bytes: int = MOST_ANSWER_BYTES) -> httpx.Response:
+        """Send what changes nothing. Whatever goes wrong, the same read works later."""
+        try:
+            response = await self._send(request, most_bytes)
+        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLarge, TimeoutError) as error:
+            raise TryLater("vendor_unavailable", f"({type(error).__name__})") from None
+        if response.status_code == 429:
+            after_s = retry_after_s(response.headers.get("retry-after"), time.time())
+            raise TryLater("vendor_throttled", after_s=after_s)
+        if response.status_code in (401, 403):
+            _log.error("vendor_refuses_us", vendor=self.name, code="vendor_auth", hint=CATALOGUE["vendor_auth"].hint)
+            raise TryLater("vendor_auth", f"(HTTP {response.status_code})", after_s=LONGEST_RETRY_AFTER_S)
+        return response
+
+    async def _send(self, request: httpx.Request, most_bytes: int = MOST_ANSWER_BYTES) -> httpx.Response:
         request.headers["Authorization"] = f"Bearer {self._api_key}"
         for name, value in self._http.headers.items():
             request.headers.setdefault(name, value)
@@ -137,7 +167,7 @@ class Driver:
         async with asyncio.timeout(self._http.timeout.read):
             response = await self._http.send(request, stream=True)
             try:
-                content = await _read_capped(response)
+                content = await _read_capped(response, most_bytes)
             finally:
                 await response.aclose()
         # Raw headers: names and values of any bytes pass. An error text that quotes our key must not carry it on.
@@ -149,17 +179,35 @@ class Driver:
         return content if len(key) < SHORTEST_MASKED_KEY else content.replace(key, b"[key]")
 
 
+def _understood(value: T | None, response: httpx.Response) -> T:
+    if value is None:
+        raise TryLater("vendor_unavailable", f"(HTTP {response.status_code})")
+    return value
+
+
+class _Submission(httpx.AsyncByteStream):
+    """The body of a POST, in one piece: the head has left before it, and nothing is left to send after it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        crashpoint("submit.before_body")
+        yield self._content
+        crashpoint("submit.after_body")
+
+
 class _AnswerTooLarge(Exception):
     """More bytes than any honest answer, or bytes that unpack into more."""
 
 
-async def _read_capped(response: httpx.Response) -> bytes:
+async def _read_capped(response: httpx.Response, most_bytes: int) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise _AnswerTooLarge
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk
-        if len(content) > MOST_ANSWER_BYTES:
+        if len(content) > most_bytes:
             raise _AnswerTooLarge
     return bytes(content)
 

@@ -14,15 +14,19 @@ from onetake.contracts import GenerationRequest, Plan, StatusReading
 from onetake.ports import SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
+    MOST_UNIX_S,
     Answer,
     CallbackHint,
+    ListedJob,
     Order,
     failure_of,
     json_object,
     json_post,
     links_of,
+    listed_objects,
     nested,
     not_understood,
+    number_of,
     outcome_of,
     still_open,
     task_id_of,
@@ -79,6 +83,28 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
     """`GET .../requests/{request_id}`: status and result in one."""
     del plan
     return httpx.Request("GET", f"{base_url}{REQUESTS}/{quote(vendor_task_id, safe='')}")
+
+
+def list_request(base_url: str, plan: Plan) -> httpx.Request:
+    """`GET .../requests?model_id=`: our requests of one model."""
+    return httpx.Request("GET", f"{base_url}{REQUESTS}", params={"model_id": plan.vendor_model})
+
+
+def listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None:
+    """The requests whose model and `payload` are those of the order. The envelope is not documented: the names that
+    published clients read, and a bare list, are understood."""
+    items = listed_objects(response, "requests", "data", "items")
+    if items is None:
+        return None
+    model, payload = order.plan.vendor_model, _payload(order)
+    jobs = [_listed_job(item) for item in items if item.get("model") == model and item.get("payload") == payload]
+    understood = [job for job in jobs if job is not None]
+    return tuple({job.task_id: job for job in understood}.values()) if len(understood) == len(jobs) else None
+
+
+def _listed_job(item: Mapping[str, object]) -> ListedJob | None:
+    task_id, created_at = task_id_of(item.get("request_id")), number_of(item.get("created_at"), MOST_UNIX_S)
+    return None if task_id is None or created_at is None else ListedJob(task_id, float(created_at))
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:

@@ -16,7 +16,7 @@ import httpx
 
 from onetake.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
 from onetake.errors import CATALOGUE, VENDOR_SAID
-from onetake.ports import SubmitOutcome, VendorStatus
+from onetake.ports import Account, SubmitOutcome, VendorStatus
 from providers.catalogue import FailureRow, OutcomeRow
 
 _TASK_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,256}")  # dots alone would name another path
@@ -24,6 +24,7 @@ _UNSAFE = re.compile(r"[^\x20-\x7e\u00a1-\u00ac\u00ae-\u024f]+")
 _LINK = re.compile(r"""(?i)[a-z][a-z0-9+.-]{0,20}://\S*|(?:bearer[\s:="']+)+\S+|\bsk-\S+""")
 SAFE_TEXT_LENGTH = 200
 MOST_UNITS = Decimal(10**9)  # credits that a vendor may claim to have charged
+MOST_UNIX_S = Decimal(10**10)  # the year 2286: milliseconds are not taken for seconds
 _READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
 
 
@@ -43,6 +44,14 @@ class CallbackHint:
 
     task_id: str | None = None
     state: str | None = None
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """One job in a vendor's list; `created_at` in Unix seconds, by the vendor's clock."""
+
+    task_id: str
+    created_at: float
 
 
 class Vendor(Protocol):
@@ -74,6 +83,35 @@ class Vendor(Protocol):
         ...
 
 
+class Lists(Protocol):
+    """What a vendor file offers besides when its facts say `lists_jobs`."""
+
+    @staticmethod
+    def list_request(base_url: str, plan: Plan) -> httpx.Request:
+        """Build the read of our jobs of the plan's model, without the key."""
+        ...
+
+    @staticmethod
+    def listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None:
+        """The jobs with exactly this order's model and payload, each once; None when the answer, or one of those
+        jobs, cannot be understood."""
+        ...
+
+
+class Accounts(Protocol):
+    """What a vendor file offers besides when its facts name a `balance`."""
+
+    @staticmethod
+    def account_request(base_url: str) -> httpx.Request:
+        """Build the read of our account, without the key."""
+        ...
+
+    @staticmethod
+    def read_account(response: httpx.Response) -> Account | None:
+        """Read our account; None when the answer cannot be understood."""
+        ...
+
+
 def json_post(url: str, body: Mapping[str, object]) -> httpx.Request:
     """A POST whose bytes are the same whenever the same body is sent."""
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -82,19 +120,36 @@ def json_post(url: str, body: Mapping[str, object]) -> httpx.Request:
 
 def json_object(response: httpx.Response) -> dict[str, Any] | None:
     """The body when it is a JSON object sent as JSON; None for HTML, other types, broken or other JSON."""
-    media_type = response.headers.get("content-type", "").partition(";")[0]
-    if "json" not in media_type.lower():
-        return None
-    return decoded_object(response.content)
+    return decoded_object(response.content) if _is_json(response) else None
+
+
+def _is_json(response: httpx.Response) -> bool:
+    return "json" in response.headers.get("content-type", "").partition(";")[0].lower()
 
 
 def decoded_object(content: bytes | str) -> dict[str, Any] | None:
     """A JSON object, or None for anything else; what nests too deep is anything else."""
+    value = _decoded(content)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def listed_objects(response: httpx.Response, *names: str) -> list[dict[str, Any]] | None:
+    """The objects of a list sent as JSON, bare or under one of these names; None for anything else."""
+    value = _decoded(response.content) if response.is_success and _is_json(response) else None
+    if isinstance(value, dict):
+        body = cast("dict[str, object]", value)
+        value = next((body[name] for name in names if isinstance(body.get(name), list)), None)
+    items = cast("list[object]", value) if isinstance(value, list) else None
+    if items is None or not all(isinstance(item, dict) for item in items):
+        return None
+    return cast("list[dict[str, Any]]", items)
+
+
+def _decoded(content: bytes | str) -> object:
     try:
-        value: object = json.loads(content)
+        return json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def nested(value: object, *path: str) -> object:
@@ -204,15 +259,15 @@ def not_understood(response: httpx.Response) -> SubmitOutcome:
     return SubmitOutcome("ambiguous", note=f"HTTP {response.status_code} without a JSON object")
 
 
-def number_of(value: object) -> Decimal | None:
-    """A finite number that is not negative, from JSON; None for anything else."""
+def number_of(value: object, most: Decimal = MOST_UNITS) -> Decimal | None:
+    """A finite number that is not negative and not larger than `most`, from JSON; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = Decimal(str(value)[:40])
     except InvalidOperation:
         return None
-    return number if number.is_finite() and 0 <= number <= MOST_UNITS else None
+    return number if number.is_finite() and 0 <= number <= most else None
 
 
 def error_of(code: str, words: object = None) -> ErrorInfo:

@@ -95,10 +95,11 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
 def _reading(body: dict[str, object]) -> VendorStatus:
     data = body["data"]
     status, task_id = nested(data, "status"), task_id_of(nested(data, "task_id"))
-    consumed = number_of(nested(data, "consumed_credits"))
+    consumed = number_of(said := nested(data, "consumed_credits"))
+    unusable = consumed is None and said is not None
     if status == "SUCCESS":
         done = StatusReading(state="succeeded", vendor_state="SUCCESS")
-        return VendorStatus(done, links_of(nested(data, "response")), task_id, reported_units=consumed)
+        return VendorStatus(done, links_of(nested(data, "response")), task_id, consumed, unusable)
     if status == "FAILED":
         # "Credits charged for the task (0 when refunded)": without the figure nothing is known of the refund.
         failed = StatusReading(
@@ -107,7 +108,7 @@ def _reading(body: dict[str, object]) -> VendorStatus:
             error=failure_of(FACTS.failures, None, nested(data, "error_message")),
             refunded=None if consumed is None else consumed == 0,
         )
-        return VendorStatus(failed, vendor_task_id=task_id, reported_units=consumed)
+        return VendorStatus(failed, (), task_id, consumed, unusable)
     return still_open(FACTS.vendor.open_states, status, task_id)
 
 

@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import urllib.request
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,11 +19,9 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from onetake.cli.stack import RunningStack
-from onetake.cli.surroundings import own_command
 from onetake.client import Onetake
 from onetake.contracts import GenerationResult
-from onetake.devstack import DevStackError, Part
-from onetake.devstack.ports import free_port
+from onetake.devstack.ports import LOOPBACK, free_port
 from onetake.ledger.budgets import Budgets, Period, Scope
 from onetake.ledger.database import Database
 from onetake.ledger.invariants import violations
@@ -30,6 +29,7 @@ from onetake.ledger.vendors import PostgresVendors
 from onetake.money import parse_usd
 from onetake.settings import Settings
 from onetake.temporal import connect
+from tests.zygote import Call, Child, spawn, spawn_call
 
 ROUTE = "apixo/wan-2.6/text-to-video"
 TIME_SCALE = 0.05
@@ -39,12 +39,45 @@ LIMIT_S = 60.0
 _numbers = itertools.count(1)
 
 
+@dataclass
+class _Part:
+    """A command line that is a process now, or was."""
+
+    words: tuple[str, ...]
+    env: dict[str, str] = field(repr=False)
+    port: int
+    log: Path
+    lives: list[Child] = field(default_factory=list[Child])
+
+    @property
+    def child(self) -> Child:
+        return self.lives[-1]
+
+    async def start(self) -> None:
+        """Return when it listens, which it does when all it needs is there, or when it has killed itself before."""
+        self.lives.append(await asyncio.to_thread(spawn, self.words, self.env, self.log))
+        async with asyncio.timeout(LIMIT_S):
+            while not await self._listens() and self.child.ended() is None:
+                await asyncio.sleep(0.05)
+        assert self.child.ended() in {None, -signal.SIGKILL}, self.log.read_text()[-2000:]
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(LOOPBACK, self.port)
+        except OSError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running house. `environment` is what a client process of it needs."""
 
     running: RunningStack
     environment: dict[str, str] = field(repr=False)
+    _parts: "dict[str, _Part]" = field(default_factory=dict[str, "_Part"], init=False, repr=False)
 
     @property
     def simulator_url(self) -> str:
@@ -71,21 +104,58 @@ class Stack:
 
     @asynccontextmanager
     async def worker(self, task_queue: str, *, crash: str = "", **env: str) -> AsyncGenerator[str]:
-        """A worker process with all roles on a task queue of its own; yields its part's name. It may kill itself."""
-        name, port = f"worker-{next(_numbers)}", free_port(set())
-        part = Part(
-            name=name,
-            argv=own_command("worker", "--health-port", str(port)),
-            env=self.environment | {"ONETAKE_TASK_QUEUE": task_queue, "ONETAKE_CRASH": crash, **env},
-            health=f"http://127.0.0.1:{port}/",
-            limit_s=60,
-        )
-        await asyncio.to_thread(self.running.devstack.start_part, part)
+        """A worker process with all roles on a task queue of its own; yields its name, for `died`, `kill`, `restart`
+        and `child`. It may kill itself at the points of `crash` (see `onetake.crashpoints`)."""
+        own = {"ONETAKE_TASK_QUEUE": task_queue, "ONETAKE_RECONCILE_EVERY_S": "0", "ONETAKE_CRASH": crash}
+        port = free_port(set())
+        async with self._part("worker", ("worker", "--health-port", str(port)), own | env, port) as name:
+            yield name
+
+    @asynccontextmanager
+    async def gateway(self, *, crash: str = "", **env: str) -> AsyncGenerator[tuple[str, str]]:
+        """A gateway process of one's own; yields its name and its address, which is a worker's
+        `ONETAKE_CALLBACK_BASE_URL`. The house's own gateway sweeps the same inbox."""
+        port = free_port(set())
+        words = ("gateway", "--host", LOOPBACK, "--port", str(port))
+        async with self._part("gateway", words, {"ONETAKE_CRASH": crash, **env}, port) as name:
+            yield name, f"http://{LOOPBACK}:{port}"
+
+    async def in_process(self, call: Call, *words: str, crash: str = "", **env: str) -> Child:
+        """Run a function of a module's top level in a process with this house's environment; returns when it ended."""
+        child = spawn_call(call, words, {**self.environment, "ONETAKE_CRASH": crash, **env}, self._log("call"))
         try:
+            await child.wait(LIMIT_S)
+        finally:
+            child.kill()
+        return child
+
+    @asynccontextmanager
+    async def _part(self, kind: str, words: tuple[str, ...], env: dict[str, str], port: int) -> AsyncGenerator[str]:
+        name = f"{kind}-{next(_numbers)}"
+        self._parts[name] = part = _Part(words, self.environment | env, port, self._log(name))
+        try:
+            await part.start()
             yield name
         finally:
-            with suppress(DevStackError):  # it has ended before
-                await asyncio.to_thread(self.running.devstack.kill_part, name)
+            part.child.kill()
+
+    def _log(self, name: str) -> Path:
+        return self.running.devstack.log_of(f"{name}-{next(_numbers)}")
+
+    def child(self, part: str) -> Child:
+        """The process that a part runs as now."""
+        return self._parts[part].child
+
+    def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a part of `worker` or `gateway`; SIGSTOP stops it, SIGCONT lets it go on."""
+        self.child(part).kill(number)
+
+    async def restart(self, part: str, *, crash: str = "") -> None:
+        """Kill a part if it lives, and start it again at the same address, with other crash points or with none."""
+        self.kill(part)
+        await self.died(part)
+        self._parts[part].env["ONETAKE_CRASH"] = crash
+        await self._parts[part].start()
 
     async def book(self) -> dict[str, Any]:
         """The simulator's own book: the truth about what was sent, accepted and charged."""
@@ -106,12 +176,11 @@ class Stack:
         """Tell the simulator something: an outage, callbacks off."""
         await asyncio.to_thread(self._post, f"/control/{what}", body)
 
-    async def died(self, part: str, limit_s: float = LIMIT_S) -> None:
-        """Wait until a part of ours has ended by itself."""
-        pid = self.running.devstack.pid_of(part)
-        async with asyncio.timeout(limit_s):
-            while Path(f"/proc/{pid}/stat").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():
-                await asyncio.sleep(0.05)
+    async def died(self, part: str, limit_s: float = LIMIT_S) -> str | None:
+        """Wait until a part has ended, whoever ended it; returns the crash point at which it died, if at one."""
+        child = self.child(part)
+        await child.wait(limit_s)
+        return child.point()
 
     async def objects_under(self, prefix: str) -> list[str]:
         """The keys in the bucket, read with a client of the test's own."""

@@ -65,7 +65,7 @@ def details_of(
     if task_id:
         rows.append(("Vendor's id", f"`{task_id}`"))
     if canceled:
-        rows.append(("Cancel", "requested"))
+        rows.append(("Cancel", _canceling(plan, phase)))
     rows += [("Asset", _asset_line(asset)) for asset in (persisted.assets if persisted else ())]
     if result is not None:
         rows += _rows_of_result(result)
@@ -147,8 +147,28 @@ def _rows_of_plan(plan: Plan, phase: Phase, now: datetime) -> list[tuple[str, st
         rows.append(("Next read", f"{callback}at {_clock(now, cadence.first_read_s)}, {gaps}"))
         rows.append(("Deadline", f"{_clock(now, plan.deadline_s)}, {_AFTERWARDS}"))
     if phase == "resolving":
+        rows.append(("Asking", _asked(plan)))
         rows.append(("Deadline", f"{_clock(now, plan.unknown_deadline_s)}, {_AFTERWARDS}"))
     return rows
+
+
+def _canceling(plan: Plan | None, phase: Phase) -> str:
+    """What becomes of a cancellation now: the truth about money before a promise."""
+    if plan is None or plan.cancelable or phase not in {"resolving", "generating", "persisting"}:
+        return "requested"
+    return f"requested; {plan.vendor} offers no way to cancel a job, so its outcome is awaited and paid for"
+
+
+def _asked(plan: Plan) -> str:
+    """What can tell whether the vendor took the job, in the order in which it is asked."""
+    sources = ["our own row"]
+    if plan.callbacks:
+        sources.append("callbacks with our token")
+    if plan.lists_jobs:
+        sources.append(f"the vendor's list (exactly one job like ours, seen twice {plan.absence_window_s:g} s apart)")
+    elif plan.reads_balance:
+        sources.append(f"our balance there (unmoved, read twice {plan.absence_window_s:g} s apart)")
+    return ", then ".join(sources)
 
 
 def _rows_of_result(result: GenerationResult) -> list[tuple[str, str]]:

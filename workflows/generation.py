@@ -39,10 +39,9 @@ with workflow.unsafe.imports_passed_through():
         ValidateInput,
         WakeSignal,
     )
-    from onetake.errors import CATALOGUE
     from workflows import options
     from workflows.details import details_of, without_quotes
-    from workflows.outcomes import cost_of_failure, error_of, failure_of
+    from workflows.outcomes import cost_of_failure, error_of, failure_of, last_try_of
 
 T = TypeVar("T")
 
@@ -85,6 +84,7 @@ class Generation:
         self._plan: Plan | None = None
         self._task_id: str | None = None
         self._reading: StatusReading | None = None
+        self._refusal: ErrorInfo | None = None
         self._reported_micros: int | None = None
         self._persisted: Persisted | None = None
         self._result: GenerationResult | None = None
@@ -232,12 +232,14 @@ class Generation:
         except ActivityError:
             submission = Submission(state="ambiguous")
         if submission.state in {"sending", "ambiguous"}:
-            raise _End("failed", "suspend", error_of("submission_outcome_unknown"))
+            # What was learned stands in the stored error: how the answer was lost, and whether the balance fell.
+            raise _End("failed", "suspend", submission.error or error_of("submission_outcome_unknown"))
         return submission
 
     async def _wait(self, plan: Plan, task_id: str) -> None:
         """Poll, raced with the webhook: a callback cancels the poll and one authoritative read decides."""
         self._enter("generating")
+        self._refusal = None
         started = workflow.now()
         self._seen_wakes = 0  # a callback that came before the vendor's id did is a reason to read at once
         while True:
@@ -248,14 +250,18 @@ class Generation:
         self._reading = reading
         if reading.state == "missing":
             raise _End("failed", "suspend", error_of("vendor_task_lost"))
+        self._end_if_failed(plan, reading)
+
+    def _end_if_failed(self, plan: Plan, reading: StatusReading) -> None:
         if reading.state == "failed":
+            self._reading = reading
             raise _End("failed", cost_of_failure(plan, reading), reading.error or error_of("vendor_failed"))
 
     async def _next_reading(self, plan: Plan, task_id: str, waited_s: float) -> StatusReading | None:
         """The next reading, or None when a callback woke us and the vendor could not be read: go round again."""
         left_s = plan.deadline_s - waited_s
         if left_s <= 1:
-            raise _End("failed", "suspend", error_of("vendor_timeout"))
+            raise self._too_late()
         order = ReadInput(
             generation_id=self._id,
             attempt=ATTEMPT,
@@ -277,16 +283,23 @@ class Generation:
             if reading is not None:
                 return reading
             if self._wakes == self._seen_wakes:
-                raise _End("failed", "suspend", error_of("vendor_timeout"))
+                raise self._too_late()
         self._seen_wakes = self._wakes
-        with suppress(ActivityError):
+        try:
             return await workflow.execute_activity(
                 f"{plan.vendor}.read_status",
                 order.model_copy(update={"waiting": False}),
                 result_type=StatusReading,
                 **options.read_once(plan, self._reads),
             )
+        except ActivityError as error:
+            self._refusal = last_try_of(error)
         return None
+
+    def _too_late(self) -> _End:
+        """The deadline: the job may still be billed. A key that was refused to the last is another's to mend."""
+        refused = self._refusal is not None and self._refusal.code == "vendor_auth"
+        return _End("failed", "suspend", self._refusal if refused else error_of("vendor_timeout"))
 
     async def _persist(self, plan: Plan, task_id: str) -> None:
         self._canceled_while_rendering = self._canceled
@@ -298,12 +311,35 @@ class Generation:
             plan=plan,
             vendor_task_id=task_id,
         )
+        for _ in range(options.MOST_VERDICTS):
+            if await self._persist_once(plan, order):
+                return
+            await self._confirm(plan, task_id)
+        raise _End("failed", "suspend", error_of("vendor_protocol_error"))
+
+    async def _persist_once(self, plan: Plan, order: PersistInput) -> bool:
+        """Store the clip; False when the vendor says by now that the job has failed."""
         try:
             self._persisted = await workflow.execute_activity(
                 "persist", order, result_type=Persisted, **options.persist(plan)
             )
         except ActivityError as error:
-            raise _End("failed", "post", failure_of(error) or error_of("storage_unavailable")) from None
+            failure = failure_of(error) or error_of("storage_unavailable")
+        else:
+            return True
+        if failure.code != "vendor_failed":
+            raise _End("failed", "post", failure)
+        return False
+
+    async def _confirm(self, plan: Plan, task_id: str) -> None:
+        """The vendor said success, and now failure: what it says to one more read is its word."""
+        self._reads += 1
+        order = ReadInput(generation_id=self._id, attempt=ATTEMPT, plan=plan, vendor_task_id=task_id, waiting=False)
+        with suppress(ActivityError):
+            reading = await workflow.execute_activity(
+                f"{plan.vendor}.read_status", order, result_type=StatusReading, **options.confirm(plan, self._reads)
+            )
+            self._end_if_failed(plan, reading)
 
     async def _settle(self, end: _End) -> GenerationResult:
         """Resolve the hold, record the end, and close the workflow the way the generation ended."""
@@ -344,9 +380,7 @@ class Generation:
         rendering = self._canceled if self._phase == "generating" else self._canceled_while_rendering
         if not rendering or (end.error and end.error.code == "submission_outcome_unknown"):
             return end
-        kept = " The vendor had been paid, so the clip was kept." if self._persisted else ""
-        entry = CATALOGUE["canceled"]
-        error = ErrorInfo(code="canceled", message=f"{entry.sentence}{kept}", hint=entry.hint)
+        error = error_of("canceled", _what_canceling_did(self._plan, kept=self._persisted is not None))
         return _End("canceled", end.resolution, error)
 
     def _end_if_canceled(self) -> None:
@@ -378,6 +412,7 @@ class Generation:
                 return None
             if (failure := failure_of(error)) is not None:
                 raise _End("failed", "suspend", failure) from None
+            self._refusal = last_try_of(error)
             return None  # the poll's time is over
 
     # -- What an operator sees -----------------------------------------------------------------------------------------
@@ -409,6 +444,13 @@ class Generation:
             canceled=self._canceled,
             now=workflow.now(),
         )
+
+
+def _what_canceling_did(plan: Plan | None, *, kept: bool) -> str:
+    """Why a job that was canceled while it rendered may have cost something."""
+    way = "" if plan is None or plan.cancelable else f"{plan.vendor} offers no way to cancel a job, so it went on."
+    clip = "The vendor had been paid, so the clip was kept." if kept else ""
+    return f"{way} {clip}".strip()
 
 
 def _closed(error: ErrorInfo, result: GenerationResult | None = None) -> ApplicationError:

@@ -27,6 +27,7 @@ ONE_READ_LIMIT_S: Final = 300.0  # a woken read is tried this long, then polling
 PERSIST_TIMEOUT_S: Final = 900.0  # one attempt at the bytes
 PERSIST_LIMIT_S: Final = 86_400.0  # storage may be away for a day: the clip is paid for
 SETTLE_TIMEOUT_S: Final = 30.0  # one attempt; attempts are unlimited: a settlement is never given up
+MOST_VERDICTS: Final = 3  # how often a vendor may say success, then failure
 MOST_WAKES: Final = 20  # callbacks honoured; afterwards polling alone
 
 LATE_WINDOW_S: Final = 86_400.0  # a recovery looks for so long: vendors forget a job after a day
@@ -96,10 +97,16 @@ def wait(plan: Plan, number: int, left_s: float) -> workflow.ActivityConfig:
         "task_queue": plan.queues.read,
         "start_to_close_timeout": _scaled(READ_TIMEOUT_S, plan),
         "schedule_to_close_timeout": timedelta(seconds=max(left_s, 1.0)),
-        "retry_policy": PATIENT,
+        "retry_policy": _after_a_lost_read(plan),
         "activity_id": f"wait-{number}",
         "summary": f"poll {plan.vendor} until its render ends; one attempt is one read",
     }
+
+
+def _after_a_lost_read(plan: Plan) -> RetryPolicy:
+    """A read that died with its worker costs one interval, however many reads came before it."""
+    longest_s = max(plan.cadence.max_interval_s, 1.0)
+    return RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=longest_s))
 
 
 def read_once(plan: Plan, number: int) -> workflow.ActivityConfig:
@@ -111,6 +118,11 @@ def read_once(plan: Plan, number: int) -> workflow.ActivityConfig:
         "activity_id": f"read-{number}",
         "summary": f"woken by a callback: ask {plan.vendor} itself",
     }
+
+
+def confirm(plan: Plan, number: int) -> workflow.ActivityConfig:
+    summary = f"it said success, then failure: ask {plan.vendor} once more"
+    return {**read_once(plan, number), "activity_id": f"confirm-{number}", "summary": summary}
 
 
 def persist(plan: Plan) -> workflow.ActivityConfig:

@@ -2,6 +2,7 @@
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, RetryState
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from onetake.contracts import ErrorInfo, Plan, Resolution, StatusReading
@@ -16,15 +17,18 @@ def error_of(code: str, detail: str = "") -> ErrorInfo:
 
 def failure_of(error: ActivityError) -> ErrorInfo | None:
     """The catalogue's error inside a failed activity; None for a timeout, a cancellation or anything else."""
-    cause = error.cause
-    if (
-        not isinstance(cause, ApplicationError)
-        or cause.type not in CATALOGUE
-        or error.retry_state == RetryState.TIMEOUT
-    ):
+    return None if error.retry_state == RetryState.TIMEOUT else _said(error.cause)
+
+
+def last_try_of(error: ActivityError) -> ErrorInfo | None:
+    """How the last try of an activity ended whose time is over; None when it said nothing."""
+    return _said(error.cause.cause if isinstance(error.cause, ActivityTimeoutError) else error.cause)
+
+
+def _said(cause: BaseException | None) -> ErrorInfo | None:
+    if not isinstance(cause, ApplicationError) or cause.type not in CATALOGUE:
         return None
-    entry = CATALOGUE[cause.type]
-    return ErrorInfo(code=cause.type, message=cause.message, hint=entry.hint)
+    return ErrorInfo(code=cause.type, message=cause.message, hint=CATALOGUE[cause.type].hint)
 
 
 def cost_of_failure(plan: Plan, reading: StatusReading) -> Resolution:

@@ -98,15 +98,20 @@ class Recovery:
         )
         task_id = self._task_id = case.vendor_task_id or await self._find(case, case.plan)
         self._enter("generating")
-        reading = await self._read(case, case.plan, task_id)
-        if reading.state == "missing":
-            raise _Nothing(error_of("vendor_task_lost"))
-        persisted = None
-        if reading.state == "succeeded":
-            self._enter("persisting")
-            persisted = await self._persist(case, case.plan, task_id)
+        reading, persisted = await self._verdict(case, case.plan, task_id)
         self._enter("settling")
         return await self._correct(case, task_id, reading, persisted)
+
+    async def _verdict(self, case: RecoveryCase, plan: Plan, task_id: str) -> tuple[StatusReading, Persisted | None]:
+        """The vendor's last word, and the clip if there is one. A failure that follows a success is asked for again."""
+        for _ in range(options.MOST_VERDICTS):
+            reading = await self._read(case, plan, task_id)
+            if reading.state != "succeeded":
+                return reading, None
+            self._enter("persisting")
+            if (persisted := await self._persist(case, plan, task_id)) is not None:
+                return reading, persisted
+        raise _Nothing(error_of("vendor_protocol_error"))
 
     async def _examine(self) -> RecoveryCase:
         try:
@@ -140,7 +145,7 @@ class Recovery:
         raise _Nothing(error_of("submission_outcome_unknown"))
 
     async def _read(self, case: RecoveryCase, plan: Plan, task_id: str) -> StatusReading:
-        """The vendor's word about the job. A failed job that may still be refunded is asked for again."""
+        """The vendor's word about the job. A lost one, and a failed one that may be refunded, is asked for again."""
         order = ReadInput(
             generation_id=case.generation_id,
             attempt=case.attempt,
@@ -151,19 +156,22 @@ class Recovery:
         )
         if self._request.goal == "persist":
             return await self._read_once(plan, order)
-        reading, gap_s = None, options.FIRST_GAP_S * plan.time_scale
+        last, gap_s = None, options.FIRST_GAP_S * plan.time_scale
         while (left_s := self._left_s(plan)) > 1:
             seen = self._wakes
             reading = await self._read_until_woken(plan, order, left_s)
             if reading is None:
                 continue
-            if reading.state != "failed" or cost_of_failure(plan, reading) != "suspend":
+            refundable = reading.state == "failed" and cost_of_failure(plan, reading) == "suspend"
+            if not refundable and reading.state != "missing":
                 return reading
+            last = reading
             await self._until_woken(seen, min(gap_s, left_s))
             gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
-        if reading is not None and reading.refunded is False:
-            return reading  # charged, and no refund came
-        raise _Nothing(error_of("vendor_timeout" if reading is None else "vendor_failed"))
+        if last is not None and last.refunded is False:
+            return last  # charged, and no refund came
+        codes = {"missing": "vendor_task_lost", "failed": "vendor_failed"}
+        raise _Nothing(error_of(codes[last.state] if last else "vendor_timeout"))
 
     async def _read_once(self, plan: Plan, order: ReadInput) -> StatusReading:
         self._looks += 1
@@ -199,7 +207,8 @@ class Recovery:
             raise _Nothing(reason)
         return None
 
-    async def _persist(self, case: RecoveryCase, plan: Plan, task_id: str) -> Persisted:
+    async def _persist(self, case: RecoveryCase, plan: Plan, task_id: str) -> Persisted | None:
+        """The clip, stored; None when the vendor says by now that the job has failed."""
         order = PersistInput(
             generation_id=case.generation_id,
             attempt=case.attempt,
@@ -211,6 +220,8 @@ class Recovery:
             return await workflow.execute_activity("persist", order, result_type=Persisted, **options.persist(plan))
         except ActivityError as error:
             reason = failure_of(error) or error_of("storage_unavailable")
+        if reason.code == "vendor_failed":
+            return None
         raise _Nothing(reason)
 
     async def _correct(

@@ -49,6 +49,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("temporal", ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "ONETAKE_CODEC_KEY"), _temporal),
         ("workers", ("ONETAKE_TASK_QUEUE",), _workers),
         ("database", ("ONETAKE_DATABASE_URL",), _database),
+        ("runs", (), _runs),
         ("bucket", ("ONETAKE_S3_ENDPOINT", "ONETAKE_S3_ACCESS_KEY", "ONETAKE_S3_SECRET_KEY"), _bucket),
         *((name, _names_of(name), _vendor(name)) for name in load_catalogue().vendors),
         ("callbacks", ("ONETAKE_CALLBACK_BASE_URL",), _callbacks),
@@ -163,6 +164,26 @@ async def _database(settings: Settings) -> Finding:
     if revision != newest:
         return _broken(f"{found}; this version needs {newest}", "Run `onetake migrate`.", "ledger_unavailable")
     return _fine(found)
+
+
+async def _runs(settings: Settings) -> Finding:
+    from onetake.ledger.database import Database
+    from onetake.reconciler import Reconciler
+    from onetake.settings import require
+    from onetake.temporal import connect
+
+    require(settings, "database_url")
+    client = await connect(settings)
+    database = await Database.connect(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        stuck = await Reconciler(client, database, time_scale=settings.time_scale).stuck()
+    finally:
+        await database.close()
+    if stuck:
+        first = f"{stuck[0].generation_id}: {stuck[0].found}"
+        fix = "`onetake replay --history ID` says what differs; deploy the code that can go on, or start workers."
+        return _broken(f"{len(stuck)} stuck; {first}", fix, "engine_unavailable")
+    return _fine("none is stuck")
 
 
 async def _bucket(settings: Settings) -> Finding:

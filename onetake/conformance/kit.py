@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 
-from onetake.conformance import answers, limits, live, requests, wire
+from onetake.conformance import answers, evidence, limits, live, requests, wire
 from onetake.conformance.live import Live, Run
 from onetake.conformance.places import Finding, Report
 from onetake.conformance.subject import Lacking, Subject, place_of
@@ -64,6 +64,12 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
         answers.an_outage_is_no_failure,
         answers.an_answer_says_which_job_it_is_about,
         answers.nothing_odd_ends_a_job,
+    ),
+    "evidence": (
+        evidence.a_job_of_ours_is_found_in_the_list,
+        evidence.a_job_of_another_order_is_left_out,
+        evidence.the_balance_shows_every_charge,
+        evidence.no_odd_answer_is_evidence,
     ),
     "callback": (answers.a_callback_names_its_job, answers.any_callback_is_harmless),
     "connection": (

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from pydantic import SecretStr, ValidationError
 
-from onetake.conformance.subject import FUNCTIONS, Subject, place_of
+from onetake.conformance.subject import FUNCTIONS, OPTIONAL, Subject, place_of
 from onetake.errors import Refused
 from onetake.settings import Settings
 from onetake.simulator import prices
@@ -131,7 +131,9 @@ def place(name: str, places: Places) -> tuple[list[Finding], Subject | None]:
     return [*findings, *_prices(subject)], subject
 
 
-_ADAPTER_ROWS = {f"It offers `{function}`." for function in FUNCTIONS}
+_ADAPTER_ROWS = {f"It offers `{function}`." for function in FUNCTIONS} | {
+    f"It offers `{function}`, as its facts promise." for functions in OPTIONAL.values() for function in functions
+}
 
 
 def _findings(name: str, places: Places) -> Iterator[Finding]:
@@ -147,6 +149,9 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     for function, signature in FUNCTIONS.items():
         offers = callable(getattr(adapter, function, None))
         yield finding(f"It offers `{function}`.", offers, f"add to {file}: def {signature}")
+    for function, signature in _promised(name, places).items():
+        offers = callable(getattr(adapter, function, None))
+        yield finding(f"It offers `{function}`, as its facts promise.", offers, f"add to {file}: def {signature}")
     lacking = _lacking_data(places.routes_folder / f"{name}.toml")
     yield finding(f"`providers/routes/{name}.toml` has every section.", not lacking, lacking)
     settings = {f"{name}_base_url", f"{name}_api_key"} - set(Settings.model_fields)
@@ -155,6 +160,13 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     simulator = name in places.simulators and name in places.base_paths
     todo = f"write onetake/simulator/{name}.py, and add it to VENDORS and BASE_PATHS in onetake/simulator/app.py"
     yield finding("The simulator plays it.", simulator, todo)
+
+
+def _promised(name: str, places: Places) -> Mapping[str, str]:
+    """The functions that the vendor's facts promise besides those of every adapter."""
+    facts = places.data.vendors[name].vendor if places.data and name in places.data.vendors else None
+    promises = (functions for fact, functions in OPTIONAL.items() if getattr(facts, fact, None))
+    return {function: signature for functions in promises for function, signature in functions.items()}
 
 
 def _lacking_data(path: Path) -> str:

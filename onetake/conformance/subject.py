@@ -15,7 +15,7 @@ import httpx
 from pydantic import JsonValue
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 
 from onetake.contracts import GenerationRequest, Plan
@@ -28,7 +28,7 @@ from onetake.simulator.vendor import ShownState
 from providers.admission import Catalogue
 from providers.catalogue import CatalogueData, Route
 from providers.catalogue import Vendor as Facts
-from providers.vendor import Order, Vendor
+from providers.vendor import Accounts, Lists, Order, Vendor
 
 BASE_URL = "https://proxy.example/for/us/v9"
 CALLBACK_URL = "https://onetake.example/callbacks/vendor/kit-token"
@@ -41,6 +41,18 @@ FUNCTIONS: Mapping[str, str] = {
     "status_request": "status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request",
     "read_status": "read_status(response: httpx.Response) -> VendorStatus | None",
     "callback_hint": "callback_hint(body: bytes) -> CallbackHint",
+}
+
+# What an adapter offers besides, when its facts promise it.
+OPTIONAL: Mapping[str, Mapping[str, str]] = {
+    "lists_jobs": {
+        "list_request": "list_request(base_url: str, plan: Plan) -> httpx.Request",
+        "listed_jobs": "listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None",
+    },
+    "balance": {
+        "account_request": "account_request(base_url: str) -> httpx.Request",
+        "read_account": "read_account(response: httpx.Response) -> Account | None",
+    },
 }
 
 
@@ -87,8 +99,10 @@ class Verdict:
 class _Judge:
     """A desk that understands requests and does nothing else: no job, no book."""
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: Sequence[tuple[Job, JsonValue]] = (), spent_micros: int = 0) -> None:
         self.verdict = Verdict(0, detail="the request reached no endpoint of the simulated vendor")
+        self._jobs = jobs
+        self._spent_micros = spent_micros
 
     async def submit(self, vendor: simulated.Vendor, request: Request) -> Response:
         try:
@@ -104,12 +118,12 @@ class _Judge:
         return Response()
 
     async def listing(self, vendor: simulated.Vendor, request: Request, page: simulated.Page) -> Response:
-        del vendor, request, page
-        return Response()
+        del vendor, request
+        return JSONResponse(page(self._jobs))
 
     async def account(self, vendor: simulated.Vendor, request: Request, answer: Callable[[int], JsonValue]) -> Response:
-        del vendor, request, answer
-        return Response()
+        del vendor, request
+        return JSONResponse(answer(self._spent_micros))
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,14 @@ class Subject:
     @cached_property
     def adapter(self) -> Vendor:
         return cast("Vendor", _Offered(self.module))
+
+    @property
+    def lister(self) -> Lists:
+        return cast("Lists", self.adapter)
+
+    @property
+    def accountant(self) -> Accounts:
+        return cast("Accounts", self.adapter)
 
     @property
     def facts(self) -> Facts:
@@ -169,13 +191,26 @@ class Subject:
         request = self.adapter.status_request(f"http://simulator{self.base_path}", plan, task_id)
         return (await self._heard(request)).task_id
 
+    async def listing(self, plan: Plan, jobs: Sequence[tuple[Job, JsonValue]]) -> httpx.Response:
+        """The simulated vendor's list of these jobs, as the adapter asks for it."""
+        request = self.lister.list_request(f"http://simulator{self.base_path}", plan)
+        return await self._answered(_Judge(jobs), request)
+
+    async def account(self, spent_micros: int) -> httpx.Response:
+        """The simulated vendor's account after so much was spent, as the adapter asks for it."""
+        request = self.accountant.account_request(f"http://simulator{self.base_path}")
+        return await self._answered(_Judge(spent_micros=spent_micros), request)
+
     async def _heard(self, request: httpx.Request) -> Verdict:
         judge = _Judge()
+        await self._answered(judge, request)
+        return judge.verdict
+
+    async def _answered(self, judge: _Judge, request: httpx.Request) -> httpx.Response:
         app = Starlette(routes=[Mount(f"/{self.name}", routes=[*self.twin.routes(judge)])])
         request.headers["Authorization"] = f"Bearer {self.api_key}"
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
-            await client.send(request)
-        return judge.verdict
+            return await client.send(request)
 
     async def job(self, fail_code: str | None = None) -> Job:
         """A job as the simulated vendor would have accepted it, on the first route."""
@@ -183,6 +218,10 @@ class Subject:
         if verdict.order is None:
             raise Lacking(f"the simulated vendor takes no request of {self.first_route}: {verdict.detail}")
         return _job(self.twin, verdict.order, (Fault(name="fail", value=fail_code),) if fail_code else ())
+
+    def job_of(self, order: simulated.Order) -> Job:
+        """A job that the simulated vendor has just accepted."""
+        return _job(self.twin, order, ())
 
     async def status(self, state: ShownState | JobState, links: Sequence[str] = ()) -> tuple[Job, JsonValue]:
         """A job and the simulated vendor's status answer about it."""

@@ -16,10 +16,13 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from onetake import logs
-from onetake.gateway.wakes import Inbox, TokenTarget, Wake
+from onetake.crashpoints import crashpoint
+from onetake.ledger.callbacks import Callbacks, Wake
 
 BODY_LIMIT_BYTES: Final = 64 * 1024
 BODY_LIMIT_S: Final = 10.0
+# What is too large is read away so far, and not kept: closing on a client that still sends would lose it the answer.
+READ_AWAY_BYTES: Final = 16 * 1024 * 1024
 STORE_LIMIT_S: Final = 3.0
 CHECK_LIMIT_S: Final = 2.0
 RETRY_AFTER_S: Final = 5
@@ -45,7 +48,7 @@ class BodyRefused(Exception):
 class Door:
     """What the endpoints need. `hint(vendor, body)` gives a claimed task id and state and never raises."""
 
-    inbox: Inbox
+    inbox: Callbacks
     wake: Callable[[Wake], object]
     vendors: Collection[str]
     hint: Hint
@@ -54,7 +57,7 @@ class Door:
 
 def create_app(door: Door) -> FastAPI:
     """The public application. Each of `door.checks` is named by `/readyz` while it fails."""
-    app = FastAPI(title="Onetake gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Onetake gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def callback(request: Request) -> Response:
         return await _take(door, request.path_params["vendor"], request.path_params["token"], request)
@@ -85,21 +88,24 @@ async def _take(door: Door, vendor: str, token: str, request: Request) -> Respon
         return _refusal(refused.http_status)
     task_id, state = door.hint(vendor, body)
     try:
-        target = await _store(door.inbox, vendor, token, body, task_id, state)
+        wake = await _store(door.inbox, vendor, token, body, task_id, state)
     except Exception as error:  # noqa: BLE001 - whatever is wrong on our side, the vendor must try again
         _log.warning("callback_not_stored", vendor=vendor, error_type=type(error).__name__)
         return Response(status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
-    if target is None:
+    crashpoint("callback.after_store")
+    if wake is None:
         _log.info("callback_unknown", vendor=vendor, size_bytes=len(body))
         return _refusal(404)
-    if not target.ended:
-        door.wake(Wake(target.token_sha256, target.generation_id, target.attempt, target.workflow_id, task_id))
+    if wake.is_due:
+        door.wake(wake)
+    crashpoint("callback.before_answer")
     return Response(status_code=200)
 
 
 async def _store(
-    inbox: Inbox, vendor: str, token: str, body: bytes, task_id: str | None, state: str | None
-) -> TokenTarget | None:
+    inbox: Callbacks, vendor: str, token: str, body: bytes, task_id: str | None, state: str | None
+) -> Wake | None:
+    crashpoint("callback.before_store")
     async with asyncio.timeout(STORE_LIMIT_S):
         return await inbox.take(
             vendor,
@@ -116,19 +122,21 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity" or request.headers.get("content-type", "").lower().startswith(_FORMS):
         raise BodyRefused(415)
-    if int(request.headers.get("content-length") or 0) > limit_bytes:
-        raise BodyRefused(413)
-    body = bytearray()
+    body, size_bytes = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit_bytes:
+                size_bytes += len(chunk)
+                if size_bytes > READ_AWAY_BYTES:
                     raise BodyRefused(413)
+                if size_bytes <= limit_bytes:
+                    body += chunk
     except TimeoutError:
         raise BodyRefused(408) from None
     except ClientDisconnect:
         raise BodyRefused(400) from None
+    if size_bytes > limit_bytes:
+        raise BodyRefused(413)
     return bytes(body)
 
 

@@ -18,8 +18,8 @@ from onetake.codec import PayloadCipher
 from onetake.errors import Refused, TryLater
 from onetake.gateway.app import Door, create_app
 from onetake.gateway.codec_endpoint import create_codec_app, origin_of
-from onetake.gateway.inbox import StoredCallbacks
 from onetake.gateway.wakes import INTERVAL_S, SWEEP_EVERY_S, Signaller, Sweep, Wakes
+from onetake.ledger.callbacks import Callbacks
 from onetake.ledger.database import Database
 from onetake.settings import Settings, require
 from onetake.temporal import connect
@@ -71,12 +71,11 @@ async def run_gateway(
 
 
 def _public_app(settings: Settings, client: Client, database: Database, cleanup: AsyncExitStack) -> FastAPI:
-    scale, inbox = settings.time_scale, StoredCallbacks(database)
+    scale, inbox = settings.time_scale, Callbacks(database)
     interval_s = max(INTERVAL_S * scale, _LEAST_INTERVAL_S)
-    signaller = Signaller(client, inbox)
-    wakes = Wakes(signaller, interval_s=interval_s)
+    wakes = Wakes(Signaller(client, inbox), interval_s=interval_s)
     cleanup.push_async_callback(wakes.aclose)
-    sweep = Sweep(inbox, wakes, signaller.is_gone, older_than_s=2 * interval_s)
+    sweep = Sweep(inbox, wakes, older_than_s=2 * interval_s)
     sweeping = asyncio.create_task(sweep.run(max(SWEEP_EVERY_S * scale, 1.0)))
     cleanup.callback(sweeping.cancel)
 
@@ -138,12 +137,16 @@ def new_server(app: FastAPI, host: str, port: int, cleanup: AsyncExitStack) -> t
 
 def _listening(host: str, port: int) -> socket.socket:
     # Bound here because uvicorn's answer to a taken port is sys.exit.
-    reason = ""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = error.strerror or type(error).__name__
+    else:
+        # Connections inherit it. asyncio sets it only where the socket names its protocol, which this one does not: an
+        # answer with a body would wait 40 ms for the peer's delayed acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     raise Refused("settings_invalid", f"Cannot listen on {host}:{port}: {reason}.")
 
 

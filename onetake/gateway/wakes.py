@@ -1,86 +1,34 @@
 """From stored callbacks to signals: at most one signal for a token in an interval, the last never lost.
 
-What waits in memory is bounded and may be lost with the process: the inbox holds every row that was never signalled,
-and `Sweep` goes through it on start and regularly.
+A signal goes to the generation's workflow. When the generation has ended with its hold in suspense, it starts or wakes
+the recovery instead. What waits in memory is bounded and may be lost with the process: the inbox knows every row for
+which nobody was woken, and `Sweep` goes through it on start and regularly.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from onetake import logs
-from onetake.contracts import WAKE_SIGNAL, WakeSignal
+from onetake.contracts import WAKE_SIGNAL, RecoveryRequest, WakeSignal
+from onetake.crashpoints import crashpoint
 from onetake.errors import OnetakeError
+from onetake.ledger.callbacks import Callbacks, Wake
+from onetake.recovery import base_queue_of, begin_recovery
 
 INTERVAL_S: Final = 5.0
 SWEEP_EVERY_S: Final = 30.0
 MOST_TOKENS: Final = 4096
 MOST_AT_ONCE: Final = 16
 _SWEEP_ROWS: Final = 500
-_MOST_GONE: Final = 10_000
 _SIGNAL_LIMIT: Final = timedelta(seconds=5)
 _RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
 
 _log = logs.logger(__name__)
-
-
-class TokenTarget(Protocol):
-    """Whom a callback token was made for. `ended`: the generation is over and nobody is woken."""
-
-    @property
-    def token_sha256(self) -> bytes: ...
-    @property
-    def generation_id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def workflow_id(self) -> str: ...
-    @property
-    def ended(self) -> bool: ...
-
-
-class Inbox(Protocol):
-    """The callbacks' tables."""
-
-    async def take(
-        self,
-        vendor: str,
-        token: str,
-        *,
-        claimed_task_id: str | None,
-        claimed_state: str | None,
-        body_sha256: bytes,
-        size_bytes: int,
-    ) -> TokenTarget | None:
-        """Store a callback and say whom it concerns; None for a token that this vendor never got."""
-        ...
-
-    async def signalled(self, token_sha256: bytes) -> None:
-        """Note that the workflow was woken for all that came with this token so far."""
-        ...
-
-
-@dataclass(frozen=True)
-class Wake:
-    """One workflow to be woken for one token. The claimed id is unverified."""
-
-    token_sha256: bytes
-    generation_id: str
-    attempt: int
-    workflow_id: str
-    claimed_task_id: str | None
-
-
-class Waking(Protocol):
-    """Where the sweep finds what was stored and never signalled."""
-
-    async def unsignalled(self, *, older_than_s: float, limit: int) -> Sequence[Wake]: ...
 
 
 class Wakes:
@@ -135,20 +83,16 @@ class Wakes:
 class Signaller:
     """Sends one signal, tries a few times, and notes it in the inbox. Never raises."""
 
-    def __init__(self, client: Client, inbox: Inbox) -> None:
+    def __init__(self, client: Client, inbox: Callbacks) -> None:
         self._client = client
         self._inbox = inbox
-        self._gone: OrderedDict[bytes, None] = OrderedDict()
-
-    def is_gone(self, token_sha256: bytes) -> bool:
-        """Whether a signal for this token found no running workflow."""
-        return token_sha256 in self._gone
 
     async def __call__(self, wake: Wake) -> None:
         with logs.bound(generation_id=wake.generation_id, workflow_id=wake.workflow_id, attempt=wake.attempt):
             try:
                 if await self._signal_patiently(wake):
-                    await self._inbox.signalled(wake.token_sha256)
+                    await self._inbox.woken(wake)
+                    crashpoint("callback.after_note")
             except OnetakeError as error:
                 # The signal went out; the sweep will send it once more, which changes nothing.
                 _log.warning("callback_not_noted", code=error.code)
@@ -156,10 +100,12 @@ class Signaller:
     async def _signal_patiently(self, wake: Wake) -> bool:
         for delay_s in (*_RETRY_DELAYS_S, None):
             try:
+                crashpoint("callback.before_signal")
                 await self._signal(wake)
+                crashpoint("callback.after_signal")
             except RPCError as error:
                 if error.status == RPCStatusCode.NOT_FOUND:
-                    self._remember_gone(wake.token_sha256)
+                    # Its row tells the next sweep what to do, as soon as the end is written there.
                     _log.warning("callback_after_end")
                     return False
             except RuntimeError:
@@ -174,22 +120,23 @@ class Signaller:
 
     async def _signal(self, wake: Wake) -> None:
         message = WakeSignal(attempt=wake.attempt, claimed_task_id=wake.claimed_task_id)
+        if wake.suspended:
+            why = "a callback came after its end"
+            request = RecoveryRequest(generation_id=wake.generation_id, tenant=wake.tenant, who="gateway", why=why)
+            queue = base_queue_of(wake.media_queue or "")
+            await begin_recovery(self._client, request, task_queue=queue, wake=message)
+            return
         handle = self._client.get_workflow_handle(wake.workflow_id)
         await handle.signal(WAKE_SIGNAL, message, rpc_timeout=_SIGNAL_LIMIT)
 
-    def _remember_gone(self, token_sha256: bytes) -> None:
-        self._gone[token_sha256] = None
-        while len(self._gone) > _MOST_GONE:
-            self._gone.popitem(last=False)
-
 
 class Sweep:
-    """Wakes for what is in the inbox and was never signalled: this process was killed, or Temporal was away."""
+    """Wakes for what is in the inbox and was never signalled: this process was killed, Temporal was away, or the run
+    was ending."""
 
-    def __init__(self, waking: Waking, wakes: Wakes, is_gone: Callable[[bytes], bool], *, older_than_s: float) -> None:
-        self._waking = waking
+    def __init__(self, inbox: Callbacks, wakes: Wakes, *, older_than_s: float) -> None:
+        self._inbox = inbox
         self._wakes = wakes
-        self._is_gone = is_gone
         self._older_than_s = older_than_s
 
     async def run(self, every_s: float = SWEEP_EVERY_S) -> None:
@@ -203,8 +150,10 @@ class Sweep:
 
     async def once(self) -> int:
         """One pass; returns how many tokens it woke for."""
-        found = await self._waking.unsignalled(older_than_s=self._older_than_s, limit=_SWEEP_ROWS)
-        woken = [wake for wake in found if not self._is_gone(wake.token_sha256) and self._wakes.wake(wake)]
+        crashpoint("sweep.before_read")
+        found = await self._inbox.unsignalled(older_than_s=self._older_than_s, limit=_SWEEP_ROWS)
+        woken = [wake for wake in found if self._wakes.wake(wake)]
+        crashpoint("sweep.after_wake")
         if woken:
             _log.info("sweep_woke", count=len(woken))
         return len(woken)

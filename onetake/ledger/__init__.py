@@ -5,7 +5,7 @@ a vendor and never decides what a generation does next.
 """
 
 from onetake.ledger.budgets import BudgetBalance, Budgets
-from onetake.ledger.callbacks import Callbacks, TokenTarget
+from onetake.ledger.callbacks import Callbacks, Wake
 from onetake.ledger.database import Database
 from onetake.ledger.generations import AcceptedRow, PostgresGenerations
 from onetake.ledger.holds import Entry, PostgresLedger
@@ -21,5 +21,5 @@ __all__ = [
     "PostgresGenerations",
     "PostgresLedger",
     "PostgresSubmissions",
-    "TokenTarget",
+    "Wake",
 ]

@@ -1,13 +1,10 @@
-"""Holds and their one resolution, and the combining writer that keeps a hot budget fast.
+"""Holds and their one resolution.
 
 A budget's row is locked until its commit is on disk, so reservations on one budget that commit one by one are as slow
-as the disk. Those that wait at the same time therefore share a transaction; one that comes alone waits for no other.
+as the disk. Those that wait at the same time are therefore combined.
 """
 
-import asyncio
 from collections.abc import Sequence
-from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -24,10 +21,10 @@ from onetake.contracts import (
 )
 from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, NoMoney, Refused
+from onetake.ledger.combining import Combining
 from onetake.ledger.database import Database, Row
 from onetake.money import format_usd
 
-_LARGEST_BATCH: Final = 256
 _RESERVE: Final = "select * from onetake.reserve($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _RESERVE_MANY: Final = "select * from onetake.reserve_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
@@ -67,19 +64,12 @@ class Refusal(Value):
         )
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    order: ReserveInput
-    answer: asyncio.Future[Row]
-
-
 class PostgresLedger:
     """The port `Ledger`, and the decisions and reports about money that people ask for."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: list[_Waiting] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._combined = Combining(self._reserve)
 
     async def reserve(self, order: ReserveInput) -> Reserved:
         """Hold the price on every budget that applies, or on none; the same (generation, attempt) keeps its first hold.
@@ -89,12 +79,7 @@ class PostgresLedger:
         """
         if order.price.amount_micros <= 0:
             raise Refused("settings_invalid", f"The price of {order.route} must be above zero.")
-        answer: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(order, answer))
-        if self._writer is None:
-            # An empty context: the first caller's log fields must not mark the others' lines.
-            self._writer = asyncio.create_task(self._write(), context=Context())
-        return _reserved(order, await answer)
+        return _reserved(order, await self._combined(order))
 
     async def settle(self, order: SettleInput) -> GenerationResult:
         """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result.
@@ -173,34 +158,6 @@ class PostgresLedger:
         )
         return [Entry.model_validate_json(row["entry"]) for row in rows]
 
-    async def _write(self) -> None:
-        """Take whatever waits until nothing does. The sleep lets those who were just answered ask again."""
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
-                await self._answer(batch)
-                await asyncio.sleep(0)
-        finally:
-            self._writer = None
-
-    async def _answer(self, batch: list[_Waiting]) -> None:
-        try:
-            rows = await self._reserve([waiting.order for waiting in batch])
-        except Failed as error:
-            if len(batch) == 1:
-                _fail(batch, error)
-                return
-            for waiting in batch:  # one poisonous order spoils nobody else's
-                await self._answer([waiting])
-        except BaseException as error:
-            _fail(batch, error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for waiting, row in zip(batch, rows, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(row)
-
     async def _reserve(self, orders: list[ReserveInput]) -> list[Row]:
         crashpoint("reserve.before_commit")  # the call commits on its own: this is the last moment before
         if len(orders) == 1:
@@ -209,12 +166,6 @@ class PostgresLedger:
             rows = await self._database.rows(_RESERVE_MANY, *zip(*map(_arguments, orders), strict=True))
         crashpoint("reserve.after_commit")
         return rows
-
-
-def _fail(batch: list[_Waiting], error: BaseException) -> None:
-    for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
 
 
 def _arguments(order: ReserveInput) -> tuple[object, ...]:

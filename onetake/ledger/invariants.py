@@ -15,7 +15,8 @@ with journal as (
            sum(amount_micros) filter (where kind = 'suspense_resolved') as decided
     from onetake.event group by generation_id, attempt
 ), hold as (
-    select h.*, h.generation_id || ' #' || h.attempt as subject, g.phase, s.state as sent,
+    select h.*, h.generation_id || ' #' || h.attempt as subject, g.phase, s.state as sent, s.sent_at,
+           (g.plan -> 'price' ->> 'amount_micros')::bigint as pinned,
            case h.state when 'suspended' then h.amount_micros else coalesce(h.actual_micros, 0) end as spent,
            j.held, j.posted, j.released, j.overrun, j.suspended, j.decided
     from onetake.hold h join onetake.generation g on g.id = h.generation_id
@@ -40,6 +41,13 @@ where state = 'held' and coalesce(posted, released, suspended, decided) is not n
    or state = 'released' and coalesce(decided, 0) <> 0
    or suspended is not null and coalesce(posted, released) is not null
    or decided is not null and suspended is null
+union all
+select 'I5 the intent is older than its hold: ' || subject from hold where sent_at < created_at
+union all
+select 'I28 the hold is not the price that was pinned: ' || subject from hold where amount_micros <> pinned
+union all
+select 'I10 the generation is not what its correction made of it: ' || g.id
+from onetake.correction c join onetake.generation g on g.id = c.generation_id where g.status <> c.to_status
 union all
 select 'I7 the generation ended and its hold is open: ' || subject from hold where phase = 'done' and state = 'held'
 union all

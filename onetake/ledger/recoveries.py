@@ -37,6 +37,7 @@ order by g.id limit $3
 _SUSPENDED: Final = """
 select g.id, g.tenant, g.vendor, s.vendor_task_id is not null as has_task_id,
        g.plan -> 'queues' ->> 'media' as media_queue, h.amount_micros, h.resolved_at,
+       coalesce((g.plan ->> 'lists_jobs')::boolean, false) as lists_jobs,
        exists (select from onetake.callback_token t join onetake.callback_inbox i using (token_sha256)
                where t.generation_id = g.id and t.attempt = h.attempt and i.claimed_task_id is not null) as is_claimed
 from onetake.hold h
@@ -73,6 +74,7 @@ class SuspendedRow:
     vendor: str
     has_task_id: bool
     is_claimed: bool
+    lists_jobs: bool
     media_queue: str | None
     amount_micros: int
     resolved_at: datetime

@@ -1,13 +1,48 @@
 """The intent rows: the memory that stops a second POST. Every change of state is compare-and-set in the database."""
 
-from onetake.contracts import ErrorInfo, Submission, SubmissionState
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from pydantic import ValidationError
+
+from onetake.contracts import ErrorInfo, GenerationRequest, Submission, SubmissionState
 from onetake.errors import Failed
 from onetake.ledger.database import Database, Row
-from onetake.ports import Begun
+from onetake.ports import Account, Begun, Bracket, Sent, Undisturbed
+
+_SENT: Final = """
+select g.request::text as request, s.seed, s.sent_at, exists (
+    select from onetake.submission t join onetake.generation o on o.id = t.generation_id
+    where t.vendor = s.vendor and t.request_sha256 = s.request_sha256 and t.state = 'sending' and o.phase <> 'done'
+      and (t.generation_id, t.attempt) <> (s.generation_id, s.attempt)) as twin_is_sending
+from onetake.submission s join onetake.generation g on g.id = s.generation_id
+where s.generation_id = $1 and s.attempt = $2
+"""
+
+_UNOWNED: Final = """
+select n.task_id from unnest($3::text[]) with ordinality as n (task_id, place)
+join onetake.submission s on s.generation_id = $1 and s.attempt = $2
+where not exists (
+    select from onetake.submission o where o.vendor = s.vendor and o.vendor_task_id = n.task_id
+      and (o.generation_id, o.attempt) <> (s.generation_id, s.attempt))
+order by n.place
+"""
+
+# Whoever lost an answer wrote an error with it. A row that another attempt found has none: its sender may only be
+# stopped, and go on to send.
+_UNDISTURBED: Final = """
+select s.account::text as account, s.error is not null as post_is_over
+from onetake.submission s join onetake.generation g on g.id = s.generation_id
+where s.generation_id = $1 and s.attempt = $2 and s.state = 'ambiguous' and s.account is not null
+  and g.phase <> 'done' and onetake.account_is_ours_alone(s.vendor, s.account_at, s.generation_id, s.attempt)
+"""
 
 
 class PostgresSubmissions:
-    """The port `Submissions`."""
+    """The ports `Submissions` and `Evidence`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,6 +56,7 @@ class PostgresSubmissions:
         token_sha256: bytes,
         request_sha256: bytes,
         seed: int | None,
+        bracket: Bracket | None = None,
     ) -> Begun:
         """Commit the intent and the token's hash (sha256 of the token's UTF-8 bytes) before the first byte leaves.
 
@@ -29,15 +65,26 @@ class PostgresSubmissions:
         refuses the intent: Failed(`internal_error`).
         """
         row = await self._database.answer(
-            "select * from onetake.begin_submission($1, $2, $3, $4, $5, $6)",
+            "select * from onetake.begin_submission($1, $2, $3, $4, $5, $6, $7, $8)",
             generation_id,
             attempt,
             vendor,
             token_sha256,
             request_sha256,
             seed,
+            _json_of(bracket.account) if bracket else None,
+            bracket.at if bracket else None,
         )
         return Begun(fresh=row["fresh"], submission=_submission(row) or Submission(state="not_sent"))
+
+    async def idle_at(self, vendor: str) -> datetime | None:
+        """The time now, when no submission to the vendor could still change our balance there; else None."""
+        row = await self._database.row(
+            """select t.at from (select clock_timestamp() as at) t
+            where onetake.account_is_ours_alone($1, t.at, null, null)""",
+            vendor,
+        )
+        return row["at"] if row else None
 
     async def record(
         self,
@@ -90,6 +137,47 @@ class PostgresSubmissions:
             attempt,
         )
         return tuple(row["claimed_task_id"] for row in rows)
+
+    async def sent(self, generation_id: str, attempt: int) -> Sent | None:
+        """What was sent; None when nothing was begun, or when today's program cannot read the request."""
+        row = await self._database.row(_SENT, generation_id, attempt)
+        if row is None:
+            return None
+        try:
+            request = GenerationRequest.model_validate_json(row["request"])
+        except ValidationError:
+            return None
+        return Sent(request, row["seed"], row["sent_at"], row["twin_is_sending"])
+
+    async def unowned(self, generation_id: str, attempt: int, task_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of the vendor's ids that belong to no other submission, in the same order."""
+        rows = await self._database.rows(_UNOWNED, generation_id, attempt, list(task_ids))
+        return tuple(row["task_id"] for row in rows)
+
+    async def undisturbed(self, generation_id: str, attempt: int) -> Undisturbed | None:
+        """Our account before the POST; None when it was not read, the outcome is known, the generation has ended, or
+        another submission may have moved the balance since."""
+        row = await self._database.row(_UNDISTURBED, generation_id, attempt)
+        return Undisturbed(_account(row["account"]), row["post_is_over"]) if row else None
+
+    async def note(self, generation_id: str, attempt: int, error: ErrorInfo) -> None:
+        """Replace what is told of an unknown outcome; a known one keeps its error."""
+        await self._database.row(
+            """update onetake.submission set error = $3
+            where generation_id = $1 and attempt = $2 and state = 'ambiguous' and error is not null""",
+            generation_id,
+            attempt,
+            error.model_dump_json(),
+        )
+
+
+def _json_of(account: Account) -> str:
+    return json.dumps({"balance": str(account.balance), "charged": str(account.charged)})
+
+
+def _account(text: str) -> Account:
+    stored = json.loads(text)
+    return Account(Decimal(stored["balance"]), Decimal(stored["charged"]))
 
 
 def _submission(row: Row) -> Submission | None:

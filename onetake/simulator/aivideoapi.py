@@ -39,6 +39,8 @@ from onetake.simulator.vendor import (
     not_blank,
     public_https,
     require_json,
+    shown_results,
+    shown_word,
     web_address,
 )
 
@@ -61,7 +63,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
 _TASK_NOT_FOUND = ("task_not_found", "invalid_request_error", "Task ID does not exist")
 _SPEND_LIMIT = ("spend_limit_exceeded", "billing_error", "Key spend limit reached (hourly/daily/total)")
 
-_WORDS: dict[ShownState, str] = {"success": "completed", "unknown": "reviewing"}
+_WORDS: dict[ShownState, str] = {"success": "completed"}
 
 
 def _address_of(kind: Literal["image", "video", "audio"]) -> AfterValidator:
@@ -230,14 +232,14 @@ class Aivideoapi(Vendor):
     def status(self, job: Job, state: ShownState, urls: Sequence[str]) -> JsonValue:
         task: dict[str, JsonValue] = {
             "id": job.task_id,
-            "status": _WORDS.get(state, state),
+            "status": shown_word(job, "reviewing") if state == "unknown" else _WORDS.get(state, state),
             "model": job.model,
             "created_at": int(job.created_at),
         }
         if state == "success":
             assert job.finished_at is not None
             task["completed_at"] = int(job.finished_at)
-            task["output"] = {"urls": list(urls), "metadata": {}}
+            task["output"] = {"urls": shown_results(job, urls), "metadata": {}}
         elif state == "failed":
             task["error"] = {"code": job.fail_code, "message": _ERRORS[503][2]}
         else:

@@ -48,6 +48,7 @@ from onetake.simulator.vendor import (
     not_blank,
     public_https,
     require_json,
+    shown_word,
     web_address,
 )
 
@@ -263,14 +264,15 @@ class Apixo(Vendor):
     def status(self, job: Job, state: ShownState, urls: Sequence[str]) -> JsonValue:
         data: dict[str, JsonValue] = {
             "taskId": job.task_id,
-            "state": "reviewing" if state == "unknown" else state,
+            "state": shown_word(job, "reviewing") if state == "unknown" else state,
             "createTime": _ms(job.created_at),
         }
         if state in ("success", "failed"):
             assert job.finished_at is not None
             data["completeTime"] = _ms(job.finished_at)
         if state == "success":
-            data["resultJson"] = json.dumps({"resultUrls": list(urls)}, separators=(",", ":"))
+            result = json.dumps({"resultUrls": list(urls)}, separators=(",", ":"))
+            data["resultJson"] = result[:-1] if "bad-result" in job.script else result
             data["costTime"] = _ms(job.render_s)
         if state == "failed":
             data["failCode"] = job.fail_code

@@ -1,6 +1,7 @@
 """Signed links and the bytes behind them: Range, HEAD, ETag, expiry, and the faults of a download.
 
-The bytes of a job are its rendered clip and a `free` box with its task id behind it, put together while sending.
+The bytes of a link are the job's rendered clip and a `free` box with its task id and the link's number behind it, put
+together while sending.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,10 +33,16 @@ class Links:
         self._life_s = life_s
         self._secret = hashlib.sha256(secret.encode()).digest()
 
-    def url(self, job: Job) -> str:
-        """Return the link of the job's one clip; it lives from the end of the job, however often it is read."""
+    def urls(self, job: Job) -> list[str]:
+        """Return the links of the job's clips; they live from the end of the job, however often they are read."""
+        if "no-url" in job.script:
+            return []
+        several = job.script.find("urls")
+        return [self._url(job, number) for number in range(int(several.value) if several else 1)]
+
+    def _url(self, job: Job, number: int) -> str:
         assert job.finished_at is not None
-        name, expires = f"{job.task_id}/0", int(job.finished_at + self._life_s)
+        name, expires = f"{job.task_id}/{number}", int(job.finished_at + self._life_s)
         return f"{self._public_url}/files/{name}.mp4?expires={expires}&sig={self._signature(name, expires)}"
 
     def is_valid(self, name: str, expires: str, signature: str, now: float) -> bool:
@@ -64,8 +71,8 @@ class _File:
     box: bytes
 
     @classmethod
-    def of(cls, clip: Path, job: Job) -> "_File":
-        return cls(clip, clip.stat().st_size, free_box(job.task_id))
+    def of(cls, clip: Path, job: Job, number: str) -> "_File":
+        return cls(clip, clip.stat().st_size, free_box(f"{job.task_id}/{number}"))
 
     @property
     def size(self) -> int:
@@ -74,6 +81,14 @@ class _File:
     @property
     def etag(self) -> str:
         return f'"{hashlib.sha256(self.box + str(self.size).encode()).hexdigest()[:32]}"'
+
+    @property
+    def half(self) -> bytes:
+        return self.read(0, self.size // 2)
+
+    @property
+    def whole(self) -> bytes:
+        return self.read(0, self.size)
 
     def read(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` up to `end`, exclusive."""
@@ -119,8 +134,8 @@ class Assets:
             self._book.record(AssetRequested(task_id=entry.job.task_id, at=now))
         if answer := _refused(script, earlier_requests):
             return answer
-        file = _File.of(await self._clips.path(clip_of(entry.job)), entry.job)
-        if is_get and (answer := _spoilt(script, file)):
+        file = _File.of(await self._clips.path(clip_of(entry.job)), entry.job, request.path_params["number"])
+        if is_get and (answer := _spoilt(script, file, earlier_requests)):
             return answer
         return self._whole_or_range(request, entry, file)
 
@@ -147,7 +162,8 @@ class Assets:
 
 
 def _refused(script: Script, earlier_requests: int) -> Response | None:
-    if "asset-403" in script:
+    forbidden = script.find("asset-403")
+    if forbidden and earlier_requests < int(forbidden.value or earlier_requests + 1):
         return Response("forbidden\n", 403, media_type="text/plain")
     failing = script.find("asset-500")
     if failing and earlier_requests < int(failing.value):
@@ -155,21 +171,35 @@ def _refused(script: Script, earlier_requests: int) -> Response | None:
     return None
 
 
-def _spoilt(script: Script, file: _File) -> Response | None:
+def _spoilt(script: Script, file: _File, earlier_requests: int) -> Response | None:
     """Return an answer whose body is not the clip, if one was asked for."""
-    half = file.size // 2
-    video = {"content-type": "video/mp4"}
-    if "asset-html" in script:
-        return Response(_HTML, 200, media_type="video/mp4")
-    if "asset-truncated-file" in script:
-        return Response(file.read(0, half), 200, media_type="video/mp4")
-    if "asset-cut" in script:
-        return CutShort({**video, "content-length": str(file.size)}, file.read(0, half))
-    if "asset-cut-closed" in script:
-        return CutShort(video, file.read(0, half))
-    if "asset-endless" in script:
-        return StreamingResponse(_endless(file), 200, media_type="video/mp4")
-    return None
+    resets = script.find("asset-reset")
+    if resets and earlier_requests < int(resets.value):
+        return _cut(file.half, {"content-length": str(file.size)}, reset=True)
+    return next((_SPOILT[fault.name](file) for fault in script if fault.name in _SPOILT), None)
+
+
+def _cut(body: bytes, lengths: Mapping[str, str] | None = None, *, reset: bool = False) -> Response:
+    return CutShort({"content-type": "video/mp4", **(lengths or {})}, body, reset=reset)
+
+
+_SPOILT: dict[str, Callable[[_File], Response]] = {
+    "asset-html": lambda _: Response(_HTML, 200, media_type="video/mp4"),
+    "asset-truncated-file": lambda file: Response(file.half, 200, media_type="video/mp4"),
+    "asset-cut": lambda file: _cut(file.half, {"content-length": str(file.size)}),
+    "asset-cut-closed": lambda file: _cut(file.half),
+    "asset-cut-chunked": lambda file: _cut(_chunk(file.half), {"transfer-encoding": "chunked"}),
+    "asset-short-length": lambda file: _cut(file.whole, {"content-length": str(file.size // 2)}),
+    "asset-two-lengths": lambda file: _cut(
+        file.half, {"content-length": str(file.size), "Content-Length": str(file.size // 2)}
+    ),
+    "asset-endless": lambda file: StreamingResponse(_endless(file), 200, media_type="video/mp4"),
+}
+
+
+def _chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body, without the empty one that would end it."""
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
 async def _endless(file: _File) -> AsyncIterator[bytes]:

@@ -85,7 +85,10 @@ class Job(_Frozen):
         return "pending" if now < self.created_at + PENDING_SHARE * self.render_s else "processing"
 
     def refunded_micros(self, now: float) -> int:
-        return self.charged_micros if self.refund_if_failed and self.state(now) == "failed" else 0
+        if not self.refund_if_failed or self.finished_at is None or self.state(now) != "failed":
+            return 0
+        late = self.script.find("refund-late")
+        return self.charged_micros if late is None or now >= self.finished_at + late.number else 0
 
 
 class Submitted(_Frozen):
@@ -95,10 +98,12 @@ class Submitted(_Frozen):
 
 
 class StatusRead(_Frozen):
+    """One status read; `status` is None when it got no answer."""
+
     event: Literal["status"] = "status"
     task_id: str
     at: float
-    status: int
+    status: int | None
 
 
 class AssetRequested(_Frozen):
@@ -137,6 +142,7 @@ class Entry:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.status_reads = 0
+        self.final_reads = 0  # those that were answered after the job's end
         self.asset_requests = 0
         self.downloads = 0
         self.callbacks: list[CallbackTried] = []
@@ -233,13 +239,19 @@ class Book:
             case Submitted():
                 self._apply_submit(event)
             case StatusRead():
-                self.entries[event.task_id].status_reads += 1
+                self._apply_status_read(event)
             case AssetRequested():
                 self.entries[event.task_id].asset_requests += 1
             case Delivered():
                 self.entries[event.task_id].downloads += 1
             case CallbackTried():
                 self.entries[event.task_id].callbacks.append(event)
+
+    def _apply_status_read(self, event: StatusRead) -> None:
+        entry = self.entries[event.task_id]
+        ended = entry.job.finished_at is not None and event.at >= entry.job.finished_at
+        entry.status_reads += 1
+        entry.final_reads += ended and event.status == 200
 
     def _apply_submit(self, event: Submitted) -> None:
         submit = event.submit

@@ -17,12 +17,12 @@ from onetake.simulator.assets import Links, clip_of
 from onetake.simulator.book import Book, Entry, Job, StatusRead, Submit, Submitted
 from onetake.simulator.callbacks import Courier
 from onetake.simulator.faults import Fault, Script, script
+from onetake.simulator.reading import LOGIN_PAGE, fault_of, shown_job, shown_state, spoilt_answer
 from onetake.simulator.rendering import Clips
 from onetake.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND, Order, Page, Refusal, Vendor, to_json
-from onetake.simulator.wire import Reset
+from onetake.simulator.wire import Reset, Silence
 
 MAX_BODY_BYTES = 1 << 20
-_LOGIN_PAGE = b"<!doctype html><title>Sign in</title><h1>Please sign in to continue</h1>\n"
 
 
 @dataclass
@@ -104,7 +104,11 @@ class FrontDesk:
         """Answer with what the vendor makes of all its jobs."""
         try:
             self._admit(vendor, request)
-            entries = [entry for entry in self._book.entries.values() if entry.job.vendor == vendor.name]
+            entries = [
+                entry
+                for entry in self._book.entries.values()
+                if entry.job.vendor == vendor.name and _is_listed(entry.job, time.time())
+            ]
             body = page([(entry.job, self._shown(vendor, entry)) for entry in reversed(entries)])
         except Refusal as refusal:
             return _error(vendor, refusal)
@@ -115,10 +119,9 @@ class FrontDesk:
         return to_json(self._shown(vendor, entry))
 
     def _shown(self, vendor: Vendor, entry: Entry) -> JsonValue:
-        job, state = entry.job, entry.job.state(time.time())
-        urls = [self._links.url(job)] if state == "success" and "no-url" not in job.script else []
-        undocumented = "status-unknown" in job.script and state in ("pending", "processing")
-        return vendor.status(job, "unknown" if undocumented else state, urls)
+        now = time.time()
+        job, state = shown_job(entry.job, now), shown_state(entry, now)
+        return vendor.status(job, state, self._links.urls(job) if state == "success" else [])
 
     def _admit(self, vendor: Vendor, request: Request) -> None:
         if time.monotonic() < self._outages.get(vendor.name, 0):
@@ -149,25 +152,27 @@ class FrontDesk:
                 case "reject":
                     raise Refusal(int(fault.value), REFUSED_ON_DEMAND)
                 case "throttle":
-                    self._throttle(arrival, fault)
+                    self._turn_away_first(arrival, fault, 429, "too many requests")
+                case "busy":
+                    self._turn_away_first(arrival, fault, 503, "the service is busy")
                 case "submit-500":
                     raise Refusal(500, "failed on demand")
                 case "reject-200":
                     body = arrival.vendor.error_in_200(int(fault.value), REFUSED_ON_DEMAND)
                     return self._turned_away(arrival, 200, fault, _json(200, to_json(body)))
                 case "submit-html":
-                    return self._turned_away(arrival, 200, fault, Response(_LOGIN_PAGE, 200, media_type="text/html"))
+                    return self._turned_away(arrival, 200, fault, Response(LOGIN_PAGE, 200, media_type="text/html"))
                 case "submit-reset-refused":
                     return self._turned_away(arrival, None, fault, Reset())
                 case _:
                     pass
         return None
 
-    def _throttle(self, arrival: _Arrival, fault: Fault) -> None:
+    def _turn_away_first(self, arrival: _Arrival, fault: Fault, status: int, detail: str) -> None:
         assert arrival.prompt_sha256 is not None
         count, headers = fault.count_and_retry_after
-        if self._book.answers(arrival.vendor.name, arrival.prompt_sha256, 429) < count:
-            raise Refusal(429, "too many requests", headers)
+        if self._book.answers(arrival.vendor.name, arrival.prompt_sha256, status) < count:
+            raise Refusal(status, detail, headers)
 
     def _turned_away(self, arrival: _Arrival, status: int | None, fault: Fault, answer: Response) -> Response:
         self._book.record(Submitted(submit=arrival.record(status, fault.name)))
@@ -191,6 +196,7 @@ class FrontDesk:
     def _job(self, arrival: _Arrival, order: Order, faults: Script) -> Job:
         vendor, delay = arrival.vendor, faults.find("delay")
         render_s = delay.number if delay else self._terms.render_s
+        percent = int(charge.value) if (charge := faults.find("charge")) else 100
         assert arrival.prompt_sha256 is not None
         return Job(
             vendor=vendor.name,
@@ -202,8 +208,8 @@ class FrontDesk:
             width=order.width,
             height=order.height,
             sound=order.sound,
-            charged_micros=order.price_micros,
-            refund_if_failed=self._terms.refunds(vendor),
+            charged_micros=order.price_micros * percent // 100,
+            refund_if_failed=self._terms.refunds(vendor) and "no-refund" not in faults,
             callback_url=order.callback_url,
             prompt_sha256=arrival.prompt_sha256,
             prompt_truncated=order.prompt_truncated,
@@ -223,10 +229,15 @@ class FrontDesk:
         return entry
 
     def _read_status(self, vendor: Vendor, entry: Entry) -> Response:
-        refusal = _status_fault(entry)
-        status = refusal.status if refusal else 200
-        self._book.record(StatusRead(task_id=entry.job.task_id, at=time.time(), status=status))
-        return _error(vendor, refusal) if refusal else _json(200, self.status_body(vendor, entry))
+        now = time.time()
+        fault, answer = fault_of(entry, now), _json(200, self.status_body(vendor, entry))
+        try:
+            answer = spoilt_answer(fault, bytes(answer.body)) if fault else answer
+        except Refusal as refusal:
+            answer = _error(vendor, refusal)
+        status = None if isinstance(answer, Reset | Silence) else answer.status_code
+        self._book.record(StatusRead(task_id=entry.job.task_id, at=now, status=status))
+        return answer
 
 
 def _answer(vendor: Vendor, job: Job) -> tuple[int | None, Response]:
@@ -238,17 +249,9 @@ def _answer(vendor: Vendor, job: Job) -> tuple[int | None, Response]:
     return 200, _json(200, to_json(vendor.receipt(job, with_task_id="submit-no-id" not in job.script)))
 
 
-def _status_fault(entry: Entry) -> Refusal | None:
-    """Return the error that the next status read meets: the markers are used up one after the other."""
-    used_up = 0
-    for fault in entry.job.script:
-        if fault.name in ("status-500", "status-429", "status-404"):
-            count, headers = fault.count_and_retry_after
-            used_up += count
-            if entry.status_reads < used_up:
-                status = int(fault.name.removeprefix("status-"))
-                return Refusal(status, TASK_NOT_FOUND if status == 404 else "failed on demand", headers)
-    return None
+def _is_listed(job: Job, now: float) -> bool:
+    late = job.script.find("list-late")
+    return "list-lost" not in job.script and (late is None or now >= job.created_at + late.number)
 
 
 async def _body(request: Request) -> bytes:

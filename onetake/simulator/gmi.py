@@ -38,6 +38,7 @@ from onetake.simulator.vendor import (
     first_fault,
     not_blank,
     require_json,
+    shown_word,
     web_address,
 )
 
@@ -49,7 +50,7 @@ PRICE_MICROS_PER_S = {mode: micros_per_second(f"gmi/wan-2.6/{mode}") for mode in
 # The guide of `wan2.6-t2v`: ten values, WIDTH*HEIGHT.
 TIER_OF_SIZE = {f"{width}*{height}": tier for (tier, _), (width, height) in PIXELS.items()}
 
-_STATUSES = {"pending": "queued", "processing": "processing", "success": "success", "unknown": "finalizing"}
+_STATUSES = {"pending": "queued", "processing": "processing", "success": "success"}
 
 
 def _one_of(*seconds: int) -> AfterValidator:
@@ -192,14 +193,15 @@ class Gmi(Vendor):
             "request_id": job.task_id,
             "org_id": ORGANISATION,
             "model": job.model,
-            "status": _failed_status(job) if state == "failed" else _STATUSES[state],
+            "status": _shown_status(job, state),
             "is_public": False,
             "payload": job.said,
             "outcome": None,
             **_times(job, job.finished_at if ended and job.finished_at else job.created_at),
         }
         if state == "success":
-            shown["outcome"] = {"media_urls": [{"id": str(at), "url": url} for at, url in enumerate(urls)]}
+            media: list[JsonValue] = [{"id": str(at), "url": url} for at, url in enumerate(urls)]
+            shown["outcome"] = {"media_urls": None if "bad-result" in job.script else media}
         if state == "failed":
             shown["error"] = f"{job.fail_code}: the model backend reported a failure"
         return shown
@@ -215,8 +217,12 @@ def _listed(jobs: Sequence[tuple[Job, JsonValue]], model_id: str) -> JsonValue:
     return {"requests": [shown for job, shown in jobs if job.model == model_id]}
 
 
-def _failed_status(job: Job) -> str:
-    return "cancelled" if job.fail_code == "cancelled" else "failed"
+def _shown_status(job: Job, state: ShownState) -> JsonValue:
+    if state == "unknown":
+        return shown_word(job, "finalizing")
+    if state == "failed":
+        return "cancelled" if job.fail_code == "cancelled" else "failed"
+    return _STATUSES[state]
 
 
 def _times(job: Job, updated_at: float) -> dict[str, JsonValue]:

@@ -45,6 +45,9 @@ from onetake.simulator.vendor import (
     not_blank,
     public_https,
     require_json,
+    shown_charge,
+    shown_results,
+    shown_word,
     web_address,
 )
 
@@ -113,7 +116,7 @@ _FAIL_MESSAGES = {
     "service_unavailable": "Service temporarily unavailable",
 }
 
-_STATUSES: dict[ShownState, str] = {"success": "completed", "unknown": "reviewing"}
+_STATUSES: dict[ShownState, str] = {"success": "completed"}
 _PROGRESS: dict[ShownState, int] = {"processing": 50, "unknown": 50, "success": 100}
 
 _IMAGES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp"})
@@ -222,13 +225,17 @@ class Gptimage2(Vendor):
             "estimated_time": round(job.render_s),
             "video_duration": job.duration_s,
         }
-        task["usage"] = {"billing_rule": "per_second", "credits_reserved": _credits(job), "user_group": "default"}
+        task["usage"] = {
+            "billing_rule": "per_second",
+            "credits_reserved": shown_charge(job, _credits(job)),
+            "user_group": "default",
+        }
         return task
 
     def status(self, job: Job, state: ShownState, urls: Sequence[str]) -> JsonValue:
         task = _task(job, state)
         if state == "success":
-            task["results"] = list(urls)
+            task["results"] = shown_results(job, urls)
         if state == "failed":
             words = _FAIL_MESSAGES.get(job.fail_code or "", "Unclassified error")
             task["error"] = {"code": job.fail_code, "message": words, "type": "task_error"}
@@ -278,7 +285,7 @@ def _task(job: Job, state: ShownState) -> dict[str, JsonValue]:
         "model": job.model,
         "object": "video.generation.task",
         "progress": _PROGRESS.get(state, 0),
-        "status": _STATUSES.get(state, state),
+        "status": shown_word(job, "reviewing") if state == "unknown" else _STATUSES.get(state, state),
         "task_info": {"can_cancel": state == "pending"},
         "type": "video",
     }

@@ -131,6 +131,23 @@ class Vendor(ABC):
         return self.error(status, detail)
 
 
+def shown_charge(job: Job, charge: float) -> JsonValue:
+    """What an answer says that a job costs: its charge, or what the marker `cost` says."""
+    said = job.script.find("cost")
+    return json.loads(said.value) if said else charge
+
+
+def shown_word(job: Job, word: str) -> JsonValue:
+    """An undocumented state: the vendor file's own, or what the marker `status-word` says."""
+    said = job.script.find("status-word")
+    return json.loads(said.value) if said else word
+
+
+def shown_results(job: Job, urls: Sequence[str]) -> JsonValue:
+    """The list of results, or with the marker `bad-result` something else in its place."""
+    return {"0": None} if "bad-result" in job.script else list(urls)
+
+
 def to_json(value: JsonValue) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.simulator.book import Job
+from onetake.simulator.book import Job, JobState
 from onetake.simulator.prices import micros_per_credit
 from onetake.simulator.rendering import PIXELS
 from onetake.simulator.vendor import (
@@ -39,6 +39,9 @@ from onetake.simulator.vendor import (
     not_blank,
     public_https,
     require_json,
+    shown_charge,
+    shown_results,
+    shown_word,
     web_address,
 )
 
@@ -52,6 +55,8 @@ CREDITS: dict[tuple[str, str], int] = {
     ("1080p", "15"): 325,
 }
 
+MICROS_PER_CREDIT = micros_per_credit("wan26ai")
+
 # "Error handling"; what it does not list carries the reason phrase of HTTP.
 _MESSAGES = {
     400: "Bad Request",
@@ -64,12 +69,11 @@ _MESSAGES = {
 }
 
 # "Check task status" and both sample responses.
-_STATUSES: dict[ShownState, str] = {
+_STATUSES: dict[JobState, str] = {
     "pending": "IN_PROGRESS",
     "processing": "IN_PROGRESS",
     "success": "SUCCESS",
     "failed": "FAILED",
-    "unknown": "UNDER_REVIEW",
 }
 _SANITIZED = {"model", "prompt", "duration", "resolution"}  # what the sample response shows of the request
 
@@ -154,10 +158,10 @@ class Wan26ai(Vendor):
         return _success(
             {
                 "task_id": job.task_id,
-                "status": _STATUSES[state],
+                "status": shown_word(job, "UNDER_REVIEW") if state == "unknown" else _STATUSES[state],
                 "request": job.said,
-                "response": list(urls) if state == "success" else None,
-                "consumed_credits": 0 if refunded else CREDITS[job.resolution, str(job.duration_s)],
+                "response": shown_results(job, urls) if state == "success" else None,
+                "consumed_credits": shown_charge(job, 0 if refunded else job.charged_micros // MICROS_PER_CREDIT),
                 "error_message": f"Provider error: {job.fail_code}" if state == "failed" else None,
                 "created_at": datetime.fromtimestamp(job.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
@@ -178,7 +182,7 @@ def _order(task: AnyTask) -> Order:
         width=width,
         height=height,
         sound=True,  # the guide's introduction: synchronized dialogue, SFX, music; no switch for it
-        price_micros=CREDITS[task.resolution, task.duration] * micros_per_credit("wan26ai"),
+        price_micros=CREDITS[task.resolution, task.duration] * MICROS_PER_CREDIT,
         callback_url=task.callback_url or None,
         said=task.model_dump(include=_SANITIZED),
     )

@@ -2,10 +2,11 @@
 
 import pytest
 
-from onetake.client import details_of, request_of, summary_of
+from onetake.client import request_of
 from onetake.contracts import GenerationRequest
 from onetake.errors import Refused
 from onetake.settings import load_settings
+from onetake.starting import details_of, summary_of
 from providers.admission import Catalogue
 
 ROUTE = "apixo/wan-2.6/text-to-video"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +39,12 @@ from onetake.conformance.answers import (
     too_many_requests_are_a_throttle,
     what_is_not_understood_is_ambiguous,
 )
+from onetake.conformance.evidence import (
+    a_job_of_another_order_is_left_out,
+    a_job_of_ours_is_found_in_the_list,
+    no_odd_answer_is_evidence,
+    the_balance_shows_every_charge,
+)
 from onetake.conformance.kit import LIVE, SCENARIOS, Scenario
 from onetake.conformance.limits import (
     a_failed_job_costs_what_the_vendor_keeps,
@@ -69,11 +76,11 @@ from onetake.conformance.wire import (
     our_key_is_never_repeated,
 )
 from onetake.contracts import ErrorInfo, Plan, StatusReading
-from onetake.ports import SubmitOutcome, VendorStatus
-from providers import apixo, gmi
+from onetake.ports import Account, SubmitOutcome, VendorStatus
+from providers import aivideoapi, apixo, gmi
 from providers.catalogue import CatalogueData, load_catalogue
 from providers.driver import VENDORS
-from providers.vendor import CallbackHint, Order, json_post
+from providers.vendor import CallbackHint, ListedJob, Order, json_post
 
 PLACES = shipped_places()
 
@@ -438,6 +445,62 @@ def test_the_running_simulator_catches_a_wrong_price() -> None:
     charged = next(todo for scenario, todo in lacking.items() if "book charges every job" in scenario)
     assert "the plan expects" in charged
     assert not report.conforms
+
+
+# -- What tells how a lost submission ended ----------------------------------------------------------------------------
+
+CREATED_AT = 1_700_000_000.0
+
+
+def _some_listed(*found: ListedJob) -> object:
+    def listed_jobs(*_: object) -> tuple[ListedJob, ...]:
+        return found
+
+    return SimpleNamespace(**{**vars(gmi), "listed_jobs": listed_jobs})
+
+
+def _account_of(change: Callable[[Account], Account | None]) -> object:
+    def changed(response: httpx.Response) -> Account | None:
+        account = aivideoapi.read_account(response)
+        return account and change(account)
+
+    return SimpleNamespace(**{**vars(aivideoapi), "read_account": changed})
+
+
+EVIDENCE_MISTAKES: Mapping[str, tuple[str, object, Scenario]] = {
+    "finds nothing": ("gmi", _some_listed(), a_job_of_ours_is_found_in_the_list),
+    "finds another": ("gmi", _some_listed(ListedJob("another", CREATED_AT)), a_job_of_ours_is_found_in_the_list),
+    "finds one of two": ("gmi", _some_listed(ListedJob("one", CREATED_AT)), a_job_of_another_order_is_left_out),
+    "finds whatever is there": (
+        "gmi",
+        _some_listed(ListedJob("one", CREATED_AT), ListedJob("two", CREATED_AT)),
+        a_job_of_another_order_is_left_out,
+    ),
+    "finds jobs in anything": ("gmi", _some_listed(ListedJob("one", CREATED_AT)), no_odd_answer_is_evidence),
+    "sees no charge": (
+        "aivideoapi",
+        _account_of(lambda account: dataclasses.replace(account, charged=Decimal(0))),
+        the_balance_shows_every_charge,
+    ),
+    "sees another balance": (
+        "aivideoapi",
+        _account_of(lambda account: dataclasses.replace(account, balance=Decimal(7))),
+        the_balance_shows_every_charge,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVIDENCE_MISTAKES)
+async def test_a_mistake_about_evidence_is_caught(name: str) -> None:
+    vendor, module, scenario = EVIDENCE_MISTAKES[name]
+    assert await _complaints(scenario, _subject(module, vendor))
+
+
+@pytest.mark.parametrize("vendor", ["gmi", "aivideoapi"])
+def test_what_the_facts_promise_is_asked_for(vendor: str) -> None:
+    own = {function: getattr(PLACES.adapters[vendor], function) for function in FUNCTIONS}
+    findings, _ = place(vendor, dataclasses.replace(PLACES, adapters={vendor: SimpleNamespace(**own)}))
+    assert len([finding for finding in findings if "promise" in finding.scenario and finding.verdict == "lacks"]) == 2
 
 
 def test_what_stands_nowhere_lacks_everything(tmp_path: Path) -> None:

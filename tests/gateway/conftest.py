@@ -6,12 +6,14 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
+from onetake.contracts import GenerationRequest
 from onetake.devstack import DevStack, SilentProgress
 from onetake.ledger import Database
 from onetake.ledger.migrate import upgrade
 from onetake.settings import Settings
 from onetake.temporal import connect
-from tests.gateway.house import QUEUE, House, Listening, gateway_part, url_of
+from providers.admission import Catalogue
+from tests.gateway.house import CANARY, QUEUE, ROUTE, House, Listening, Recovering, gateway_part, url_of
 from tests.harness import bare_environ
 
 
@@ -40,8 +42,10 @@ async def house(servers: DevStack) -> AsyncGenerator[House]:
     servers.start_part(part)
     database = await Database.connect(at.database_url)
     codec_url = f"http://127.0.0.1:{part.argv[-1]}"
-    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening]):
-        yield House(servers, database, temporal, url_of(part), codec_url)
+    request = GenerationRequest(route=ROUTE, prompt=CANARY)
+    plan = Catalogue(settings, sends=False).plan(request, base_queue=QUEUE)
+    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering]):
+        yield House(servers, database, temporal, url_of(part), codec_url, plan)
     await database.close()
 
 

@@ -11,12 +11,25 @@ from uuid import uuid4
 
 from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
-from onetake.contracts import GenerationRequest, Price, ReserveInput, WakeSignal
+from onetake.contracts import (
+    RECOVERY_WORKFLOW_TYPE,
+    GenerationRequest,
+    Plan,
+    Price,
+    RecoveryRequest,
+    ReserveInput,
+    Resolution,
+    SettleInput,
+    SubmissionState,
+    WakeSignal,
+)
 from onetake.devstack import DevStack, Part
 from onetake.devstack.ports import free_port
-from onetake.gateway.inbox import StoredCallbacks
+from onetake.ids import recovery_id_of
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
+from onetake.ledger.callbacks import Callbacks
 
 QUEUE = "gateway-tests"
 TIME_SCALE = 0.1
@@ -44,6 +57,32 @@ class Listening:
         return self._heard
 
 
+@workflow.defn(name=RECOVERY_WORKFLOW_TYPE)
+class Recovering:
+    """In the place of the recovery: it keeps what it was asked and waits."""
+
+    def __init__(self) -> None:
+        self._asked: RecoveryRequest | None = None
+        self._heard: list[WakeSignal] = []
+
+    @workflow.run
+    async def run(self, request: RecoveryRequest) -> None:
+        self._asked = request
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def vendor_callback(self, wake: WakeSignal) -> None:
+        self._heard.append(wake)
+
+    @workflow.query
+    def asked(self) -> RecoveryRequest | None:
+        return self._asked
+
+    @workflow.query
+    def heard(self) -> list[WakeSignal]:
+        return self._heard
+
+
 @dataclass(frozen=True)
 class Generation:
     """A generation that waits for its callback."""
@@ -51,10 +90,20 @@ class Generation:
     id: str
     token: str
     handle: WorkflowHandle[Listening, None]
+    recovery: WorkflowHandle[Recovering, None]
 
     async def heard(self) -> list[str | None]:
         """The claimed ids of the signals so far."""
         return [wake.claimed_task_id for wake in await self.handle.query(Listening.heard)]
+
+    async def recovery_heard(self) -> list[str | None]:
+        """The claimed ids of the signals to the recovery so far; none when nobody has started it."""
+        try:
+            return [wake.claimed_task_id for wake in await self.recovery.query(Recovering.heard)]
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return []
 
 
 @dataclass(frozen=True)
@@ -64,17 +113,18 @@ class House:
     temporal: Client
     gateway_url: str
     codec_url: str
+    plan: Plan
 
     @property
-    def inbox(self) -> StoredCallbacks:
-        return StoredCallbacks(self.database)
+    def inbox(self) -> Callbacks:
+        return Callbacks(self.database)
 
     async def generation(self) -> Generation:
         """Accept, hold and begin one submission, and start its workflow."""
         request, workflow_id = GenerationRequest(route=ROUTE, prompt=CANARY), f"gen/default/{uuid4()}"
         handle = await self.temporal.start_workflow(Listening.run, request, id=workflow_id, task_queue=QUEUE)
         rows = PostgresGenerations(self.database)
-        identity = await rows.accept(request, workflow_id=workflow_id, run_id=None, plan=None)
+        identity = await rows.accept(request, workflow_id=workflow_id, run_id=None, plan=self.plan)
         price = Price(amount_micros=1, unit="clip", table_version="1")
         owner: dict[str, Any] = {"tenant": "default", "user": None, "feature": None, "route": ROUTE, "vendor": "apixo"}
         await PostgresLedger(self.database).reserve(
@@ -89,15 +139,31 @@ class House:
             request_sha256=b"\0" * 32,
             seed=None,
         )
-        return Generation(identity, token, handle)
+        recovery = self.temporal.get_workflow_handle_for(Recovering.run, recovery_id_of("default", identity))
+        return Generation(identity, token, handle, recovery)
 
-    async def unsignalled(self, generation: Generation) -> int:
-        rows = await self.database.rows(
-            """select 1 from onetake.callback_inbox i join onetake.callback_token t using (token_sha256)
-            where t.generation_id = $1 and i.signalled_at is null""",
+    async def sent(self, generation: Generation, state: SubmissionState) -> None:
+        """Record what came of the POST."""
+        task_id = f"task-{generation.id}" if state == "accepted" else None
+        await PostgresSubmissions(self.database).record(generation.id, 1, state=state, vendor_task_id=task_id)
+
+    async def end(self, generation: Generation, resolution: Resolution) -> None:
+        """Settle it as its workflow would; the workflow itself goes on listening."""
+        order = SettleInput(generation_id=generation.id, attempt=1, status="failed", resolution=resolution)
+        await PostgresLedger(self.database).settle(order)
+
+    async def seen(self, generation: Generation) -> tuple[int, int]:
+        """How many callbacks the inbox has counted, and in how many rows for which somebody is still to be woken."""
+        row = await self.database.answer(
+            """select coalesce(sum(i.seen), 0)::bigint as seen, count(*) filter (where i.signalled_at is null) as due
+            from onetake.callback_inbox i join onetake.callback_token t using (token_sha256)
+            where t.generation_id = $1""",
             generation.id,
         )
-        return len(rows)
+        return row["seen"], row["due"]
+
+    async def unsignalled(self, generation: Generation) -> int:
+        return (await self.seen(generation))[1]
 
 
 def gateway_part(name: str, *, codec: bool = False, **env: str) -> Part:

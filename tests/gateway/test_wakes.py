@@ -3,10 +3,12 @@
 import asyncio
 import heapq
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 
-from onetake.gateway.wakes import Wake, Wakes
+from onetake.gateway.wakes import Wakes
+from onetake.ledger import Wake
 
 
 class Clock:
@@ -56,7 +58,7 @@ class Sent:
 
 
 def wake(claim: str, token: bytes = b"t") -> Wake:
-    return Wake(token_sha256=token, generation_id="g", attempt=1, workflow_id="w", claimed_task_id=claim)
+    return Wake(token, "g", 1, "acme", "w", None, False, False, claim, datetime.now(UTC))
 
 
 @pytest.fixture

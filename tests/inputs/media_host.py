@@ -2,10 +2,11 @@
 
 import io
 import struct
+import time
 import wave
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,18 +19,21 @@ from tests.media.parts import render
 
 NAMES = ("picture.png", "alpha.png", "picture.jpg", "clip.mp4", "sound.wav", "sound.mp3")
 TYPES = {"png": "image/png", "jpg": "image/jpeg", "mp4": "video/mp4", "wav": "audio/wav", "mp3": "audio/mpeg"}
+SILENT_S = 30.0
 
 
 @dataclass
 class MediaHost:
     """`url(name)` of one of NAMES, or of what `put` added; `busy...` is a name that answers 503.
 
-    `asked` holds the paths that were fetched.
+    `asked` holds the paths that were fetched. A name in `silent` is not answered until it is taken out again.
     """
 
     port: int
     files: dict[str, bytes]
     asked: list[str] = field(default_factory=list[str])
+    silent: set[str] = field(default_factory=set[str])
+    redirects: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def netloc(self) -> str:
@@ -44,6 +48,11 @@ class MediaHost:
         self.files[name] = content
         return self.url(name)
 
+    def redirect(self, name: str, target: str) -> str:
+        """Answer this name with a redirect from now on."""
+        self.redirects[name] = target
+        return f"http://{self.netloc}/{name}"
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -55,13 +64,19 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.lstrip("/").partition("?")[0]
         self._host.asked.append(self.path)
+        deadline = time.monotonic() + SILENT_S
+        while name in self._host.silent and time.monotonic() < deadline:
+            time.sleep(0.05)
         content = self._host.files.get(name)
-        missing = 503 if name.startswith("busy") else 404
+        missing = 302 if name in self._host.redirects else 503 if name.startswith("busy") else 404
         self.send_response(missing if content is None else 200)
+        if missing == 302:
+            self.send_header("Location", self._host.redirects[name])
         self.send_header("Content-Type", TYPES.get(name.rpartition(".")[2], "application/octet-stream"))
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
-        self.wfile.write(content or b"")
+        with suppress(ConnectionError):  # whoever asked has seen enough
+            self.wfile.write(content or b"")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         del format, args

@@ -78,11 +78,11 @@ async def test_a_throttled_submission_is_sent_again_and_rendered_once(stack: Sta
     assert [submit["status"] for submit in await stack.submits_of(prompt)] == [429, 429, 200]
 
 
-@pytest.mark.parametrize("marker", ["submit-502-accepted", "reject-200=400"])
+@pytest.mark.parametrize("marker", ["submit-reset-refused", "reject-200=400"])
 async def test_a_submission_whose_end_is_not_known_is_never_sent_again_and_its_hold_is_in_suspense(
     stack: Stack, marker: str
 ) -> None:
-    """Nobody calls back, so only time resolves it: half an hour in production, 4 seconds here."""
+    """Nobody calls back and no list shows it, so only time resolves it: half an hour in production, 4 seconds here."""
     prompt, queue = unique(f"nobody knows [[sim:{marker}]]"), f"gmi-unknown-{marker[:6]}"
     async with (
         stack.worker(queue, ONETAKE_TIME_SCALE="0.002"),

@@ -7,6 +7,7 @@ from onetake.contracts import GenerationRecord
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.generations import PostgresGenerations
 from onetake.reconciler import Reconciler
+from tests.faults.table import shows
 from tests.harness import ROUTE, Stack, ended, in_phase, money, unique
 
 LIMIT_S = 90.0
@@ -37,8 +38,7 @@ async def test_a_terminated_run_is_settled_and_its_clip_still_found(stack: Stack
     assert (record.correction.who, record.correction.from_status) == ("reconciler", "failed")
     assert record.correction.from_code == "terminated_by_operator"
     assert len(record.assets) == 1
-    assert len(await stack.jobs_of(prompt)) == 1
-    assert await kinds(stack, started.id) == ["hold", "suspense", "suspense_resolved"]
+    await shows("F114", stack, record, prompt, end="submitted")
     assert await stack.ledger_violations() == []
 
 
@@ -51,9 +51,8 @@ async def test_a_run_terminated_before_it_sent_anything_costs_nothing(stack: Sta
     await asyncio.sleep(1)
     await stack.terminate(started.workflow_id)
     result = await settled(onetake, started.id)
-    assert (result.status, result.error and result.error.code) == ("failed", "terminated_by_operator")
-    assert (money(result), await kinds(stack, started.id)) == ((200_000, 0, 0), ["hold", "release"])
-    assert await stack.jobs_of(prompt) == []
+    await shows("F114", stack, result, prompt, end="never submitted")
+    assert money(result) == (200_000, 0, 0)
 
 
 async def test_a_row_that_never_started_is_started_for_its_key_and_expired_without_one(
@@ -67,7 +66,7 @@ async def test_a_row_that_never_started_is_started_for_its_key_and_expired_witho
     assert (money(expired), await kinds(stack, loose)) == ((0, 0, 0), [])
 
 
-async def test_a_second_pass_over_the_books_changes_nothing(stack: Stack, onetake: Onetake) -> None:
+async def test_a_second_pass_over_the_books_changes_nothing(stack: Stack) -> None:
     engine = await stack.temporal()
     async with stack.database() as database:
         reconciler = Reconciler(engine, database, time_scale=stack.settings().time_scale)

@@ -77,7 +77,7 @@ async def test_a_worker_that_is_told_to_stop_takes_nothing_new_and_finishes_its_
         flying = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
         while (await onetake.get(flying.id)).phase != "submitting" or not await stack.submits_of(prompt):
             await asyncio.sleep(0.05)
-        await asyncio.to_thread(stack.running.devstack.kill_part, first, signal.SIGTERM)
+        stack.kill(first, signal.SIGTERM)
         stopped_at = time.time()
         late = unique("late")
         await onetake.start(route=ROUTE, prompt=late, duration_s=2)
@@ -86,7 +86,7 @@ async def test_a_worker_that_is_told_to_stop_takes_nothing_new_and_finishes_its_
                 await asyncio.sleep(0.05)
         arrivals = [each["received_at"] for each in await stack.submits_of(late)]
         assert all(arrival < stopped_at + 1 for arrival in arrivals)
-        await asyncio.to_thread(stack.running.devstack.kill_part, first)
+        stack.kill(first)
         async with stack.worker(queue):
             assert (await ended(onetake, flying.id)).status == "completed"
     assert len(await stack.jobs_of(prompt)) == 1

@@ -17,8 +17,9 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
-from onetake.client import SUMMARY_BYTES, Onetake
+from onetake.client import Onetake
 from onetake.contracts import SearchAttribute
+from onetake.starting import SUMMARY_BYTES
 from tests.docs.markdown import names, page, section, table
 from tests.harness import ROUTE, Stack, ended, in_phase, unique
 

@@ -1,12 +1,15 @@
 """A callback is stored under its token and believed in nothing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
 
 from onetake.contracts import ReserveInput, SettleInput
-from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissions, TokenTarget
+from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissions, Wake
 from onetake.ledger.callbacks import MAX_BODIES_PER_TOKEN
 from onetake.ports import Begun
 
@@ -29,7 +32,7 @@ async def sent(
 
 async def take(
     callbacks: Callbacks, token: str = TOKEN, *, vendor: str = "apixo", task: str | None = "task-1", body: str = "{}"
-) -> TokenTarget | None:
+) -> Wake | None:
     return await callbacks.take(
         vendor,
         token,
@@ -40,19 +43,36 @@ async def take(
     )
 
 
-async def test_a_token_leads_to_its_generation(callbacks: Callbacks, sent: str) -> None:
-    target = await take(callbacks)
-    assert target is not None
-    assert (target.generation_id, target.attempt, target.ended) == (sent, 1, False)
-    assert target.workflow_id == f"gen/acme/{sent}"
+async def taken(callbacks: Callbacks, **given: str) -> Wake:
+    wake = await take(callbacks, **given)
+    assert wake is not None
+    return wake
 
 
-async def test_a_token_outlives_the_generation(callbacks: Callbacks, ledger: PostgresLedger, sent: str) -> None:
-    settlement = {"generation_id": sent, "attempt": 1, "status": "canceled", "resolution": "suspend"}
+async def settle(ledger: PostgresLedger, generation_id: str, resolution: str) -> None:
+    settlement = {"generation_id": generation_id, "attempt": 1, "status": "failed", "resolution": resolution}
     await ledger.settle(SettleInput.model_validate(settlement))
-    target = await take(callbacks)
-    assert target is not None
-    assert target.ended
+
+
+async def unsignalled(callbacks: Callbacks) -> list[str | None]:
+    """The claims of what is due."""
+    return [wake.claimed_task_id for wake in await callbacks.unsignalled(older_than_s=-1, limit=10)]
+
+
+async def test_a_token_leads_to_its_generation(callbacks: Callbacks, sent: str) -> None:
+    wake = await taken(callbacks)
+    assert (wake.generation_id, wake.attempt, wake.tenant, wake.workflow_id) == (sent, 1, "acme", f"gen/acme/{sent}")
+    assert (wake.ended, wake.suspended, wake.is_due) == (False, False, True)
+
+
+@pytest.mark.parametrize(("resolution", "suspended"), [("suspend", True), ("post", False)])
+async def test_a_token_outlives_the_generation_and_is_due_while_its_hold_is_in_suspense(
+    callbacks: Callbacks, ledger: PostgresLedger, sent: str, resolution: str, suspended: bool
+) -> None:
+    await settle(ledger, sent, resolution)
+    wake = await taken(callbacks)
+    assert (wake.ended, wake.suspended, wake.is_due) == (True, suspended, suspended)
+    assert len(await unsignalled(callbacks)) == suspended
 
 
 @pytest.mark.parametrize(("token", "vendor"), [("x" * 22, "apixo"), (TOKEN, "gmi"), ("\udce9", "apixo"), ("", "apixo")])
@@ -73,15 +93,32 @@ async def test_equal_bodies_are_counted_in_one_row(callbacks: Callbacks, databas
 
 
 @pytest.mark.usefixtures("sent")
-async def test_a_flood_of_different_bodies_is_capped_and_still_answered(
+async def test_what_comes_at_the_same_time_is_counted_and_answered_each(
     callbacks: Callbacks, database: Database
 ) -> None:
-    answers = [await take(callbacks, body=str(number)) for number in range(MAX_BODIES_PER_TOKEN + 5)]
-    assert None not in answers
-    assert len(await database.rows("select from onetake.callback_inbox")) == MAX_BODIES_PER_TOKEN
-    assert await take(callbacks, body="0") is not None
-    row = await database.answer("select max(seen) as seen from onetake.callback_inbox")
-    assert row["seen"] == 2
+    given = [(TOKEN, "a"), (TOKEN, "b"), ("x" * 22, "a"), (TOKEN, "a")] * 100
+    wakes = await asyncio.gather(*(take(callbacks, token, task=body, body=body) for token, body in given))
+    assert [wake and wake.claimed_task_id for wake in wakes] == ["a", "b", None, "a"] * 100
+    rows = await database.rows("select claimed_task_id, seen from onetake.callback_inbox order by claimed_task_id")
+    assert [tuple(row.values()) for row in rows] == [("a", 200), ("b", 100)]
+
+
+@pytest.mark.usefixtures("sent")
+async def test_a_flood_of_different_bodies_is_capped_counted_and_never_lost(
+    callbacks: Callbacks, database: Database
+) -> None:
+    most = MAX_BODIES_PER_TOKEN
+    for number in range(most - 5):
+        await taken(callbacks, body=str(number))
+    flood = [taken(callbacks, body=str(number), task=str(number)) for number in range(most - 5, most + 45)]
+    last = (await asyncio.gather(*flood))[-1]
+    await taken(callbacks, body="0")
+    rows = await database.rows("select seen, claimed_task_id from onetake.callback_inbox order by seen desc")
+    assert (len(rows), [row["seen"] for row in rows[:3]]) == (most + 1, [45, 2, 1])
+    assert rows[0]["claimed_task_id"] is None
+    await callbacks.woken(last)
+    await taken(callbacks, body="one more")
+    assert len(await unsignalled(callbacks)) == 1
 
 
 async def test_claims_are_kept_in_order_without_what_is_no_id(
@@ -95,13 +132,55 @@ async def test_claims_are_kept_in_order_without_what_is_no_id(
 
 
 @pytest.mark.usefixtures("sent")
-async def test_what_was_signalled_is_noted(callbacks: Callbacks, database: Database) -> None:
-    target = await take(callbacks)
-    assert target is not None
-    await callbacks.signalled(target.token_sha256)
-    await take(callbacks, body="later")
-    rows = await database.rows("select signalled_at is not null as done from onetake.callback_inbox order by id")
-    assert [row["done"] for row in rows] == [True, False]
+async def test_what_came_after_a_signal_began_is_still_due(callbacks: Callbacks) -> None:
+    wake = await taken(callbacks)
+    assert await unsignalled(callbacks) == ["task-1"]
+    await taken(callbacks, task="task-2", body="later")
+    await callbacks.woken(wake)
+    assert await unsignalled(callbacks) == ["task-2"]
+    await callbacks.woken(await taken(callbacks, task="task-2", body="later"))
+    assert await unsignalled(callbacks) == []
+    again = await taken(callbacks)
+    assert await unsignalled(callbacks) == ["task-1"]
+    await callbacks.woken(again)
+    assert await unsignalled(callbacks) == []
+
+
+async def test_a_signal_to_a_run_that_was_ending_leads_to_its_recovery_once(
+    callbacks: Callbacks, ledger: PostgresLedger, sent: str
+) -> None:
+    early = await taken(callbacks)
+    await callbacks.woken(early)
+    late = await taken(callbacks, task="task-2", body="late")
+    await settle(ledger, sent, "suspend")
+    await callbacks.woken(late)
+    (due,) = await callbacks.unsignalled(older_than_s=-1, limit=10)
+    assert (due.claimed_task_id, due.suspended) == ("task-2", True)
+    await callbacks.woken(due)
+    assert await unsignalled(callbacks) == []
+    await taken(callbacks)
+    assert await unsignalled(callbacks) == ["task-1"]
+
+
+async def test_what_the_run_heard_in_good_time_leads_to_its_recovery_too(
+    callbacks: Callbacks, ledger: PostgresLedger, sent: str
+) -> None:
+    await callbacks.woken(await taken(callbacks))
+    await settle(ledger, sent, "suspend")
+    (due,) = await callbacks.unsignalled(older_than_s=-1, limit=10)
+    await callbacks.woken(due)
+    assert await unsignalled(callbacks) == []
+
+
+async def test_nothing_is_due_of_what_ended_otherwise(
+    callbacks: Callbacks, ledger: PostgresLedger, database: Database, sent: str
+) -> None:
+    heard = await taken(callbacks)
+    await settle(ledger, sent, "post")
+    assert await unsignalled(callbacks) == []
+    rows = await database.rows("select from onetake.callback_inbox where signalled_at is null")
+    assert rows == []
+    await callbacks.woken(replace(heard, heard_at=heard.heard_at + timedelta(days=1)))
 
 
 @pytest.mark.usefixtures("sent")

@@ -401,6 +401,14 @@ async def test_the_table_itself_refuses_to_go_over_a_limit(
         await database.row("update onetake.budget_window set held_micros = held_micros + 1")
 
 
+async def test_the_table_itself_refuses_a_second_hold(
+    database: Database, ledger: PostgresLedger, accept: Accept, order: Order
+) -> None:
+    await ledger.reserve(order(await accept()))
+    with pytest.raises(Exception, match="SQLSTATE 23505"):
+        await database.row("insert into onetake.hold select * from onetake.hold")
+
+
 async def test_the_invariants_notice_a_wrong_book(
     database: Database, budgets: Budgets, ledger: PostgresLedger, accept: Accept, order: Order
 ) -> None:

@@ -11,57 +11,17 @@ from onetake.errors import Failed, OnetakeError, TryLater
 from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger
 from onetake.ledger.database import Session, connect_once
 from onetake.ledger.invariants import violations
+from tests.relay import Relay, relayed
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]
 
 
-class Relay:
-    """A TCP relay to the server that can lose the server's answers."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self.losing = False
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(*self._target)
-        both = [self._copy(reader, server_writer, answers=False), self._copy(server_reader, writer, answers=True)]
-        tasks = [asyncio.create_task(copying) for copying in both]
-        self._tasks.update(tasks)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        writer.close()
-        server_writer.close()
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
-        while data := await reader.read(65536):
-            if answers and self.losing:
-                return
-            writer.write(data)
-
-
 @pytest.fixture
 async def relay(database_url: str) -> AsyncIterator[tuple[Relay, str]]:
     """The relay and the database's address through it."""
-    user, place = database_url.rsplit("@", 1)
-    address, name = place.rsplit("/", 1)
-    host, port = address.split(":")
-    made = Relay(host, int(port))
-    yield made, f"{user}@127.0.0.1:{await made.start()}/{name}"
-    await made.stop()
+    async with relayed(database_url) as made:
+        yield made
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from onetake.contracts import ErrorInfo, ReserveInput, SettleInput
+from onetake.contracts import ErrorInfo, ReserveInput, SettleInput, Submission
 from onetake.errors import Failed
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
-from onetake.ports import Begun
+from onetake.ports import Account, Begun, Bracket, Undisturbed
 
 Accept = Callable[..., Awaitable[str]]
 Begin = Callable[..., Awaitable[Begun]]
+Hold = Callable[[], Awaitable[str]]
+Bracketed = Callable[[str], Awaitable[None]]
+
+ACCOUNT = Account(Decimal("880.25"), Decimal(120))
+DOUBT = ErrorInfo(code="submission_outcome_unknown", message="m", hint="h")
 
 
 @pytest.fixture
@@ -21,6 +28,38 @@ async def held(ledger: PostgresLedger, accept: Accept, order: Callable[..., Rese
     generation_id = await accept()
     await ledger.reserve(order(generation_id))
     return generation_id
+
+
+@pytest.fixture
+def hold(ledger: PostgresLedger, accept: Accept, order: Callable[..., ReserveInput]) -> Hold:
+    """Make another generation with its hold."""
+
+    async def hold() -> str:
+        generation_id = await accept()
+        await ledger.reserve(order(generation_id))
+        return generation_id
+
+    return hold
+
+
+@pytest.fixture
+def bracketed(submissions: PostgresSubmissions) -> Bracketed:
+    """Begin a submission with our account as it was read just before."""
+
+    async def bracketed(generation_id: str) -> None:
+        at = await submissions.idle_at("apixo")
+        assert at is not None
+        await submissions.begin(
+            generation_id,
+            1,
+            vendor="apixo",
+            token_sha256=bytes(32),
+            request_sha256=bytes(32),
+            seed=7,
+            bracket=Bracket(ACCOUNT, at),
+        )
+
+    return bracketed
 
 
 async def end(ledger: PostgresLedger, generation_id: str) -> None:
@@ -151,6 +190,174 @@ async def test_no_statement_can_undo_an_acceptance(
     await submissions.record(held, 1, state="accepted", vendor_task_id="task-1")
     with pytest.raises(Failed, match="OT001"):
         await database.row("update onetake.submission set state = 'not_sent'")
+
+
+async def test_a_late_acceptance_stands_while_it_is_being_resolved(
+    begin: Begin, submissions: PostgresSubmissions, held: str
+) -> None:
+    """Every write of a resolution that comes after a zombie's changes nothing."""
+    await begin(held)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    await submissions.record(held, 1, state="accepted", vendor_task_id="task-1")
+    await submissions.note(held, 1, DOUBT)
+    for state in ("ambiguous", "rejected"):
+        assert await submissions.record(held, 1, state=state, error=DOUBT) == Submission(
+            state="accepted", vendor_task_id="task-1"
+        )
+
+
+# -- What can tell how a lost submission ended -------------------------------------------------------------------------
+
+
+async def test_what_was_sent_is_kept_with_its_seed_and_its_time(
+    begin: Begin, submissions: PostgresSubmissions, held: str
+) -> None:
+    assert await submissions.sent(held, 1) is None
+    await begin(held)
+    sent = await submissions.sent(held, 1)
+    assert sent is not None
+    assert (sent.request.prompt, sent.seed, sent.twin_is_sending) == ("a fox", 7, False)
+    assert abs((datetime.now(UTC) - sent.at).total_seconds()) < 60
+
+
+async def test_a_twin_that_is_sending_is_seen_until_it_has_its_answer(
+    begin: Begin, submissions: PostgresSubmissions, hold: Hold, held: str
+) -> None:
+    twin = await hold()
+    await begin(held)
+    await submissions.record(held, 1, state="ambiguous")
+    await begin(twin)
+    assert await twin_of(submissions, held)
+    await submissions.record(twin, 1, state="ambiguous")
+    assert not await twin_of(submissions, held)
+
+
+async def twin_of(submissions: PostgresSubmissions, generation_id: str) -> bool:
+    sent = await submissions.sent(generation_id, 1)
+    assert sent is not None
+    return sent.twin_is_sending
+
+
+async def test_ids_of_other_submissions_are_left_out(
+    begin: Begin, submissions: PostgresSubmissions, hold: Hold, held: str
+) -> None:
+    other = await hold()
+    for generation_id in (held, other):
+        await begin(generation_id)
+    await submissions.record(other, 1, state="accepted", vendor_task_id="theirs")
+    assert await submissions.unowned(held, 1, ("b", "theirs", "a")) == ("b", "a")
+    await submissions.record(held, 1, state="accepted", vendor_task_id="a")
+    assert await submissions.unowned(held, 1, ("b", "theirs", "a")) == ("b", "a")
+    assert await submissions.unowned(held, 1, ()) == ()
+
+
+async def test_a_bracket_stands_while_nothing_else_can_have_moved_the_balance(
+    submissions: PostgresSubmissions, bracketed: Bracketed, held: str
+) -> None:
+    await bracketed(held)
+    assert await submissions.undisturbed(held, 1) is None, "its own POST is still under way"
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    assert await submissions.undisturbed(held, 1) == Undisturbed(ACCOUNT, post_is_over=True)
+
+
+async def test_a_submission_whose_sender_was_lost_may_still_be_sent(
+    submissions: PostgresSubmissions, bracketed: Bracketed, held: str
+) -> None:
+    """Its worker may only be stopped: another attempt found the row and wrote no error."""
+    await bracketed(held)
+    await submissions.record(held, 1, state="ambiguous")
+    await submissions.note(held, 1, DOUBT)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    assert await submissions.undisturbed(held, 1) == Undisturbed(ACCOUNT, post_is_over=False)
+
+
+@pytest.mark.parametrize("ends", ["ambiguous", "rejected", "not_sent", "accepted"])
+async def test_another_submission_that_is_begun_meanwhile_breaks_the_bracket(
+    begin: Begin, submissions: PostgresSubmissions, bracketed: Bracketed, hold: Hold, held: str, ends: Any
+) -> None:
+    other = await hold()
+    await bracketed(held)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    await begin(other)
+    assert await submissions.undisturbed(held, 1) is None
+    await submissions.record(other, 1, state=ends, vendor_task_id="task-1" if ends == "accepted" else None)
+    assert await submissions.undisturbed(held, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "idle"),
+    [
+        ("sending", None, False),
+        ("ambiguous", None, False),
+        ("accepted", None, False),
+        ("accepted", "completed", True),
+        ("accepted", "failed", False),
+        ("accepted", "canceled", False),
+        ("rejected", None, True),
+        ("not_sent", None, True),
+    ],
+)
+async def test_only_what_is_over_for_good_leaves_the_balance_alone(
+    begin: Begin,
+    submissions: PostgresSubmissions,
+    ledger: PostgresLedger,
+    held: str,
+    state: Any,
+    status: Any,
+    idle: bool,
+) -> None:
+    """A job that failed or was given up may still be refunded, and hide the charge of another."""
+    assert await submissions.idle_at("apixo") is not None
+    await begin(held)
+    await submissions.record(held, 1, state=state, vendor_task_id="task-1" if state == "accepted" else None)
+    if status:
+        end = {"generation_id": held, "attempt": 1, "status": status, "vendor_task_id": "task-1"}
+        resolution = "post" if status == "completed" else "release"
+        await ledger.settle(SettleInput.model_validate({**end, "resolution": resolution}))
+    assert (await submissions.idle_at("apixo") is not None) is idle
+    assert await submissions.idle_at("gmi") is not None
+
+
+async def test_what_was_sent_more_than_a_day_ago_moves_nothing_any_more(
+    begin: Begin, submissions: PostgresSubmissions, database: Database, held: str
+) -> None:
+    await begin(held)
+    await database.row("update onetake.submission set sent_at = sent_at - interval '25 hours'")
+    assert await submissions.idle_at("apixo") is not None
+
+
+async def test_a_new_post_has_a_new_bracket_or_none(
+    begin: Begin, submissions: PostgresSubmissions, bracketed: Bracketed, held: str
+) -> None:
+    await bracketed(held)
+    await submissions.record(held, 1, state="not_sent")
+    await begin(held)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    assert await submissions.undisturbed(held, 1) is None
+
+
+async def test_a_bracket_says_nothing_after_the_end(
+    submissions: PostgresSubmissions, ledger: PostgresLedger, bracketed: Bracketed, held: str
+) -> None:
+    await bracketed(held)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    await end(ledger, held)
+    assert await submissions.undisturbed(held, 1) is None
+
+
+async def test_a_note_is_what_is_told_of_an_unknown_outcome(
+    begin: Begin, submissions: PostgresSubmissions, held: str
+) -> None:
+    await begin(held)
+    await submissions.record(held, 1, state="ambiguous", error=DOUBT)
+    noted = DOUBT.model_copy(update={"message": "more"})
+    await submissions.note(held, 1, noted)
+    assert await submissions.read(held, 1) == Submission(state="ambiguous", error=noted)
+
+
+async def test_a_program_of_the_last_version_begins_without_a_bracket(database: Database, held: str) -> None:
+    row = await database.answer("select * from onetake.begin_submission($1, 1, 'apixo', $2, $2, 7)", held, bytes(32))
+    assert row["fresh"]
 
 
 async def test_an_outcome_needs_a_beginning(submissions: PostgresSubmissions, held: str) -> None:

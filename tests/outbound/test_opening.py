@@ -104,23 +104,23 @@ async def test_a_slow_reader_is_not_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "code"),
     [
-        ok(b"x" * 1000, length=2000),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nclip",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nclip!",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        b"HTTP/1.1 200",
-        b"",
-        b"not http at all\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X-Y: 0123456789\r\n" * 10_000 + b"\r\n",
+        (ok(b"x" * 1000, length=2000), "asset_truncated"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nclip", "asset_truncated"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nclip!", "asset_unavailable"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "asset_unavailable"),
+        (b"HTTP/1.1 200", "vendor_unavailable"),
+        (b"", "vendor_unavailable"),
+        (b"not http at all\r\n\r\n", "asset_unavailable"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", "asset_unavailable"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-Y: 0123456789\r\n" * 10_000 + b"\r\n", "asset_unavailable"),
     ],
 )
-async def test_a_broken_answer_is_tried_later(answer: bytes) -> None:
+async def test_a_broken_answer_is_tried_later(answer: bytes, code: str) -> None:
     error = await error_of(saying(answer))
     assert isinstance(error, TryLater)
-    assert error.code == "vendor_unavailable"
+    assert error.code == code
 
 
 async def test_bytes_beyond_the_declared_length_are_not_read() -> None:

@@ -603,17 +603,17 @@ def test_the_times_of_production(mode: str) -> None:
 def test_a_scale_shortens_every_time_and_nothing_else() -> None:
     whole, short = plan_of(request_for()), plan_of(request_for(), time_scale=0.2)
     assert short.cadence == Cadence(first_read_s=6, interval_s=2, growth=1.1, max_interval_s=3)
-    for name in ("deadline_s", "unknown_deadline_s", "throttle_limit_s", "unreachable_limit_s", "heartbeat_timeout_s"):
-        assert getattr(short, name) == pytest.approx(getattr(whole, name) * 0.2)  # pyright: ignore[reportUnknownMemberType]
-    same = set(type(whole).model_fields) - {
-        "cadence",
+    scaled = {
         "deadline_s",
         "unknown_deadline_s",
         "throttle_limit_s",
         "unreachable_limit_s",
         "heartbeat_timeout_s",
-        "time_scale",
+        "absence_window_s",
     }
+    for name in scaled:
+        assert getattr(short, name) == pytest.approx(getattr(whole, name) * 0.2)  # pyright: ignore[reportUnknownMemberType]
+    same = set(type(whole).model_fields) - scaled - {"cadence", "time_scale"}
     assert short.model_dump(include=same) == whole.model_dump(include=same)
     assert short.time_scale == 0.2
 

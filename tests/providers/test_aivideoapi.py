@@ -1,6 +1,7 @@
 """What aivideoapi.ai is sent, and what each of its answers means."""
 
 import json
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import httpx
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from onetake.contracts import GenerationRequest
 from onetake.errors import CATALOGUE
+from onetake.ports import Account
 from providers import aivideoapi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of
@@ -320,6 +322,34 @@ def test_what_is_no_json_object_is_an_outage(content: bytes) -> None:
 def test_an_id_never_reaches_the_address_unescaped(task_id: str, path: str) -> None:
     request = aivideoapi.status_request(BASE_URL, plan_of(request_on(ROUTES["text-to-video"])), task_id)
     assert f"/v1/tasks/{path}" == request.url.raw_path.decode()
+
+
+def account(body: object, status: int = 200) -> Account | None:
+    return aivideoapi.read_account(httpx.Response(status, json=body))
+
+
+def test_the_account_is_what_is_left_and_what_was_charged() -> None:
+    data = {"balance": 880, "total_purchased": 1000, "total_consumed": 120}
+    assert account({"code": 200, "msg": "success", "data": data}) == Account(Decimal(880), Decimal(120))
+    assert str(aivideoapi.account_request("https://a.example/v1").url) == "https://a.example/v1/credits"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"code": 200, "data": {"balance": 1}}, 200),
+        ({"code": 200, "data": {"balance": 1, "total_consumed": "many"}}, 200),
+        ({"code": 200, "data": {"balance": -1, "total_consumed": 1}}, 200),
+        ({"code": 200, "data": {"balance": 1, "total_consumed": True}}, 200),
+        ({"code": 500, "data": {"balance": 1, "total_consumed": 1}}, 200),
+        ({"code": 200, "data": {"balance": 1, "total_consumed": 1}}, 503),
+        ({"code": 200, "data": [1, 1]}, 200),
+        ([], 200),
+        (None, 200),
+    ],
+)
+def test_an_account_that_is_not_whole_is_not_understood(body: object, status: int) -> None:
+    assert account(body, status) is None
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,31 @@ import json
 import socket
 import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from time import monotonic, time
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from onetake.errors import TryLater
 from onetake.outbound import Outbound
-from onetake.ports import SubmitOutcome
-from providers import apixo
-from providers.catalogue import SEED_MOST
-from providers.driver import MOST_ANSWER_BYTES, TIMEOUT, Driver, new_http_client
+from onetake.ports import SubmitOrder, SubmitOutcome
+from providers import aivideoapi, apixo, gmi
+from providers.catalogue import SEED_MOST, load_catalogue
+from providers.driver import (
+    MOST_ANSWER_BYTES,
+    MOST_CLOCK_SKEW_S,
+    SHORTEST_ANSWER_S,
+    TIMEOUT,
+    VENDORS,
+    Driver,
+    new_http_client,
+    timeout_for,
+)
+from providers.vendor import Accounts, Lists, Order
 from tests.providers.parts import (
     API_KEY,
     CALLBACK_URL,
@@ -30,6 +42,7 @@ from tests.providers.parts import (
     Connect,
     plan_of,
     request_for,
+    request_on,
     submission,
 )
 from tests.providers.sockets import (
@@ -440,6 +453,17 @@ async def test_a_refused_connection_is_an_outage_of_reads(connect: Connect) -> N
     assert (caught.value.code, caught.value.detail) == ("vendor_unavailable", "(ConnectError)")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_read_that_our_key_may_not_make_is_an_alarm_without_the_key(connect: Connect, status: int) -> None:
+    body = json.dumps({"code": status, "message": f"the key {API_KEY} is not valid"}).encode()
+    async with serving(answering(answer(status, body))) as server:
+        with capture_logs() as alarms, pytest.raises(TryLater):
+            await connect(server.url).read_status(PLAN, "task_1")
+    (alarm,) = alarms
+    assert (alarm["event"], alarm["log_level"], alarm["code"]) == ("vendor_refuses_us", "error", "vendor_auth")
+    assert API_KEY not in json.dumps(alarm)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "after_s"),
     [(401, "vendor_auth", 300.0), (403, "vendor_auth", 300.0), (429, "vendor_throttled", 9)],
@@ -451,6 +475,92 @@ async def test_a_read_that_is_refused_says_why_and_when_to_come_back(
         with pytest.raises(TryLater) as caught:
             await connect(server.url).read_status(PLAN, "task_1")
     assert (code, after_s) == (caught.value.code, caught.value.after_s)
+
+
+# -- Lists and accounts ------------------------------------------------------------------------------------------------
+
+SENT_AT = datetime.fromtimestamp(1_800_000_000, UTC)
+LISTED = request_on("gmi/wan-2.6/text-to-video", seed=7)
+LISTED_ORDER = SubmitOrder(plan_of(LISTED), LISTED, None, 7)
+
+
+def _listed_job(task_id: str, age_s: float) -> dict[str, object]:
+    order = Order(LISTED_ORDER.plan, LISTED, None, 7)
+    sent = json.loads(gmi.submit_request("https://gmi.example", order).content)
+    return {"request_id": task_id, "created_at": SENT_AT.timestamp() - age_s, **sent}
+
+
+async def _found(url: str) -> tuple[str, ...]:
+    async with new_http_client(PATIENT) as http:
+        outbound = Outbound()
+        try:
+            driver = Driver("gmi", gmi, url, API_KEY, http=http, outbound=outbound)
+            return await driver.find_jobs(LISTED_ORDER, SENT_AT)
+        finally:
+            await outbound.aclose()
+
+
+async def test_listed_jobs_that_are_older_than_the_submission_are_left_out_but_for_what_clocks_differ() -> None:
+    ages = {"much-older": MOST_CLOCK_SKEW_S + 1, "older-by-a-clock": MOST_CLOCK_SKEW_S, "new": 0, "newer": -3600}
+    body = json.dumps({"requests": [_listed_job(name, age_s) for name, age_s in ages.items()]}).encode()
+    async with serving(answering(answer(200, body))) as server:
+        assert await _found(server.url) == ("older-by-a-clock", "new", "newer")
+    assert f"authorization: bearer {API_KEY}".encode() in server.received[0].lower()
+
+
+async def test_a_list_may_be_larger_than_any_other_answer() -> None:
+    jobs = [_listed_job("mine", 0), *({"request_id": f"r{n}", "payload": "x" * 1000} for n in range(2000))]
+    body = json.dumps(jobs).encode()
+    assert len(body) > MOST_ANSWER_BYTES
+    async with serving(answering(answer(200, body))) as server:
+        assert await _found(server.url) == ("mine",)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (answer(200, b"[]", length=200_000_000), *[b" " * 1024 * 1024] * 200),
+        (answer(500, b"{}"),),
+        (answer(200, b"<!doctype html>", content_type="text/html"),),
+        (answer(200, b'{"requests": [{'),),
+        (answer(200, b"[1, 2]"),),
+        (answer(200, gzip.compress(b"[]"), "content-encoding: gzip"),),
+        (b"",),
+    ],
+    ids=["200 MB", "500", "a page", "half a list", "no objects", "packed", "nothing"],
+)
+async def test_a_list_that_cannot_be_read_is_read_again_later(parts: tuple[bytes, ...]) -> None:
+    async with serving(answering(*parts)) as server:
+        with pytest.raises(TryLater) as caught:
+            await _found(server.url)
+    assert caught.value.code == "vendor_unavailable"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"code": 200, "data": {}}'])
+async def test_an_account_that_cannot_be_read_is_read_again_later(body: bytes) -> None:
+    async with serving(answering(answer(200, body))) as server, new_http_client(PATIENT) as http:
+        outbound = Outbound()
+        driver = Driver("aivideoapi", aivideoapi, server.url, API_KEY, http=http, outbound=outbound)
+        with pytest.raises(TryLater):
+            await driver.read_account()
+        await outbound.aclose()
+
+
+async def test_every_vendor_offers_what_its_facts_promise() -> None:
+    lists: Lists = gmi
+    accounts: Accounts = aivideoapi
+    facts = load_catalogue().vendors
+    assert {name for name in VENDORS if facts[name].vendor.lists_jobs} == {"gmi"} == {lists.__name__.rpartition(".")[2]}
+    assert {name for name in VENDORS if facts[name].vendor.balance} == {"aivideoapi"}
+    assert accounts.account_request("https://a.example").method == "GET"
+
+
+def test_a_balance_is_only_read_where_the_key_is_said_to_be_ours_alone() -> None:
+    request = request_on("aivideoapi/wan-2.6/text-to-video")
+    assert not plan_of(request).reads_balance
+    plan = plan_of(request, exclusive_keys="aivideoapi, gmi", time_scale=0.5)
+    assert (plan.reads_balance, plan.absence_window_s) == (True, 60)
+    assert not plan_of(LISTED, exclusive_keys="gmi").reads_balance
 
 
 # -- Hashes, seeds, downloads ------------------------------------------------------------------------------------------
@@ -496,6 +606,12 @@ async def test_production_waits_long_enough_for_a_vendor_and_never_for_ever() ->
         assert http.timeout == TIMEOUT
         assert not http.follow_redirects
         assert not http.trust_env
+
+
+def test_only_the_wait_for_an_answer_is_scaled_and_not_without_end() -> None:
+    assert timeout_for(1) == TIMEOUT
+    assert timeout_for(0.5).read == 30
+    assert timeout_for(0.001) == httpx.Timeout(connect=10, read=SHORTEST_ANSWER_S, write=30, pool=10)
 
 
 async def test_a_trusted_certificate_and_a_cut_inside_tls_is_ambiguous(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onetake.errors import CATALOGUE
 from providers import gmi
 from providers.catalogue import load_catalogue
-from providers.vendor import CallbackHint
+from providers.vendor import CallbackHint, ListedJob
 from tests.providers.parts import order_for, request_on
 
 BASE_URL = "https://console.gmicloud.ai"
@@ -20,6 +20,7 @@ FACTS = load_catalogue().vendors["gmi"]
 ROUTES = {f"gmi/wan-2.6/{route.mode}": route for route in FACTS.routes}
 ID = "6f1d1f0e-58a1-4b7e-9a3d-0f5b7e0c1a42"
 MP3 = "https://example.com/a.mp3"
+ENVELOPES = ("requests", "data", "items")
 
 # The field of our request -> a value, the field of `payload`, and what must stand there.
 SENT: dict[str, tuple[Any, str, Any]] = {
@@ -261,6 +262,102 @@ def test_the_vendor_is_polled_and_what_a_failed_job_costs_is_unknown() -> None:
     assert (facts.callbacks, facts.cancelable, facts.failed_job_cost) == (False, False, "unknown")
 
 
+# -- The list ----------------------------------------------------------------------------------------------------------
+
+ORDER = order_for(request_on("gmi/wan-2.6/text-to-video", seed=7), seed=7)
+CREATED_AT = 1_800_000_000
+
+
+def job(**changes: object) -> dict[str, Any]:
+    """A listed job that is the order's."""
+    sent = json.loads(gmi.submit_request(BASE_URL, ORDER).content)
+    return {"request_id": ID, "status": "queued", "created_at": CREATED_AT, **sent, **changes}
+
+
+def listed(body: object, status: int = 200, **headers: str) -> tuple[ListedJob, ...] | None:
+    return gmi.listed_jobs(httpx.Response(status, json=body, headers=headers), ORDER)
+
+
+def test_the_list_is_asked_for_the_model_of_the_order() -> None:
+    request = gmi.list_request(BASE_URL, ORDER.plan)
+    assert str(request.url) == f"{BASE_URL}{gmi.REQUESTS}?model_id=wan2.6-t2v"
+    assert (request.method, request.content) == ("GET", b"")
+
+
+@pytest.mark.parametrize("name", ["", *ENVELOPES])
+def test_a_job_of_this_very_body_is_found_in_every_known_envelope(name: str) -> None:
+    other = {"request_id": "other", "model": "wan2.6-t2v", "payload": {"prompt": "another"}, "created_at": None}
+    assert listed(wrapped(name, [other, job(), {}])) == (ListedJob(ID, CREATED_AT),)
+    assert listed(wrapped(name, [])) == ()
+
+
+def wrapped(name: str, jobs: list[dict[str, Any]]) -> object:
+    return {name: jobs} if name else jobs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "wan2.6-i2v"},
+        {"payload": None},
+        {"payload": {**job()["payload"], "seed": 8}},
+        {"payload": {**job()["payload"], "prompt": "canary"}},
+        {"payload": {**job()["payload"], "watermark": True}},
+        {"payload": {name: value for name, value in job()["payload"].items() if name != "seed"}},
+        {"payload": [job()["payload"]]},
+    ],
+)
+def test_a_job_that_differs_in_anything_is_another(changes: dict[str, object]) -> None:
+    assert listed([job(**changes)]) == ()
+
+
+def test_two_jobs_of_this_body_are_two_and_one_job_shown_twice_is_one() -> None:
+    assert listed([job(), job(), job(request_id="second")]) == (
+        ListedJob(ID, CREATED_AT),
+        ListedJob("second", CREATED_AT),
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request_id": None},
+        {"request_id": "a/b"},
+        {"request_id": "x" * 10_000},
+        {"created_at": None},
+        {"created_at": "yesterday"},
+        {"created_at": -1},
+        {"created_at": True},
+        {"created_at": CREATED_AT * 1000},
+        {"created_at": 10**400},
+    ],
+)
+def test_a_job_of_this_body_without_a_usable_id_or_time_makes_the_list_unreadable(changes: dict[str, object]) -> None:
+    assert listed([job(**changes), job(request_id="second")]) is None
+
+
+@pytest.mark.parametrize(
+    "body", [None, 7, "text", {}, {"requests": None}, {"requests": {}}, [[]], [job(), 1], {"x": []}]
+)
+def test_what_is_no_list_of_jobs_is_not_understood(body: object) -> None:
+    assert listed(body) is None
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
+def test_a_list_with_another_status_is_not_understood(status: int) -> None:
+    assert listed([job()], status) is None
+
+
+def test_a_page_a_broken_body_and_a_deep_one_are_not_understood() -> None:
+    for kind, body in (
+        ("text/html", json.dumps([job()]).encode()),
+        ("application/json", b"[" * 100_000),
+        ("application/json", b'[{"request_id"'),
+        ("application/json", b"\xff\xfe"),
+    ):
+        assert gmi.listed_jobs(httpx.Response(200, headers={"content-type": kind}, content=body), ORDER) is None
+
+
 # -- Anything ----------------------------------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(["success", "failed", "cancelled", "queued", ID, A, "nsfw"])
@@ -295,4 +392,6 @@ def test_whatever_the_bytes_are_there_is_a_declared_outcome(status: int, kind: s
         assert reading.reading.state in {"open", "succeeded", "failed", "missing"}
         assert (reading.reading.state == "failed") == (reading.reading.error is not None)
         assert len(reading.reading.vendor_state) <= 200
+    jobs = gmi.listed_jobs(answer, ORDER)
+    assert jobs is None or all(job.task_id for job in jobs)
     assert gmi.callback_hint(body) == CallbackHint()

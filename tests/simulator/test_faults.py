@@ -4,12 +4,15 @@ import json
 import socket
 import time
 from itertools import islice
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from onetake.simulator.app import SimulatorConfig
 from onetake.simulator.faults import MARKERS, script
+from onetake.simulator.server import running
 from tests.simulator.calls import KEY, Apixo, seen, until
 
 
@@ -92,11 +95,14 @@ def test_reject_200_hides_the_error_in_the_body(apixo: Apixo) -> None:
     assert _jobs_of(apixo, "reject-200") == (False, 200, None)
 
 
+@pytest.mark.parametrize(("marker", "status"), [("throttle", 429), ("busy", 503)])
 @pytest.mark.parametrize("retry_after", ["", "7", "-3", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
-def test_throttle_refuses_the_first_submissions_of_a_prompt_and_then_accepts(apixo: Apixo, retry_after: str) -> None:
-    prompt = f"[[sim:throttle=2{',' if retry_after else ''}{retry_after}]][[sim:never]]"
+def test_throttle_and_busy_refuse_the_first_submissions_of_a_prompt_and_then_accept(
+    apixo: Apixo, marker: str, status: int, retry_after: str
+) -> None:
+    prompt = f"[[sim:{marker}=2{',' if retry_after else ''}{retry_after}]][[sim:never]]"
     answers = [apixo.submit(prompt) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [429, 429, 200]
+    assert [answer.status_code for answer in answers] == [status, status, 200]
     assert [retry_after or None] * 2 == [answer.headers.get("retry-after") for answer in answers[:2]]
 
 
@@ -173,6 +179,87 @@ def test_status_faults_are_used_up_one_after_the_other(apixo: Apixo) -> None:
     assert apixo.job(task_id)["status_reads"] == 5
 
 
+def test_a_status_read_is_refused_reset_or_answered_with_what_is_no_status(apixo: Apixo) -> None:
+    kinds = ("401", "403", "reset", "html", "malformed", "array")
+    task_id = apixo.task("".join(f"[[sim:status-{kind}=1]]" for kind in kinds) + "[[sim:never]]")
+    assert [apixo.read(task_id).status_code for _ in range(2)] == [401, 403]
+    with pytest.raises(httpx.ReadError):
+        apixo.read(task_id)
+    page, half, listed, whole = (apixo.read(task_id) for _ in range(4))
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert (half.status_code, half.headers["content-type"]) == (200, "application/json")
+    with pytest.raises(ValueError, match=r"Expecting|Unterminated|Invalid"):
+        half.json()
+    assert listed.json()[0]["data"]["taskId"] == whole.json()["data"]["taskId"] == task_id
+    assert apixo.job(task_id)["status_reads"] == 7
+
+
+def test_a_status_read_that_hangs_ends_when_the_caller_leaves(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-hang=1]][[sim:never]]")
+    with pytest.raises(httpx.ReadTimeout):
+        apixo.http.get("/apixo/api/v1/statusTask/wan-2-6-video", params={"taskId": task_id}, timeout=0.3)
+    assert apixo.read(task_id).status_code == 200
+
+
+def test_status_reads_can_be_down_for_a_time_and_lost_from_a_time_on(apixo: Apixo) -> None:
+    down, lost = apixo.task("[[sim:status-down=0.4]][[sim:never]]"), apixo.task("[[sim:status-lost=0.4]][[sim:never]]")
+    assert apixo.read(down).status_code == 503
+    until(lambda: apixo.read(down).status_code, lambda status: status == 200)
+    until(lambda: apixo.read(lost).status_code, lambda status: status == 404)
+    assert apixo.read(lost).status_code == 404
+    found = apixo.task("[[sim:status-lost=0,0.3]][[sim:never]]")
+    assert apixo.read(found).status_code == 404
+    until(lambda: apixo.read(found).status_code, lambda status: status == 200)
+
+
+@pytest.mark.parametrize("word", ['"REVIEWING"', '"SUCCESS"', "null", "7", "true"])
+def test_a_state_can_be_any_word_until_the_job_is_done(apixo: Apixo, word: str) -> None:
+    task_id = apixo.task(f"[[sim:status-word={word}]][[sim:delay=0.3]]", duration=2)
+    assert apixo.state(task_id)["state"] == json.loads(word)
+    assert until(lambda: apixo.state(task_id), lambda data: data["state"] == "success")["taskId"] == task_id
+
+
+def test_status_regress_shows_the_job_running_before_it_waits(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-regress]][[sim:delay=1]]", duration=2)
+    assert apixo.state(task_id)["state"] == "processing"
+    until(lambda: apixo.state(task_id)["state"], lambda state: state == "pending")
+    assert apixo.finished(task_id)["state"] == "success"
+
+
+def test_a_job_can_run_again_after_its_end_or_fail_after_its_success(apixo: Apixo) -> None:
+    again = apixo.task("[[sim:status-relapse=2]][[sim:delay=0]]", duration=2)
+    assert [apixo.state(again)["state"] for _ in range(4)] == ["success", "processing", "processing", "success"]
+    later = apixo.task("[[sim:status-relapse=9,2]][[sim:delay=0]]", duration=2)
+    assert [apixo.state(later)["state"] for _ in range(3)] == ["success", "success", "processing"]
+    sorry = apixo.task("[[sim:status-success=2]][[sim:fail=Timeout]][[sim:delay=0]]", duration=2)
+    first, second, third = (apixo.state(sorry) for _ in range(3))
+    assert [first["state"], second["state"], third["state"]] == ["success", "success", "failed"]
+    (url,) = json.loads(first["resultJson"])["resultUrls"]
+    assert httpx.get(url).status_code == 404
+
+
+def test_a_refund_can_come_late_or_never(clips_home: Path) -> None:
+    config = SimulatorConfig(clips_home=clips_home, refund_failed_jobs={"apixo": True})
+    with running(config) as url, (apixo := Apixo(url)).http:
+        failed = "[[sim:fail=Timeout]][[sim:delay=0]]"
+        soon, late, never = (
+            apixo.task(f"{failed}{marker}", duration=2)
+            for marker in ("", "[[sim:refund-late=0.5]]", "[[sim:no-refund]]")
+        )
+        until(lambda: apixo.job(soon)["refunded_micros"], lambda micros: micros > 0)
+        assert apixo.job(late)["state"] == "failed"
+        assert until(lambda: apixo.job(late)["refunded_micros"], lambda micros: micros > 0) == 200_000
+        assert apixo.job(never)["refunded_micros"] == 0
+
+
+def test_bad_result_is_a_success_that_cannot_be_read_and_urls_is_one_with_several(apixo: Apixo) -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads(apixo.finished(apixo.task("[[sim:bad-result]]", duration=2))["resultJson"])
+    data = apixo.finished(apixo.task("[[sim:urls=3]]", duration=2))
+    bodies = [httpx.get(url).content for url in json.loads(data["resultJson"])["resultUrls"]]
+    assert [body[-25:] for body in bodies] == [data["taskId"][-23:].encode() + b"/%d" % at for at in range(3)]
+
+
 def test_status_unknown_lasts_until_the_job_is_done(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:status-unknown]][[sim:delay=0.3]]", duration=2)
     assert apixo.state(task_id)["state"] == "reviewing"
@@ -222,6 +309,35 @@ def test_asset_cut_closed_promises_nothing_and_closes_at_half(apixo: Apixo) -> N
     assert whole // 2 == len(body)
     # The silent case: a client sees a complete answer.
     assert whole // 2 == len(httpx.get(url).content)
+
+
+def test_a_chunked_body_is_cut_before_its_last_chunk(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-cut-chunked]]", duration=2))
+    half = int(httpx.head(url).headers["content-length"]) // 2
+    head, body = _raw_get(url)
+    assert b"transfer-encoding: chunked" in head
+    assert body.startswith(f"{half:x}\r\n".encode())
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url)
+
+
+def test_asset_reset_breaks_the_first_downloads_in_the_middle(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-reset=1]]", duration=2))
+    with httpx.stream("GET", url) as answer, pytest.raises(httpx.ReadError):
+        answer.read()
+    assert answer.status_code == 200
+    assert len(httpx.get(url).content) == int(answer.headers["content-length"])
+
+
+def test_lengths_can_lie(apixo: Apixo) -> None:
+    short = apixo.link(apixo.task("[[sim:asset-short-length]]", duration=2))
+    whole = int(httpx.head(short).headers["content-length"])
+    head, body = _raw_get(short)
+    assert (f"content-length: {whole // 2}".encode() in head, len(body)) == (True, whole)
+    two = apixo.link(apixo.task("[[sim:asset-two-lengths]]", duration=2))
+    assert _raw_get(two)[0].count(b"content-length: ") == 2
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(two)
 
 
 def test_asset_slow_drips(apixo: Apixo) -> None:

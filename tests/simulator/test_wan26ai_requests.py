@@ -1,5 +1,7 @@
 """Every rule that wan26ai.app documents for a request, just inside and just outside, and the words of its answers."""
 
+import json
+import math
 import re
 import time
 from collections.abc import Generator
@@ -303,3 +305,24 @@ def test_the_journal_holds_no_prompt_and_a_restart_forgets_the_shown_request(tmp
                 task_id = client.http.get("/book").json()["jobs"][0]["task_id"] if restarted else client.task(STILL)
                 assert bool(client.state(task_id)["request"]) is not restarted
     assert "neon rain" not in (tmp_path / "journal.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("percent", "credits_consumed"), [(50, 40), (100, 80), (150, 120)])
+def test_another_charge_than_the_price_is_booked_and_said(
+    wan26ai: Wan26ai, percent: int, credits_consumed: int
+) -> None:
+    task_id = wan26ai.task(f"[[sim:charge={percent}]]", resolution="720p")
+    assert wan26ai.finished(task_id)["consumed_credits"] == credits_consumed
+    assert wan26ai.job(task_id)["charged_micros"] == credits_consumed * CREDIT_MICROS
+
+
+@pytest.mark.parametrize("said", ["-80", "1000000000000", '"eighty"', "null", '{"EUR":80}'])
+def test_a_cost_that_makes_no_sense_is_said_and_not_booked(wan26ai: Wan26ai, said: str) -> None:
+    task_id = wan26ai.task(f"[[sim:cost={said}]]", resolution="720p")
+    assert wan26ai.finished(task_id)["consumed_credits"] == json.loads(said)
+    assert wan26ai.job(task_id)["charged_micros"] == 80 * CREDIT_MICROS
+
+
+def test_a_cost_can_be_no_number_at_all(wan26ai: Wan26ai) -> None:
+    task_id = wan26ai.task("[[sim:cost=NaN]]", resolution="720p")
+    assert math.isnan(wan26ai.finished(task_id)["consumed_credits"])

@@ -85,6 +85,24 @@ def test_an_unknown_outcome_says_when_its_resolution_ends_and_how() -> None:
     assert rows["Deadline"] == "2026-01-02 03:34:05 UTC, then it ends as failed with the amount in suspense"
 
 
+@pytest.mark.parametrize(
+    ("facts", "asked"),
+    [
+        ({}, "our own row, then callbacks with our token"),
+        (
+            {"callbacks": False, "lists_jobs": True},
+            "our own row, then the vendor's list (exactly one job like ours, seen twice 120 s apart)",
+        ),
+        (
+            {"reads_balance": True, "absence_window_s": 6},
+            "our own row, then callbacks with our token, then our balance there (unmoved, read twice 6 s apart)",
+        ),
+    ],
+)
+def test_an_unknown_outcome_says_what_is_asked(facts: dict[str, object], asked: str) -> None:
+    assert _rows("resolving", plan=PLAN.model_copy(update=facts))["Asking"] == asked
+
+
 def test_the_end_says_what_it_cost_and_where_the_clip_is_without_its_link() -> None:
     persisted = Persisted(assets=(CLIP,), manifest_key="acme/gen_1/1/manifest.json")
     rows = _rows("done", plan=PLAN, persisted=persisted, result=_result(assets=(CLIP,)))

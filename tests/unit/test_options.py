@@ -19,6 +19,7 @@ CONFIGS: dict[str, Made] = {
     "resolve-3": lambda plan: options.resolve(plan, 3, 1800),
     "wait-4": lambda plan: options.wait(plan, 4, 1800),
     "read-5": lambda plan: options.read_once(plan, 5),
+    "confirm-6": lambda plan: options.confirm(plan, 6),
     "persist": options.persist,
     "settle": lambda plan: options.settle(plan, "post"),
 }
@@ -29,6 +30,7 @@ START_TO_CLOSE_S = {
     "resolve-3": 90,
     "wait-4": 90,
     "read-5": 90,
+    "confirm-6": 90,
     "persist": 900,
     "settle": 30,
 }
@@ -38,6 +40,7 @@ SCHEDULE_TO_CLOSE_S = {
     "resolve-3": 1800,
     "wait-4": 1800,
     "read-5": 300,
+    "confirm-6": 300,
     "persist": 86_400,
 }
 HEARTBEAT_S = {"submit": 15, "persist": 15}
@@ -46,6 +49,7 @@ QUEUES = {
     "resolve-3": "onetake-read-apixo",
     "wait-4": "onetake-read-apixo",
     "read-5": "onetake-read-apixo",
+    "confirm-6": "onetake-read-apixo",
     "persist": "onetake-media",
 }
 
@@ -101,6 +105,16 @@ def test_a_post_and_its_limits_fit_into_their_activity() -> None:
 def test_a_cancellation_waits_for_the_end_of_a_post() -> None:
     config = options.submit(plan_of(request_for()))
     assert config.get("cancellation_type") == workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+
+
+def test_a_read_that_is_lost_after_many_reads_costs_one_interval() -> None:
+    """Attempts count the reads: a backoff that grew with them would leave a finished clip lying."""
+    plan = plan_of(request_for())
+    retry = options.wait(plan, 4, 1800).get("retry_policy")
+    assert retry is not None
+    assert retry.maximum_interval is not None
+    assert retry.maximum_interval.total_seconds() == plan.cadence.max_interval_s
+    assert retry.initial_interval <= retry.maximum_interval
 
 
 def test_a_wait_is_never_shorter_than_the_engine_allows() -> None:

@@ -94,6 +94,15 @@ def test_trusted_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch, text
     assert load_settings().trusted_hosts == hosts
 
 
+def test_a_key_is_shared_unless_somebody_says_that_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().exclusive_keys == frozenset()
+    monkeypatch.setenv("ONETAKE_EXCLUSIVE_KEYS", " aivideoapi , gmi,")
+    assert load_settings().exclusive_keys == {"aivideoapi", "gmi"}
+    monkeypatch.setenv("ONETAKE_EXCLUSIVE_KEYS", "aivideoapi,nobody")
+    with pytest.raises(Refused, match="ONETAKE_EXCLUSIVE_KEYS"):
+        load_settings()
+
+
 def test_the_codec_key_in_use_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONETAKE_CODEC_KEY", base64.b64encode(KEY).decode())
     monkeypatch.setenv("ONETAKE_CODEC_OLD_KEYS", f" {base64.b64encode(OLD).decode()}, ")

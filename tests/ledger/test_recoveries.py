@@ -1,0 +1,113 @@
+"""After the end: one correction, only of what was paid; and only a row that never started expires."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from onetake.contracts import Asset, CorrectInput, GenerationRequest, ReserveInput, SettleInput
+from onetake.errors import Failed, Refused
+from onetake.ids import new_generation_id, workflow_id_of
+from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
+from onetake.ledger.invariants import violations
+from onetake.ledger.recoveries import Recoveries
+from onetake.ports import Begun
+
+Accept = Callable[..., Awaitable[str]]
+Order = Callable[..., ReserveInput]
+Begin = Callable[..., Awaitable[Begun]]
+Ended = Callable[[str], Awaitable[str]]
+
+USD = 1_000_000
+CLIP = Asset(
+    key="acme/0.mp4",
+    sha256="0" * 64,
+    size_bytes=1,
+    content_type="video/mp4",
+    duration_s=5,
+    width=1280,
+    height=720,
+    fps=30,
+    codec="h264",
+    has_audio=False,
+)
+
+
+@pytest.fixture
+def recoveries(database: Database) -> Recoveries:
+    return Recoveries(database)
+
+
+@pytest.fixture
+def ended(
+    ledger: PostgresLedger, submissions: PostgresSubmissions, accept: Accept, order: Order, begin: Begin
+) -> Ended:
+    """Make a generation whose submission was accepted and that has failed, with this resolution of its hold."""
+
+    async def ended(resolution: str) -> str:
+        generation_id = await accept()
+        await ledger.reserve(order(generation_id))
+        await begin(generation_id)
+        await submissions.record(generation_id, 1, state="accepted", vendor_task_id=f"task of {generation_id}")
+        settlement = {"generation_id": generation_id, "attempt": 1, "status": "failed", "vendor_task_id": "task"}
+        await ledger.settle(SettleInput.model_validate(settlement | {"resolution": resolution}))
+        return generation_id
+
+    return ended
+
+
+def correction(generation_id: str, actual_micros: int = USD) -> CorrectInput:
+    return CorrectInput(
+        generation_id=generation_id,
+        attempt=1,
+        vendor_task_id="task",
+        resolution="post",
+        actual_micros=actual_micros,
+        assets=(CLIP,),
+        who="a test",
+        why="it came late",
+    )
+
+
+async def test_a_late_clip_is_taken_and_paid_for_once(
+    recoveries: Recoveries, ended: Ended, database: Database
+) -> None:
+    generation_id = await ended("suspend")
+    first = await recoveries.correct(correction(generation_id))
+    assert (first.status, first.cost.settled_micros, first.cost.suspense_micros) == ("completed", USD, 0)
+    assert await recoveries.correct(correction(generation_id, actual_micros=1)) == first
+    assert await violations(database) == []
+
+
+async def test_a_clip_whose_hold_was_released_is_nobodys_to_take(recoveries: Recoveries, ended: Ended) -> None:
+    with pytest.raises(Refused) as refused:
+        await recoveries.correct(correction(await ended("release")))
+    assert refused.value.code == "nothing_to_replay"
+
+
+async def test_the_table_itself_keeps_one_correction_as_it_was_written(
+    recoveries: Recoveries, ended: Ended, database: Database
+) -> None:
+    generation_id = await ended("suspend")
+    await recoveries.correct(correction(generation_id))
+    for statement in (
+        "insert into onetake.correction select * from onetake.correction",
+        "update onetake.correction set why = 'another'",
+        "delete from onetake.correction",
+    ):
+        with pytest.raises(Failed, match=r"SQLSTATE (OT001|23505)"):
+            await database.row(statement)
+
+
+async def test_only_a_row_that_never_started_expires(
+    recoveries: Recoveries, generations: PostgresGenerations, ledger: PostgresLedger, accept: Accept, order: Order
+) -> None:
+    never, holding = await accept(), await accept()
+    await ledger.reserve(order(holding))
+    request = GenerationRequest(route="apixo/wan-2.6/text-to-video", prompt="a fox", tenant="acme")
+    workflow_id = workflow_id_of("acme", new_generation_id())
+    running = await generations.accept(request, workflow_id=workflow_id, run_id="run", plan=None)
+    assert [await recoveries.expire(each) for each in (never, holding, running, never)] == [True, False, False, False]
+    for generation_id, status in ((never, "failed"), (holding, "in_progress"), (running, "in_progress")):
+        record = await generations.get(generation_id, "acme")
+        assert record is not None
+        assert record.status == status
