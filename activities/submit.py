@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import secrets
 
-from temporalio import activity
-
 from activities.heartbeat import Memory, elapsed_s, heartbeats, to_the_end
 from onetake.contracts import ErrorInfo, Plan, Submission, SubmitInput
 from onetake.crashpoints import crashpoint
@@ -78,7 +76,7 @@ class Submit:
         crashpoint("submit.after_record")
         if outcome.outcome in {"throttled", "not_sent"}:
             memory.forget()
-            again = _again(order.plan, outcome)
+            again = _again(order.plan, outcome, begun.post)
             if outcome.outcome == "throttled" and isinstance(again, TryLater):
                 crashpoint("submit.before_slow_down")
                 await self._vendors.slow_down(self._vendor, again.after_s or FIRST_RETRY_S)
@@ -152,12 +150,13 @@ def told(code: str, detail: str = "") -> ErrorInfo:
     return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)
 
 
-def _again(plan: Plan, outcome: SubmitOutcome) -> TryLater | Failed:
+def _again(plan: Plan, outcome: SubmitOutcome, post: int = 1) -> TryLater | Failed:
+    """When to send the next one: attempts that others' silence turned away do not make the pause longer."""
     throttled = outcome.outcome == "throttled"
-    delay_s = outcome.retry_after_s or min(FIRST_RETRY_S * 2 ** (activity.info().attempt - 1), LONGEST_RETRY_S)
+    delay_s = outcome.retry_after_s or min(FIRST_RETRY_S * 2 ** min(post - 1, 10), LONGEST_RETRY_S)
     delay_s *= (1.0 if outcome.retry_after_s else plan.time_scale) * (1 + secrets.randbelow(100) / 1000)
     limit_s = plan.throttle_limit_s if throttled else plan.unreachable_limit_s
     code = "vendor_throttled" if throttled else "vendor_unreachable"
     if elapsed_s() + delay_s > limit_s:
         return Failed(code)
-    return TryLater(code, after_s=max(delay_s, 0.05))
+    return TryLater(code, f"({outcome.note})" if outcome.note else "", after_s=max(delay_s, 0.05))

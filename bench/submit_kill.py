@@ -54,7 +54,8 @@ class Kill:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. `missed`: kills whose place was not reached often enough, so that nobody died."""
+    """What came of it. `missed`: kills whose place was not reached often enough, so that nobody died; `unknown`:
+    submissions of which the database cannot say whether they arrived; `hidden`: those that do not show it."""
 
     generations: int
     deaths: Counter[str]
@@ -63,7 +64,7 @@ class Outcome:
     second_renders: int
     lost_renders: int
     unknown: int
-    unpriced: int
+    hidden: int
     ends: Counter[str]
     violations: dict[str, list[str]]
     took_s: float
@@ -75,7 +76,7 @@ class Outcome:
             f"{self.accepted} of {self.generations} accepted": self.accepted < LEAST_ACCEPTED * self.generations,
             f"{self.second_renders} second renders": self.second_renders > 0,
             f"{self.lost_renders} lost renders": self.lost_renders > 0,
-            f"{self.unpriced} unknown outcomes without a price": self.unpriced > 0,
+            f"{self.hidden} unknown outcomes that do not say so, or have no price": self.hidden > 0,
             f"{self.missed} kills that killed nobody": self.missed > 0,
         }
         found = [f"{number}: {line}" for number, lines in self.violations.items() for line in lines]
@@ -150,8 +151,9 @@ async def _found(at: World, say: Say) -> None:
 
 def _outcome(evidence: Evidence, deaths: Counter[str], missed: int, took_s: float) -> Outcome:
     jobs = [len(evidence.jobs_of(each)) for each in evidence.generations]
-    unknown = [each for each in evidence.generations if each.error_code == "submission_outcome_unknown"]
-    held = {hold.generation_id: hold for hold in evidence.holds}
+    unknown = [intent.generation_id for intent in evidence.intents if intent.state in {"sending", "ambiguous"}]
+    codes = {each.id: each.error_code for each in evidence.generations}
+    priced = {hold.generation_id for hold in evidence.holds if hold.state == "suspended" and hold.amount_micros > 0}
     checked = {number: INVARIANTS[number](evidence) for number in CHECKED}
     return Outcome(
         generations=len(evidence.generations),
@@ -161,7 +163,7 @@ def _outcome(evidence: Evidence, deaths: Counter[str], missed: int, took_s: floa
         second_renders=sum(max(0, number - 1) for number in jobs),
         lost_renders=len(checked["lost"]),
         unknown=len(unknown),
-        unpriced=sum(held[each.id].state != "suspended" or held[each.id].amount_micros <= 0 for each in unknown),
+        hidden=sum(codes[each] != "submission_outcome_unknown" or each not in priced for each in unknown),
         ends=Counter(
             f"{each.status}/{each.error_code}" if each.error_code else each.status for each in evidence.generations
         ),

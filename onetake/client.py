@@ -43,7 +43,7 @@ from onetake.crashpoints import crashpoint
 from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.database import Database
-from onetake.ledger.generations import PostgresGenerations
+from onetake.ledger.generations import FirstRow, PostgresGenerations
 from onetake.replaying import Replayed, ReplayQuote, Replays, ReplayVerb
 from onetake.settings import Settings, load_settings, require
 from onetake.starting import start_run
@@ -142,16 +142,28 @@ class Onetake:
         Failed(`start_outcome_unknown`) with the workflow id when Temporal took the start and did not answer.
         """
         request = request or request_of(fields)
+        if (first := await self._generations.first_of(request)) is not None:
+            return await self._again(first, request)
         plan = self.plan(request)
         engine = await self._temporal()
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         crashpoint("start.before_row")
         row = await self._generations.accept_once(request, workflow_id=workflow_id, run_id=None, plan=plan)
         crashpoint("start.after_row")
-        if not row.replayed or (await self._record(row.id)).status not in TERMINAL:
-            await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
-            crashpoint("start.after_run")
+        if row.replayed and (first := await self._generations.first_of(request)) is not None:
+            return await self._again(first, request)
+        await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
+        crashpoint("start.after_run")
         return Started(row.id, row.workflow_id, plan.price.amount_micros, row.replayed, self._ui_url(row.workflow_id))
+
+    async def _again(self, first: FirstRow, request: GenerationRequest) -> Started:
+        """The first answer to a key, at the price of then: what routes and prices are today is not asked."""
+        plan = first.plan or self.plan(request)
+        if first.status not in TERMINAL:
+            await start_run(
+                await self._temporal(), first.workflow_id, request, plan, task_queue=self.settings.task_queue
+            )
+        return Started(first.id, first.workflow_id, plan.price.amount_micros, True, self._ui_url(first.workflow_id))
 
     async def get(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
         """Read where a generation stands, with signed links (15 minutes) to what it made.

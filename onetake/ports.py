@@ -194,10 +194,12 @@ class Bracket:
 
 @dataclass(frozen=True)
 class Begun:
-    """`fresh` means: this call committed the intent and nobody has sent it; only then may bytes leave."""
+    """`fresh` means: this call committed the intent and nobody has sent it; only then may bytes leave. `post` counts
+    the POSTs of the submission, this one included: those before it were turned away."""
 
     fresh: bool
     submission: Submission
+    post: int = 1
 
 
 class Generations(Protocol):

@@ -137,7 +137,8 @@ class Stack:
             await part.start()
             yield name
         finally:
-            part.child.kill()
+            if part.lives:
+                part.child.kill()
 
     def _log(self, name: str) -> Path:
         return self.running.devstack.log_of(f"{name}-{next(_numbers)}")

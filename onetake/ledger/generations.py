@@ -28,6 +28,16 @@ class AcceptedRow:
     replayed: bool
 
 
+@dataclass(frozen=True)
+class FirstRow:
+    """What a key stands for. `plan` is None when the workflow refused the request before it had one."""
+
+    id: str
+    workflow_id: str
+    status: Status
+    plan: Plan | None
+
+
 class PostgresGenerations:
     """The port `Generations`, and what the client and the command line read."""
 
@@ -80,6 +90,26 @@ class PostgresGenerations:
         )
         crashpoint("accept.after_commit")
         return _accepted(row["outcome"], row["id"], row["workflow_id"])
+
+    async def first_of(self, request: GenerationRequest) -> FirstRow | None:
+        """The row that this request's idempotency key has made, with the plan that was pinned then; None without one.
+
+        Raises Refused(`idempotency_key_reused`) when another request made it.
+        """
+        if request.idempotency_key is None:
+            return None
+        row = await self._database.row(
+            """select id, workflow_id, status, plan::text, request_sha256 from onetake.generation
+            where tenant = $1 and idempotency_key = $2""",
+            request.tenant,
+            request.idempotency_key,
+        )
+        if row is None:
+            return None
+        if row["request_sha256"] != sha256(canonical_json(request).encode()).digest():
+            raise Refused("idempotency_key_reused", f"It belongs to {row['id']}.")
+        plan = Plan.model_validate_json(row["plan"]) if row["plan"] else None
+        return FirstRow(row["id"], row["workflow_id"], row["status"], plan)
 
     async def enter(self, generation_id: str, phase: Phase) -> None:
         """Move the phase forward, and a queued generation to `in_progress`; a move back changes nothing."""

@@ -75,7 +75,8 @@ class PostgresSubmissions:
             _json_of(bracket.account) if bracket else None,
             bracket.at if bracket else None,
         )
-        return Begun(fresh=row["fresh"], submission=_submission(row) or Submission(state="not_sent"))
+        submission = _submission(row) or Submission(state="not_sent")
+        return Begun(fresh=row["fresh"], submission=submission, post=row["post"] or 1)
 
     async def idle_at(self, vendor: str) -> datetime | None:
         """The time now, when no submission to the vendor could still change our balance there; else None."""

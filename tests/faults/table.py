@@ -66,7 +66,8 @@ _TABLE: Final = load()
 
 def expect(row: str, *, sees: str, ledger: Sequence[str], jobs: int, end: str = "end") -> None:
     """Compare what happened with what the table says of this end of the row."""
-    assert End(sees=sees, ledger=tuple(ledger), jobs=jobs) == _TABLE[row].ends[end]
+    seen, wanted = End(sees=sees, ledger=tuple(ledger), jobs=jobs), _TABLE[row].ends[end]
+    assert seen == wanted, f"{row} ({end}): {seen} instead of {wanted}"
 
 
 async def shows(row: str, stack: Stack, result: GenerationResult, prompt: str, *, end: str = "end") -> None:

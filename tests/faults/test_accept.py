@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,20 @@ async def test_a_key_repeated_after_the_end_gives_the_first_answer(stack: Stack,
     async with stack.client() as another:
         assert [await client.start(request) for client in (onetake, another)] == [replace(first, replayed=True)] * 2
     assert await onetake.list(tenant=request.tenant) == shown
+    await shows("F001", stack, result, request.prompt)
+
+
+async def test_a_key_repeated_after_prices_rose_gives_the_first_answer_at_the_first_price(
+    stack: Stack, onetake: Onetake, tmp_path: Path
+) -> None:
+    (tmp_path / "dearer.toml").write_text(f'[usd_per_second."{ROUTE}"]\n720p = "0.40"\n1080p = "0.80"\n')
+    request = keyed("dearer today", max_cost_usd="0.50")
+    first = await onetake.start(request)
+    async with stack.client(prices=str(tmp_path / "dearer.toml")) as today:
+        with pytest.raises(Refused):
+            today.plan(request)
+        assert await today.start(request) == replace(first, replayed=True)
+    result = await ended(onetake, first.id)
     await shows("F001", stack, result, request.prompt)
 
 

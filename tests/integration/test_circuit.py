@@ -33,6 +33,8 @@ async def test_an_empty_account_ends_free_and_pauses_the_vendor_before_any_reser
     empty = await play(onetake, "empty [[sim:reject=402]]")
     assert (empty.status, code_of(empty), money(empty)) == ("failed", "vendor_account_empty", (200_000, 0, 0))
     await play(onetake, "the probe [[sim:reject=402]]")
+    async with stack.database() as database:  # at the session's scale the next probe is due in three seconds
+        await database.row("update onetake.vendor_state set probe_after = now() + interval '1 hour'")
     prompt = unique("too late")
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     refused = await ended(onetake, started.id)

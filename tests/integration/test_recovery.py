@@ -35,7 +35,8 @@ async def test_a_terminated_run_is_settled_and_its_clip_still_found(stack: Stack
     record = await corrected(onetake, started.id)
     assert (record.status, record.error, money(record)) == ("completed", None, (200_000, 200_000, 0))
     assert record.correction is not None
-    assert (record.correction.who, record.correction.from_status) == ("reconciler", "failed")
+    assert record.correction.who in {"reconciler", "gateway"}  # a callback may come between the end and the pass
+    assert record.correction.from_status == "failed"
     assert record.correction.from_code == "terminated_by_operator"
     assert len(record.assets) == 1
     await shows("F114", stack, record, prompt, end="submitted")

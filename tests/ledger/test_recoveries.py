@@ -68,9 +68,7 @@ def correction(generation_id: str, actual_micros: int = USD) -> CorrectInput:
     )
 
 
-async def test_a_late_clip_is_taken_and_paid_for_once(
-    recoveries: Recoveries, ended: Ended, database: Database
-) -> None:
+async def test_a_late_clip_is_taken_and_paid_for_once(recoveries: Recoveries, ended: Ended, database: Database) -> None:
     generation_id = await ended("suspend")
     first = await recoveries.correct(correction(generation_id))
     assert (first.status, first.cost.settled_micros, first.cost.suspense_micros) == ("completed", USD, 0)

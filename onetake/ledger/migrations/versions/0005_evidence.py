@@ -35,7 +35,8 @@ drop function onetake.begin_submission(text, int, text, bytea, bytea, bigint);
 create function onetake.begin_submission(
     p_generation_id text, p_attempt int, p_vendor text, p_token_sha256 bytea, p_request_sha256 bytea, p_seed bigint,
     p_account jsonb default null, p_account_at timestamptz default null,
-    out fresh boolean, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
+    out fresh boolean, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint,
+    out post int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -55,6 +56,7 @@ begin
         returning s.posts into v_post;
     end if;
     fresh := v_post is not null;
+    post := v_post;
     if fresh then
         insert into onetake.callback_token (token_sha256, generation_id, attempt, post)
         values (p_token_sha256, p_generation_id, p_attempt, v_post);
