@@ -2,7 +2,7 @@
 # Needs Python 3.11 or newer and make. PYTHON=/path/to/python3 chooses the interpreter of the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos check bench lock clean
+.PHONY: help demo dev test chaos mutants check bench lock clean
 
 BIN   := .venv/bin
 ENV   := .venv/.made
@@ -24,6 +24,10 @@ test: $(ENV)  ## run the tests on real servers
 chaos: $(ENV)  ## kill and stop everything at random, then check every invariant; SEED=1 GENERATIONS=200 SEEDS=1
 	@$(BIN)/python -m onetake.devstack
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(GENERATIONS),--generations $(GENERATIONS))
+
+mutants: $(ENV)  ## take each safety out of the code, one at a time: a test must turn red; ONLY=text of its name JOBS=1
+	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
 check: $(ENV)  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -70,9 +70,10 @@ class Submit:
         outcome = await self._client.submit(post)
         crashpoint("submit.after_send")
         # Worth money: should the database be away, the engine keeps it for the next attempt.
-        memory.keep(_submission_of(outcome))
+        learned = _submission_of(outcome).model_copy(update={"post": begun.post})
+        memory.keep(learned)
         crashpoint("submit.before_record")
-        stored = await self._record(order, _submission_of(outcome))
+        stored = await self._record(order, learned)
         crashpoint("submit.after_record")
         if outcome.outcome in {"throttled", "not_sent"}:
             memory.forget()
@@ -113,6 +114,7 @@ class Submit:
                     vendor_task_id=submission.vendor_task_id,
                     error=submission.error,
                     reported_micros=submission.reported_micros,
+                    post=submission.post,
                 )
             except OnetakeError as error:
                 if error.code == "vendor_protocol_error":  # another submission owns the id: ours is in doubt

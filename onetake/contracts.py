@@ -305,12 +305,16 @@ SubmissionState = Literal["sending", "not_sent", "accepted", "rejected", "ambigu
 
 
 class Submission(Message):
-    """How a submission stands: accepted with the vendor's id, rejected with an error, not sent, or not known."""
+    """How a submission stands: accepted with the vendor's id, rejected with an error, not sent, or not known.
+
+    `post` is the POST that an attempt learned it of, for the attempt that stores it.
+    """
 
     state: SubmissionState
     vendor_task_id: str | None = None
     error: ErrorInfo | None = None
     reported_micros: int | None = None
+    post: int | None = None
 
 
 class ResolveInput(Message):

@@ -277,8 +277,10 @@ class Submissions(Protocol):
         vendor_task_id: str | None = None,
         error: ErrorInfo | None = None,
         reported_micros: int | None = None,
+        post: int | None = None,
     ) -> Submission:
         """Compare-and-set the outcome and return what is stored now, which a zombie attempt may have decided first.
+        Of an earlier `post` than the last only an acceptance counts.
         Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id."""
         ...
 

@@ -28,6 +28,7 @@ from activities.submit import Submit
 from activities.validate import Validate
 from activities.wait import ReadStatus
 from onetake import logs
+from onetake import spool as spools
 from onetake.errors import Refused
 from onetake.inputs import INPUT_LIMITS, MediaInspector
 from onetake.ledger.database import Database
@@ -181,7 +182,10 @@ async def _media_worker(
 
 
 def _spool(settings: Settings) -> Path | None:
-    return Path(settings.spool_dir) if settings.spool_dir else None
+    """Where files stand while they are looked at, rid of what killed workers left there."""
+    place = Path(settings.spool_dir) if settings.spool_dir else None
+    spools.sweep(place)
+    return place
 
 
 def _queue(

@@ -139,7 +139,7 @@ class Generation:
         try:
             validated = await workflow.execute_activity("validate", order, result_type=Validated, **options.validate())
         except ActivityError as error:
-            raise _End("failed", "none", failure_of(error) or error_of("internal_error")) from None
+            raise _End("failed", "none", last_try_of(error) or error_of("ledger_unavailable")) from None
         self._id, self._plan = validated.generation_id, validated.plan
         if validated.plan is None:
             raise _End("failed", "none", validated.error)
@@ -227,7 +227,10 @@ class Generation:
         look = order.model_copy(update={"last_look": True})
         try:
             submission = await workflow.execute_activity(
-                f"{plan.vendor}.resolve", look, result_type=Submission, **options.resolve(plan, self._reads, 30)
+                f"{plan.vendor}.resolve",
+                look,
+                result_type=Submission,
+                **options.resolve(plan, self._reads, options.last_look_s(plan)),
             )
         except ActivityError:
             submission = Submission(state="ambiguous")

@@ -22,7 +22,7 @@ RESERVE_TIMEOUT_S: Final = 30.0
 RESERVE_LIMIT_S: Final = 900.0  # the ledger may be away for 15 minutes before the generation fails
 SUBMIT_TIMEOUT_S: Final = 120.0  # connect, write and read of one POST, and recording its outcome
 SUBMIT_SLACK_S: Final = 60.0  # the activity gives up by itself; the engine only guards
-READ_TIMEOUT_S: Final = 90.0
+READ_TIMEOUT_S: Final = 60.0
 ONE_READ_LIMIT_S: Final = 300.0  # a woken read is tried this long, then polling goes on
 PERSIST_TIMEOUT_S: Final = 900.0  # one attempt at the bytes
 PERSIST_LIMIT_S: Final = 86_400.0  # storage may be away for a day: the clip is paid for
@@ -51,6 +51,7 @@ PATIENT: Final = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_inte
 def validate() -> workflow.ActivityConfig:
     return {
         "start_to_close_timeout": timedelta(seconds=VALIDATE_TIMEOUT_S),
+        "schedule_to_close_timeout": timedelta(seconds=RESERVE_LIMIT_S),
         "retry_policy": QUICK,
         "activity_id": "validate",
         "summary": "check the request and pin its price",
@@ -174,6 +175,11 @@ def reconcile() -> workflow.ActivityConfig:
         "activity_id": "reconcile",
         "summary": "close what is stale: rows, runs and holds that nobody serves",
     }
+
+
+def last_look_s(plan: Plan) -> float:
+    """How long the last look at an unknown outcome waits for a worker that can take it."""
+    return max(RESERVE_LIMIT_S * plan.time_scale, SHORTEST_LIMIT_S)
 
 
 def late_window_s(plan: Plan) -> float:

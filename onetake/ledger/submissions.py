@@ -96,16 +96,20 @@ class PostgresSubmissions:
         vendor_task_id: str | None = None,
         error: ErrorInfo | None = None,
         reported_micros: int | None = None,
+        post: int | None = None,
     ) -> Submission:
         """Compare-and-set the outcome and return what is stored now, which another attempt may have decided first.
+
+        `post` is the POST that it is the outcome of; once a later one has begun, nothing but an acceptance counts.
 
         `accepted` also gives the generation the vendor's id and phase `generating`; `ambiguous` phase `resolving`.
         Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id.
         """
         row = await self._database.answer(
-            "select * from onetake.record_submission($1, $2, $3, $4, $5, $6)",
+            "select * from onetake.record_post($1, $2, $3, $4, $5, $6, $7)",
             generation_id,
             attempt,
+            post,
             state,
             vendor_task_id,
             error.model_dump_json() if error else None,

@@ -1,7 +1,7 @@
 """Signed links and the bytes behind them: Range, HEAD, ETag, expiry, and the faults of a download.
 
-The bytes of a link are the job's rendered clip and a `free` box with its task id and the link's number behind it, put
-together while sending.
+The bytes of a job are its rendered clip and a `free` box with its task id behind it, put together while sending; the
+box of a further clip has its number too.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class _File:
 
     @classmethod
     def of(cls, clip: Path, job: Job, number: str) -> "_File":
-        return cls(clip, clip.stat().st_size, free_box(f"{job.task_id}/{number}"))
+        return cls(clip, clip.stat().st_size, free_box(job.task_id if number == "0" else f"{job.task_id}/{number}"))
 
     @property
     def size(self) -> int:

@@ -102,12 +102,12 @@ class At:
         )
         return environment.run(ReadStatus(self.vendor, self.driver, self.vendors).read_status, order)
 
-    async def begin(self, bracket: Bracket | None = None) -> None:
+    async def begin(self, bracket: Bracket | None = None, *, token: str = TOKEN) -> None:
         await self.submissions.begin(
             self.generation_id,
             1,
             vendor=self.vendor,
-            token_sha256=token_sha256(TOKEN),
+            token_sha256=token_sha256(token),
             request_sha256=bytes(32),
             seed=None,
             bracket=bracket,
@@ -194,6 +194,15 @@ async def test_what_an_attempt_learned_and_could_not_write_is_written_by_the_nex
     learned = Submission(state="accepted", vendor_task_id="task-1")
     assert await at.submit(in_engine(kept=learned)) == learned
     assert (await at.state(), await at.known_to_vendor("submits")) == ("accepted", [])
+
+
+async def test_what_was_learned_of_an_earlier_post_lets_nothing_be_sent_beside_the_present_one(arrive: Arrive) -> None:
+    at = await arrive()
+    await at.begin()
+    await at.submissions.record(at.generation_id, 1, state="not_sent", post=1)
+    await at.begin(token="u" * 22)
+    assert (await at.submit(in_engine(kept=Submission(state="not_sent", post=1)))).state == "sending"
+    assert (await at.state(), await at.known_to_vendor("submits")) == ("sending", [])
 
 
 async def test_an_attempt_that_is_canceled_during_its_post_tells_the_outcome(arrive: Arrive) -> None:

@@ -155,6 +155,23 @@ async def test_one_key_several_times_in_one_batch_is_one_hold_or_one_refusal(
     assert await balance(budgets) == (USD, 0, 0, 0)
 
 
+async def test_a_batch_refuses_what_does_not_fit_and_keeps_the_rest(
+    database: Database, budgets: Budgets, accept: Accept
+) -> None:
+    """Without the help of whoever calls: a batch that failed as a whole would be tried again one by one."""
+    await budgets.set_budget("tenant", "acme", "day", 2 * USD)
+    ids = [await accept() for _ in range(3)]
+    rows = await database.rows(
+        """select outcome from onetake.reserve_many($1, '{1,1,1}', '{acme,acme,acme}', '{null,null,null}',
+        '{null,null,null}', '{r,r,r}', '{apixo,apixo,apixo}', array_fill($2::bigint, '{3}'), '{5 s,5 s,5 s}',
+        '{v1,v1,v1}')""",
+        ids,
+        USD,
+    )
+    assert [row["outcome"] for row in rows] == ["held", "held", "refused"]
+    assert await balance(budgets) == (2 * USD, 0, 0, 0)
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 async def test_a_generation_that_ended_or_never_was_reserves_nothing(
     ledger: PostgresLedger, accept: Accept, order: Order, copies: int

@@ -109,3 +109,20 @@ async def test_only_a_row_that_never_started_expires(
         record = await generations.get(generation_id, "acme")
         assert record is not None
         assert record.status == status
+
+
+async def test_a_late_word_about_an_earlier_post_opens_no_way_for_a_third(
+    submissions: PostgresSubmissions, ledger: PostgresLedger, accept: Accept, order: Order, begin: Begin
+) -> None:
+    """An attempt that was only stopped says of its own POST that nothing was sent, while the next one's is under way."""
+    generation_id = await accept()
+    await ledger.reserve(order(generation_id))
+    first = await begin(generation_id)
+    await submissions.record(generation_id, 1, state="not_sent", post=first.post)
+    second = await begin(generation_id)
+    assert (first.post, second.fresh, second.post) == (1, True, 2)
+    for state in ("not_sent", "rejected"):
+        assert (await submissions.record(generation_id, 1, state=state, post=first.post)).state == "sending"
+    assert not (await begin(generation_id)).fresh
+    known = await submissions.record(generation_id, 1, state="accepted", vendor_task_id="task", post=second.post)
+    assert (known.state, known.vendor_task_id) == ("accepted", "task")

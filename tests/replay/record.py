@@ -1,4 +1,4 @@
-"""Record the histories again: `python -m tests.replay.record`.
+"""Record the histories again: `python -m tests.replay.record`, or those named: `python -m tests.replay.record NAME...`.
 
 Do it when a new version is released, never to silence a test.
 The histories are encrypted with the key in `stories.py`, which protects nothing: their prompts are the stories'.
@@ -7,16 +7,21 @@ The histories are encrypted with the key in `stories.py`, which protects nothing
 import asyncio
 import os
 import re
+import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from temporalio.client import WorkflowHistory
+from temporalio.service import RPCError
 
 from onetake.cli.stack import running_stack
 from onetake.contracts import WORKFLOW_TYPE, GenerationRequest
 from onetake.devstack.progress import PlainProgress
+from onetake.ids import recovery_id_of
 from tests.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, in_phase
-from tests.replay.stories import CODEC_KEY, STORIES, Story
+from tests.replay.stories import CODEC_KEY, RECOVERIES, STORIES, Story
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -29,14 +34,19 @@ def main() -> None:
         home, progress=PlainProgress(), environ=environ, ports="free", render_s=RENDER_S, ephemeral=True
     ) as running:
         os.environ.update({name: running.environment[name] for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")})
-        asyncio.run(record_all(Stack(running, environ | running.environment)))
+        asyncio.run(record(Stack(running, environ | running.environment), sys.argv[1:]))
 
 
-async def record_all(stack: Stack) -> None:
+async def record(stack: Stack, names: Sequence[str]) -> None:
     HISTORIES.mkdir(exist_ok=True)
-    for story in STORIES:
-        history = await run(stack, story, f"replay/{story.name}")
-        (HISTORIES / f"{story.name}.json").write_text(anonymous(history.to_json()) + "\n", encoding="utf-8")
+    for story in (story for story in STORIES if not names or story.name in names):
+        write(story, await run(stack, story, f"replay/{story.name}"))
+    for story in (story for story in RECOVERIES if not names or story.name in names):
+        write(story, await run_recovery(stack, story, f"replay/{story.name}"))
+
+
+def write(story: Story, history: WorkflowHistory) -> None:
+    (HISTORIES / f"{story.name}.json").write_text(anonymous(history.to_json()) + "\n", encoding="utf-8")
 
 
 def anonymous(history: str) -> str:
@@ -54,7 +64,7 @@ async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
     request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
     handle = await engine.start_workflow(WORKFLOW_TYPE, request, id=workflow_id, task_queue="onetake")
     if story.cancel_in:
-        await _cancel(stack, workflow_id, story.cancel_in)
+        await _reached(stack, workflow_id, story.cancel_in)
         await handle.cancel()
     try:
         await handle.result()
@@ -63,13 +73,30 @@ async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
     return await handle.fetch_history()
 
 
-async def _cancel(stack: Stack, workflow_id: str, phase: str) -> None:
+async def run_recovery(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
+    """Terminate a run while it waits, and return the history of the recovery that the reconciler starts for it."""
+    engine = await stack.temporal()
+    request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
+    await engine.start_workflow(WORKFLOW_TYPE, request, id=workflow_id, task_queue="onetake")
+    generation_id = await _reached(stack, workflow_id, "generating")
+    await stack.terminate(workflow_id)
+    recovery = engine.get_workflow_handle(recovery_id_of(request.tenant, generation_id))
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(RPCError):  # it has not begun
+                if (await recovery.describe()).close_time is not None:
+                    return await recovery.fetch_history()
+            await asyncio.sleep(0.2)
+
+
+async def _reached(stack: Stack, workflow_id: str, phase: str) -> str:
+    """Wait until the run has reached the phase; the generation's id."""
     async with stack.client() as onetake, asyncio.timeout(30):
         while True:
             for record in await onetake.list(limit=50):
                 if record.workflow_id == workflow_id:
                     await in_phase(onetake, record.id, phase)
-                    return
+                    return record.id
             await asyncio.sleep(0.05)
 
 

@@ -23,5 +23,8 @@ STORIES = (
     Story("render-failed", "[[sim:fail=Timeout]]"),
     Story("canceled-while-rendering", "[[sim:delay=3]]", cancel_in="generating"),
     Story("clip-not-a-video", "[[sim:asset-html]]"),
+    Story("failed-after-success", "[[sim:no-callback]][[sim:status-success=1]][[sim:fail=Timeout]]"),
 )
+# Runs of the workflow `Recovery`, after a run of this prompt was terminated while it waited.
+RECOVERIES = (Story("recovered-late-clip", "[[sim:delay=2]]"),)
 CODEC_KEY = "dGVzdHMgb25seTogdGhpcyBrZXkgaXMgbm8gc2VjcmU="

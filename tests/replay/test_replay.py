@@ -7,12 +7,13 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from onetake.histories import WORKFLOWS
 from onetake.settings import Settings
 from onetake.temporal import plugin
 from tests.harness import Stack
 from tests.replay.commands import commands_of
 from tests.replay.record import HISTORIES, run
-from tests.replay.stories import CODEC_KEY, STORIES, Story
+from tests.replay.stories import CODEC_KEY, RECOVERIES, STORIES, Story
 from workflows.generation import Generation
 
 CHANGED = """The commands of `{name}` are not those that were recorded.
@@ -22,19 +23,24 @@ Guard the new path with `if workflow.patched("what-changed"):`, keep the old one
 record the histories again with `python -m tests.replay.record`."""
 
 
+ALL = (*STORIES, *RECOVERIES)
+
+
 def recorded(story: Story) -> WorkflowHistory:
-    text = (HISTORIES / f"{story.name}.json").read_text(encoding="utf-8")
-    return WorkflowHistory.from_json(f"replay/{story.name}", json.loads(text))
+    """A history under the id it was written for: its payloads are bound to it."""
+    history = json.loads((HISTORIES / f"{story.name}.json").read_text(encoding="utf-8"))
+    started = history["events"][0]["workflowExecutionStartedEventAttributes"]
+    return WorkflowHistory.from_json(started["workflowId"], history)
 
 
 def test_every_story_is_recorded_and_nothing_else() -> None:
-    assert sorted(path.stem for path in HISTORIES.glob("*.json")) == sorted(story.name for story in STORIES)
+    assert sorted(path.stem for path in HISTORIES.glob("*.json")) == sorted(story.name for story in ALL)
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+@pytest.mark.parametrize("story", ALL, ids=lambda story: story.name)
 async def test_a_recorded_run_replays_on_todays_code(story: Story) -> None:
     settings = Settings.model_validate({"codec_key": CODEC_KEY})
-    replayer = Replayer(workflows=[Generation], plugins=[plugin(settings)], namespace="default")
+    replayer = Replayer(workflows=list(WORKFLOWS), plugins=[plugin(settings)], namespace="default")
     outcome = await replayer.replay_workflow(recorded(story), raise_on_replay_failure=False)
     assert outcome.replay_failure is None, CHANGED.format(name=story.name)
 
