@@ -7,6 +7,8 @@ from temporalio import activity
 
 from onetake.contracts import Reconciled, ReconcileInput
 
+MOST_FINDINGS = 500  # in a history, of which there is one a minute; those that were acted on first
+
 
 class Pass(Protocol):
     """What goes through the books."""
@@ -23,4 +25,6 @@ class Reconciling:
     @activity.defn(name="reconcile")
     async def reconcile(self, order: ReconcileInput) -> Reconciled:
         """Close what is stale. Raises TryLater when the database or Temporal is away."""
-        return await self._reconciler.run_once(dry_run=order.dry_run, beat=activity.heartbeat)
+        reconciled = await self._reconciler.run_once(dry_run=order.dry_run, beat=activity.heartbeat)
+        telling = sorted(reconciled.findings, key=lambda finding: finding.action == "none")
+        return reconciled.model_copy(update={"findings": tuple(telling[:MOST_FINDINGS]), "found": len(telling)})

@@ -44,6 +44,7 @@ from onetake.errors import Failed, Refused, TryLater, Violation
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger.database import Database
 from onetake.ledger.generations import FirstRow, PostgresGenerations
+from onetake.ledger.recoveries import Recoveries
 from onetake.replaying import Replayed, ReplayQuote, Replays, ReplayVerb
 from onetake.settings import Settings, load_settings, require
 from onetake.starting import start_run
@@ -216,8 +217,8 @@ class Onetake:
         crashpoint("cancel.before_mark")
         await self._generations.mark_cancel_requested(generation_id)
         crashpoint("cancel.after_mark")
-        with _engine_errors(absent_is_fine=True):
-            await engine.get_workflow_handle(record.workflow_id).cancel(rpc_timeout=ENGINE_TIMEOUT)
+        if not await _canceled(engine, record.workflow_id) and not await Recoveries(self._database).expire(record.id):
+            await _canceled(engine, record.workflow_id)  # it started in between
         crashpoint("cancel.after_request")
         return await self._shown(await self._record(generation_id, tenant))
 
@@ -377,6 +378,21 @@ def _given(value: object, fields: dict[str, Any]) -> str:
             return "a text" if any(text in value for text in prompts) else repr(value[:GIVEN_MOST])
         case _:
             return "a list" if isinstance(value, list | tuple) else "a value of another kind"
+
+
+async def _canceled(engine: "Client", workflow_id: str) -> bool:
+    """Ask a run to end; False when there is none. Raises TryLater(`engine_unavailable`)."""
+    from temporalio.service import RPCError, RPCStatusCode
+
+    absent = False
+    with _engine_errors():
+        try:
+            await engine.get_workflow_handle(workflow_id).cancel(rpc_timeout=ENGINE_TIMEOUT)
+        except RPCError as error:
+            absent = error.status is RPCStatusCode.NOT_FOUND
+            if not absent:
+                raise
+    return not absent
 
 
 async def _close_of(handle: "WorkflowHandle[Any, Any]") -> str:

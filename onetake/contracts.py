@@ -461,7 +461,9 @@ class Finding(Value):
 
 
 class Reconciled(Message):
-    """What one pass found. `looked_at` counts the generations it looked at."""
+    """What one pass found. `looked_at` counts the generations it looked at; `found` counts all findings where
+    `findings` does not hold all of them."""
 
     looked_at: int
     findings: tuple[Finding, ...] = ()
+    found: int | None = None

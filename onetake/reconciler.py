@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -31,7 +32,12 @@ STUCK_S: Final = 300.0
 STUCK_ATTEMPTS: Final = 5
 LATE_WINDOW_S: Final = 86_400.0
 MOST_AT_ONCE: Final = 16
+MOST_WITNESSES: Final = 16
 RPC_LIMIT: Final = timedelta(seconds=10)
+
+STRANGER: Final = (
+    "unknown to Temporal, as is all else that is open or ended lately: is TEMPORAL_NAMESPACE the right one?"
+)
 
 Action = Literal["started", "expired", "settled", "recovery_started", "none"]
 
@@ -56,20 +62,22 @@ class Reconciler:
         self._ledger = PostgresLedger(database)
         self._scale = time_scale
         self._gate = asyncio.Semaphore(MOST_AT_ONCE)
+        self._asking = asyncio.Lock()
+        self._at_home: bool | None = None
 
     async def run_once(self, *, dry_run: bool = False, beat: Callable[[], None] = lambda: None) -> Reconciled:
         """One pass. With `dry_run` it only says what it would do. A second pass finds nothing more to do.
 
         Raises TryLater (`engine_unavailable`, `ledger_unavailable`); what was done until then stays done.
         """
-        looked_at, findings = 0, list[Finding]()
+        looked_at, findings, self._at_home = 0, list[Finding](), None
         stale_s = max(STALE_START_S * self._scale, LEAST_STALE_S)
         async for page in self._books.open_rows(stale_s):
-            found = await asyncio.gather(*(self._open(row, dry_run) for row in page))
+            found = await asyncio.gather(*(_beating(self._open(row, dry_run), beat) for row in page))
             looked_at, findings = looked_at + len(page), findings + [each for each in found if each]
             beat()
         async for page in self._books.suspended_rows():
-            found = await asyncio.gather(*(self._suspended(row, dry_run) for row in page))
+            found = await asyncio.gather(*(_beating(self._suspended(row, dry_run), beat) for row in page))
             looked_at, findings = looked_at + len(page), findings + [each for each in found if each]
             beat()
         for finding in findings:
@@ -88,6 +96,9 @@ class Reconciler:
         run = await self._run(row.workflow_id)
         if run.state == "running":
             return _stuck(row.id, run) if run.stuck else None
+        if run.state == "absent" and not await self._is_at_home():
+            kind: FindingKind = "run_closed" if row.started else "never_started"
+            return Finding(kind=kind, generation_id=row.id, found=STRANGER, action="none")
         if run.state == "absent" and not row.started:
             return await self._never_started(row, dry_run)
         code = "terminated_by_operator" if run.state == "terminated" else "run_lost"
@@ -98,11 +109,14 @@ class Reconciler:
     async def _never_started(self, row: OpenRow, dry_run: bool) -> Finding | None:
         """A caller with a key may repeat it and means this row; one without a key was told that nothing started."""
         found = f"accepted at {row.created_at:%Y-%m-%d %H:%M:%S} UTC, never started"
-        if row.has_key and row.plan is not None:
+        if row.request is None:
+            return Finding(kind="never_started", generation_id=row.id, found=f"{found}; unreadable", action="none")
+        if row.has_key and row.plan is not None and not row.cancel_requested:
             return await self._act("never_started", row.id, found, "started", dry_run, lambda: self._start(row))
         return await self._act("never_started", row.id, found, "expired", dry_run, lambda: self._books.expire(row.id))
 
     async def _start(self, row: OpenRow) -> None:
+        assert row.request is not None
         assert row.plan is not None
         queue = base_queue_of(row.plan.queues.media)
         await start_run(self._engine, row.workflow_id, row.request, row.plan, task_queue=queue)
@@ -116,15 +130,20 @@ class Reconciler:
 
     async def _suspended(self, row: SuspendedRow, dry_run: bool) -> Finding | None:
         amount = f"{format_usd(row.amount_micros)} in suspense since {row.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
+        if row.was_turned_away and not row.is_claimed:
+            return await self._act("suspense", row.id, amount, "settled", dry_run, lambda: self._release(row))
         if not (row.has_task_id or row.is_claimed or row.lists_jobs):
             return _left(row, f"{amount}; {row.vendor} offers nothing to find its job by")
         run = await self._run(recovery_id_of(row.tenant, row.id))
         if run.state == "running":
             return None
-        age_s = (datetime.now(UTC) - row.resolved_at).total_seconds()
-        if run.state != "absent" or age_s > LATE_WINDOW_S * self._scale:
+        if run.state != "absent" or row.age_s > LATE_WINDOW_S * self._scale:
             return _left(row, f"{amount}; its recovery has ended ({run.how or 'too long ago'})")
         return await self._act("suspense", row.id, amount, "recovery_started", dry_run, lambda: self._recover(row))
+
+    async def _release(self, row: SuspendedRow) -> None:
+        why = "an attempt recorded after the end that the vendor took nothing"
+        await self._ledger.resolve_suspense(row.id, row.attempt, to="released", who="reconciler", why=why)
 
     async def _recover(self, row: SuspendedRow) -> None:
         request = RecoveryRequest(
@@ -153,12 +172,22 @@ class Reconciler:
             crashpoint("reconcile.after_act")
         return Finding(kind=kind, generation_id=generation_id, found=found, action=action)
 
+    async def _is_at_home(self) -> bool:
+        """Whether this Temporal can be the one that runs these books. Pointed at another one, where every run is
+        unknown, a pass would end all that is healthy; so what is absent counts only beside something that is known."""
+        async with self._asking:
+            if self._at_home is None:
+                witnesses = await self._books.witnesses(MOST_WITNESSES)
+                runs = await asyncio.gather(*(self._run(each) for each in witnesses))
+                self._at_home = not runs or any(run.state != "absent" for run in runs)
+            return self._at_home
+
     async def _run(self, workflow_id: str) -> Run:
         async with self._gate:
             try:
                 description = await self._engine.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_LIMIT)
             except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
+                if error.status is RPCStatusCode.NOT_FOUND and not _lacks_namespace(error):
                     return Run("absent", "unknown to Temporal")
                 raise TryLater("engine_unavailable", f"It answered {error.status.name}.") from None
         match description.status:
@@ -177,6 +206,16 @@ class Reconciler:
         if task.attempt and datetime.now(UTC) - scheduled > timedelta(seconds=STUCK_S * self._scale):
             return f"no worker has taken its workflow task since {scheduled:%Y-%m-%d %H:%M:%S} UTC"
         return ""
+
+
+async def _beating(work: Awaitable[Finding | None], beat: Callable[[], None]) -> Finding | None:
+    finding = await work
+    beat()
+    return finding
+
+
+def _lacks_namespace(error: RPCError) -> bool:
+    return any(each.Is(NamespaceNotFoundFailure.DESCRIPTOR) for each in error.grpc_status.details)
 
 
 def _stuck(generation_id: str, run: Run) -> Finding:

@@ -152,6 +152,8 @@ class Replays:
             raise Refused("generation_running")
         if record.status == "completed":
             raise Refused("nothing_to_replay", "It is completed.")
+        if record.assets:
+            raise Refused("nothing_to_replay", "It was canceled, and has its clip.")
         if record.cost.suspense_micros and not accept_cost:
             raise Refused("replay_cost_not_accepted", f"{format_usd(record.cost.suspense_micros)} is in suspense.")
         return self._price(await self._request_again(record))
@@ -168,6 +170,8 @@ class Replays:
         )
         crashpoint("replay.after_row")
         again = await self._record(row.id, None)
+        if again.parent_id != record.id:  # a caller's own, under the key that this replay would have
+            raise Refused("idempotency_key_reused", f"It belongs to {row.id}.")
         if again.status not in TERMINAL:
             await start_run(engine, row.workflow_id, request, plan, task_queue=self._task_queue)
         crashpoint("replay.after_start")

@@ -118,7 +118,8 @@ def recovery_details_of(
 
 def reconciled_details_of(reconciled: Reconciled) -> str:
     """Draw the findings of a pass over the books."""
-    rows = [("Looked at", f"{reconciled.looked_at} generations"), ("Findings", str(len(reconciled.findings)))]
+    found = len(reconciled.findings) if reconciled.found is None else reconciled.found
+    rows = [("Looked at", f"{reconciled.looked_at} generations"), ("Findings", str(found))]
     return table_of([*rows, *(_row_of_finding(finding) for finding in reconciled.findings[:MOST_FINDINGS])])
 
 

@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
-import asyncio
 import getpass
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -161,7 +160,7 @@ def reconcile(
             await database.close()
 
     reconciled = run(work)
-    document = {"dry_run": dry_run, **reconciled.model_dump(mode="json", exclude={"version"})}
+    document = {"dry_run": dry_run, **reconciled.model_dump(mode="json", exclude={"version", "found"})}
     return Answer(document, lambda console: _show_reconciled(console, reconciled, dry_run=dry_run))
 
 
@@ -244,7 +243,7 @@ def _replay(chosen: Selection, terms: Terms) -> Answer:
             replays = onetake.replays()
             quotes = [
                 await replays.quote(terms.verb, each, tenant=chosen.tenant, accept_cost=terms.accept_cost)
-                async for each in _chosen(onetake, chosen)
+                async for each in _chosen(onetake, chosen, terms.verb)
             ]
             if chosen.ids and len(quotes) == 1 and quotes[0].refusal is not None:
                 raise Stopped(problem_of(quotes[0].refusal, quotes[0].id))
@@ -261,8 +260,13 @@ def _replay(chosen: Selection, terms: Terms) -> Answer:
     return run(work)
 
 
-async def _chosen(onetake: "Onetake", chosen: Selection) -> AsyncIterator[str]:
-    """The ids given, or all that match, oldest page last. Only what failed or was canceled can be replayed."""
+async def _chosen(onetake: "Onetake", chosen: Selection, verb: "ReplayVerb") -> AsyncIterator[str]:
+    """The ids given, or all that match, oldest page last. Only what failed or was canceled can be replayed.
+
+    A filter never chooses what costs anew twice: renders that are replays themselves, and what was canceled unless the
+    error code says so, are rendered again by id only. So a list that was cut off can be run again.
+    """
+    costs = verb == "regenerate"
     for each in dict.fromkeys(chosen.ids):
         yield each
     statuses: tuple[Literal["failed", "canceled"], ...] = () if chosen.ids else ("failed", "canceled")
@@ -279,7 +283,9 @@ async def _chosen(onetake: "Onetake", chosen: Selection) -> AsyncIterator[str]:
                 limit=PAGE,
             )
             for record in page:
-                yield record.id
+                canceled = record.status == "canceled" and chosen.error_code != "canceled"
+                if not (costs and (record.parent_id is not None or canceled)):
+                    yield record.id
             if len(page) < PAGE:
                 break
             after = page[-1].id
@@ -304,6 +310,8 @@ async def _agree(wanted: "Sequence[ReplayQuote]", *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Stopped(usage_problem("Nobody can be asked here.", "Look at the price above, then repeat it with --yes."))
+    import asyncio
+
     if not await asyncio.to_thread(typer.confirm, "Go on?", err=True):
         raise Stopped(usage_problem("Nothing was started.", "Repeat it when it may be paid for."))
 
@@ -312,6 +320,8 @@ async def _start_all(
     replays: "Replays", wanted: "Sequence[ReplayQuote]", tenant: str | None, terms: Terms
 ) -> "list[Replayed]":
     """Start one after the other. What cannot be started now is said, and the same command takes it up again."""
+    import asyncio
+
     done: list[Replayed] = []
     for number, quote in enumerate(wanted):
         if number:

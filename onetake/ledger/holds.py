@@ -37,7 +37,7 @@ class Entry(Value):
     id: int
     generation_id: str
     attempt: int
-    kind: Literal["hold", "post", "release", "overrun", "suspense", "suspense_resolved", "reversal"]
+    kind: Literal["hold", "post", "release", "overrun", "suspense", "suspense_resolved", "correction"]
     amount_micros: int
     available_micros: tuple[int, ...]
     detail: dict[str, str] | None = None

@@ -12,13 +12,14 @@ with journal as (
            sum(amount_micros) filter (where kind = 'release') as released,
            sum(amount_micros) filter (where kind = 'overrun') as overrun,
            sum(amount_micros) filter (where kind = 'suspense') as suspended,
-           sum(amount_micros) filter (where kind = 'suspense_resolved') as decided
+           sum(amount_micros) filter (where kind = 'suspense_resolved') as decided,
+           sum(amount_micros) filter (where kind = 'correction') as corrected
     from onetake.event group by generation_id, attempt
 ), hold as (
     select h.*, h.generation_id || ' #' || h.attempt as subject, g.phase, s.state as sent, s.sent_at,
            (g.plan -> 'price' ->> 'amount_micros')::bigint as pinned,
            case h.state when 'suspended' then h.amount_micros else coalesce(h.actual_micros, 0) end as spent,
-           j.held, j.posted, j.released, j.overrun, j.suspended, j.decided
+           j.held, j.posted, j.released, j.overrun, j.suspended, j.decided, j.corrected
     from onetake.hold h join onetake.generation g on g.id = h.generation_id
     left join journal j using (generation_id, attempt)
     left join onetake.submission s using (generation_id, attempt)
@@ -37,7 +38,7 @@ union all
 select 'I3 the hold and its journal disagree about its resolution: ' || subject from hold
 where state = 'held' and coalesce(posted, released, suspended, decided) is not null
    or state = 'suspended' and (suspended is null or decided is not null)
-   or state = 'posted' and actual_micros is distinct from coalesce(decided, posted + coalesce(overrun, 0))
+   or state = 'posted' and actual_micros is distinct from coalesce(corrected, decided, posted + coalesce(overrun, 0))
    or state = 'released' and coalesce(decided, 0) <> 0
    or suspended is not null and coalesce(posted, released) is not null
    or decided is not null and suspended is null

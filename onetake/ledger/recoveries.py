@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
+from pydantic import ValidationError
 
 from onetake.contracts import CorrectInput, ErrorInfo, GenerationRecord, GenerationRequest, Plan, RecoveryCase, Value
 from onetake.errors import CATALOGUE, Refused
@@ -18,7 +19,9 @@ _log: Any = structlog.get_logger(__name__)
 _CASE: Final = """
 select g.id as generation_id, coalesce(h.attempt, 1) as attempt, g.tenant, g.plan::text as plan, h.state as hold,
        coalesce(s.vendor_task_id, g.vendor_task_id) as vendor_task_id, s.reported_micros, s.state as sent,
-       g.status, g.phase
+       g.status, g.phase, g.assets <> '[]' as has_clip, exists (
+           select from onetake.event e where e.generation_id = h.generation_id and e.attempt = h.attempt
+           and e.kind = 'suspense_resolved') as was_decided
 from onetake.generation g
 left join onetake.hold h on h.generation_id = g.id
 left join onetake.submission s on s.generation_id = h.generation_id and s.attempt = h.attempt
@@ -27,16 +30,18 @@ where g.id = $1 order by h.attempt desc limit 1
 
 _OPEN: Final = """
 select g.id, g.tenant, g.workflow_id, g.status, g.origin_run_id is not null as started, g.idempotency_key is not null
-       as has_key, g.request::text as request, g.plan::text as plan, g.plan -> 'queues' ->> 'media' as media_queue,
-       g.created_at, g.route, g.vendor
+       as has_key, g.cancel_requested, g.request::text as request, g.plan::text as plan,
+       g.plan -> 'queues' ->> 'media' as media_queue, g.created_at, g.route, g.vendor
 from onetake.generation g
 where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval and g.id > $2
 order by g.id limit $3
 """
 
 _SUSPENDED: Final = """
-select g.id, g.tenant, g.vendor, s.vendor_task_id is not null as has_task_id,
+select g.id, g.tenant, g.vendor, h.attempt, s.vendor_task_id is not null as has_task_id,
+       s.state in ('rejected', 'not_sent') as was_turned_away,
        g.plan -> 'queues' ->> 'media' as media_queue, h.amount_micros, h.resolved_at,
+       extract(epoch from clock_timestamp() - h.resolved_at)::float8 as age_s,
        coalesce((g.plan ->> 'lists_jobs')::boolean, false) as lists_jobs,
        exists (select from onetake.callback_token t join onetake.callback_inbox i using (token_sha256)
                where t.generation_id = g.id and t.attempt = h.attempt and i.claimed_task_id is not null) as is_claimed
@@ -46,10 +51,18 @@ left join onetake.submission s on s.generation_id = h.generation_id and s.attemp
 where h.state = 'suspended' and g.phase = 'done' and g.id > $1 order by g.id limit $2
 """
 
+# Temporal keeps a run for longer than an hour after its end.
+_WITNESSES: Final = """
+select g.workflow_id from onetake.generation g
+where g.origin_run_id is not null and (g.ended_at is null or g.ended_at > clock_timestamp() - interval '1 hour')
+order by g.ended_at desc nulls last limit $1
+"""
+
 
 @dataclass(frozen=True)
 class OpenRow:
-    """A generation that has not ended. `started` says that its workflow has reached the database."""
+    """A generation that has not ended. `started` says that its workflow has reached the database; `request` and `plan`
+    are None when today's program cannot read them."""
 
     id: str
     tenant: str
@@ -57,7 +70,8 @@ class OpenRow:
     status: str
     started: bool
     has_key: bool
-    request: GenerationRequest
+    cancel_requested: bool
+    request: GenerationRequest | None
     plan: Plan | None
     media_queue: str | None
     created_at: datetime
@@ -67,17 +81,21 @@ class OpenRow:
 
 @dataclass(frozen=True)
 class SuspendedRow:
-    """A hold in suspense whose generation has ended, and what there is to find its job by."""
+    """A hold in suspense whose generation has ended, and what there is to find its job by. `was_turned_away`: an
+    attempt has recorded after the end that the vendor took nothing."""
 
     id: str
     tenant: str
     vendor: str
+    attempt: int
     has_task_id: bool
+    was_turned_away: bool | None
     is_claimed: bool
     lists_jobs: bool
     media_queue: str | None
     amount_micros: int
     resolved_at: datetime
+    age_s: float
 
 
 class Child(Value):
@@ -171,6 +189,10 @@ class Recoveries:
             after = rows[-1]["id"]
             yield [SuspendedRow(**dict(row)) for row in rows]
 
+    async def witnesses(self, limit: int) -> Sequence[str]:
+        """Workflow ids that Temporal must know: of what has started and is open, or ended within the hour."""
+        return [row["workflow_id"] for row in await self._database.rows(_WITNESSES, limit)]
+
     async def child_of(self, parent_id: str) -> Child | None:
         """The generation that renders this one again, if there is one."""
         row = await self._database.row(
@@ -182,8 +204,11 @@ class Recoveries:
 
 def _open_row(row: Row) -> OpenRow:
     fields: dict[str, Any] = dict(row)
-    fields["request"] = GenerationRequest.model_validate_json(fields["request"])
-    fields["plan"] = Plan.model_validate_json(fields["plan"]) if fields["plan"] else None
+    try:
+        fields["request"] = GenerationRequest.model_validate_json(fields["request"])
+        fields["plan"] = Plan.model_validate_json(fields["plan"]) if fields["plan"] else None
+    except ValidationError:  # of another version: one row's text must not end the pass over all
+        fields["request"], fields["plan"] = None, None
     return OpenRow(**fields)
 
 
@@ -193,9 +218,11 @@ def _refusal(row: Row) -> ErrorInfo | None:
         return _error("generation_running")
     if row["status"] == "completed":
         return _error("nothing_to_replay", "It is completed.")
+    if row["has_clip"]:
+        return _error("nothing_to_replay", "It was canceled, and has its clip.")
     if row["plan"] is None or row["sent"] is None or row["sent"] == "not_sent":
         return _error("nothing_to_replay", "Nothing was ever sent for it.")
-    if row["hold"] == "released":
+    if row["hold"] == "released" and not row["was_decided"]:
         return _error("nothing_to_replay", "It ended without cost: the vendor has no clip of it.")
     return None
 

@@ -27,9 +27,9 @@ def i1(evidence: Evidence) -> list[str]:
 
 def _moved(entry: Entry, hold: Hold) -> int:
     match entry.kind:
-        case "hold" | "overrun":
+        case "hold" | "overrun" | "correction":
             return entry.amount_micros
-        case "release" | "reversal":
+        case "release":
             return -entry.amount_micros
         case "suspense_resolved":
             return entry.amount_micros - hold.amount_micros

@@ -266,7 +266,7 @@ def test_doctor_names_every_part_and_what_to_do(tmp_path: Path) -> None:
     finished = run("doctor", "--json", env=env, cwd=tmp_path)
     findings = {finding["part"]: finding for finding in finished.document["findings"]}
     broken = {part for part, finding in findings.items() if finding["verdict"] == "broken"}
-    assert {"temporal", "workers", "database", "bucket", "apixo"} == broken
+    assert {"temporal", "workers", "database", "runs", "bucket", "apixo"} == broken
     assert {"aivideoapi", "gmi", "gptimage2", "wan26ai"} <= findings.keys() - broken
     assert all(findings[part]["fix"] for part in broken)
     assert finished.code == 9

@@ -55,6 +55,18 @@ def test_many_are_replayed_by_what_they_have_in_common(cli: Cli) -> None:
     assert "of 0 to replay" in cli("replay", "repersist", *words).stderr
 
 
+def test_a_filter_that_is_used_again_pays_for_nothing_again(cli: Cli) -> None:
+    generation_id = failed(cli, "not this [[sim:reject=400]]", "once-only")
+    code = cli("get", generation_id, "--json").document["error"]["code"]
+    words = ("replay", "regenerate", "--tenant", "once-only", "--error-code", code)
+    first = cli(*words, "--yes", "--json")
+    assert [each["id"] for each in first.document["replayed"]] == [generation_id]
+    child = cli("replay", "regenerate", generation_id, "--json")  # joins the render, and waits for it
+    assert (child.document["parent_id"], child.document["error"]["code"]) == (generation_id, code)
+    again = cli(*words, "--dry-run", "--json").document["quotes"]
+    assert [(each["id"], each["cost_micros"]) for each in again] == [(generation_id, 0)]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

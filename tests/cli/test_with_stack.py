@@ -128,7 +128,7 @@ def test_a_start_that_died_after_its_row_is_finished_by_its_key(cli: Cli) -> Non
 
 
 def test_a_cancel_is_answered_with_how_it_stands(cli: Cli) -> None:
-    started = cli("generate", ROUTE, unique("[[sim:never]]"), "--deadline", "5", "--detach", "--json")
+    started = cli("generate", ROUTE, unique("[[sim:never]]"), "--deadline", "20", "--detach", "--json")
     asked = cli("cancel", started.document["id"], "--json")
     assert asked.code == 0
     assert asked.document["cancel_requested"] or asked.document["status"] == "canceled"

@@ -70,19 +70,16 @@ async def test_the_run_says_what_it_is_without_the_prompt(onetake: Onetake, stac
     await onetake.result(started.id, timeout_s=LIMIT_S)
 
 
-async def test_a_terminated_run_ends_the_wait_with_a_clear_error(onetake: Onetake, stack: Stack) -> None:
+async def test_a_terminated_run_ends_the_wait_once_the_reconciler_has_settled_it(
+    onetake: Onetake, stack: Stack
+) -> None:
     started = await onetake.start(route=ROUTE, prompt=unique("[[sim:never]]"), duration_s=2)
     await in_phase(onetake, started.id, "generating")
     waiting = asyncio.create_task(onetake.result(started.id, timeout_s=LIMIT_S))
-    await asyncio.sleep(0.2)
-    handle = (await stack.temporal()).get_workflow_handle(started.workflow_id)
-    await handle.terminate()
-    with pytest.raises(Failed) as caught:
-        await waiting
-    assert caught.value.code == "internal_error"
-    assert "terminated" in str(caught.value)
-    with pytest.raises(Failed):
-        await onetake.result(started.id, timeout_s=LIMIT_S)
+    await stack.terminate(started.workflow_id)
+    result = await waiting
+    assert (result.status, result.error and result.error.code) == ("failed", "terminated_by_operator")
+    assert result.cost.suspense_micros == 200_000
 
 
 async def test_a_repeated_start_with_its_key_starts_nothing(onetake: Onetake, stack: Stack) -> None:

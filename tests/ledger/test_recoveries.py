@@ -82,6 +82,19 @@ async def test_a_clip_whose_hold_was_released_is_nobodys_to_take(recoveries: Rec
     assert refused.value.code == "nothing_to_replay"
 
 
+async def test_a_clip_whose_amount_somebody_released_is_taken_and_charged_after_all(
+    recoveries: Recoveries, ended: Ended, ledger: PostgresLedger, database: Database
+) -> None:
+    """No operator's click loses a render that was paid for."""
+    generation_id = await ended("suspend")
+    await ledger.resolve_suspense(generation_id, 1, to="released", who="a person", why="a mistake")
+    record = await recoveries.correct(correction(generation_id))
+    assert (record.status, record.cost.settled_micros, record.cost.suspense_micros) == ("completed", USD, 0)
+    kinds = [entry.kind for entry in await ledger.entries(generation_id)]
+    assert kinds == ["hold", "suspense", "suspense_resolved", "correction"]
+    assert await violations(database) == []
+
+
 async def test_the_table_itself_keeps_one_correction_as_it_was_written(
     recoveries: Recoveries, ended: Ended, database: Database
 ) -> None:
@@ -114,7 +127,7 @@ async def test_only_a_row_that_never_started_expires(
 async def test_a_late_word_about_an_earlier_post_opens_no_way_for_a_third(
     submissions: PostgresSubmissions, ledger: PostgresLedger, accept: Accept, order: Order, begin: Begin
 ) -> None:
-    """An attempt that was only stopped says of its own POST that nothing was sent, while the next one's is under way."""
+    """An attempt that was only stopped says that its own POST sent nothing, while the next one's is under way."""
     generation_id = await accept()
     await ledger.reserve(order(generation_id))
     first = await begin(generation_id)
@@ -126,3 +139,14 @@ async def test_a_late_word_about_an_earlier_post_opens_no_way_for_a_third(
     assert not (await begin(generation_id)).fresh
     known = await submissions.record(generation_id, 1, state="accepted", vendor_task_id="task", post=second.post)
     assert (known.state, known.vendor_task_id) == ("accepted", "task")
+
+
+async def test_a_row_of_another_version_does_not_hide_the_rest(
+    recoveries: Recoveries, accept: Accept, database: Database
+) -> None:
+    newer, other = await accept(), await accept()
+    await database.row(
+        """update onetake.generation set request = request || '{"unheard_of": 1}' where id = $1""", newer
+    )
+    rows = [row async for page in recoveries.open_rows(0) for row in page]
+    assert {row.id: row.request is None for row in rows} == {newer: True, other: False}

@@ -119,7 +119,7 @@ create table onetake.event (
     generation_id    text not null,
     attempt          int not null,
     kind             text not null check (kind in
-                     ('hold', 'post', 'release', 'overrun', 'suspense', 'suspense_resolved', 'reversal')),
+                     ('hold', 'post', 'release', 'overrun', 'suspense', 'suspense_resolved', 'correction')),
     amount_micros    bigint not null check (amount_micros >= 0),
     available_micros bigint[] not null,
     detail           jsonb,

@@ -59,25 +59,30 @@ cross join lateral (
 
 CORRECT = """
 -- Take a late result. A failed generation becomes completed, a canceled one keeps its clip; the hold in suspense is
--- posted, a posted one stays as it is. Once: note is corrected, repeated (it has its clip), open (it has not ended),
--- not_paid (its hold was released, so somebody must look) or unknown.
+-- posted, a posted one stays as it is, and one that a person released is charged after all. Once: note is corrected,
+-- repeated (it has its clip), open (it has not ended), not_paid (its hold was released: somebody must look) or unknown.
 create function onetake.correct(
     p_generation_id text, p_attempt int, p_actual bigint, p_basis text, p_assets jsonb, p_warnings jsonb,
     p_vendor_task_id text, p_who text, p_why text, out note text, out record jsonb)
 language plpgsql as $$
 declare
     v_generation onetake.generation;
-    v_state text;
+    v_hold onetake.hold;
+    v_actual bigint;
+    v_available bigint[];
 begin
     select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
-    select h.state into v_state from onetake.hold h
+    select * into v_hold from onetake.hold h
     where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
     note := case
         when v_generation.id is null then 'unknown'
         when v_generation.phase <> 'done' then 'open'
         when v_generation.status = 'completed' or v_generation.assets <> '[]'
             or exists (select from onetake.correction c where c.generation_id = p_generation_id) then 'repeated'
-        when v_state is null or v_state = 'released' then 'not_paid'
+        when v_hold.state is null then 'not_paid'
+        when v_hold.state = 'released' and not exists (
+            select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+            and e.kind = 'suspense_resolved') then 'not_paid'
         else 'corrected' end;
     if note = 'corrected' then
         insert into onetake.correction (generation_id, who, why, from_status, from_error, to_status)
@@ -86,11 +91,19 @@ begin
         update onetake.generation g
         set status = case g.status when 'failed' then 'completed' else g.status end,
             error = case g.status when 'failed' then null else g.error end,
-            basis = case v_state when 'suspended' then p_basis else g.basis end,
+            basis = case v_hold.state when 'posted' then g.basis else p_basis end,
             assets = p_assets, warnings = p_warnings, vendor_task_id = p_vendor_task_id, updated_at = now()
         where g.id = p_generation_id;
-        if v_state = 'suspended' then
+        if v_hold.state = 'suspended' then
             perform onetake.resolve_suspense(p_generation_id, p_attempt, 'posted', p_actual, p_who, p_why);
+        elsif v_hold.state = 'released' then
+            v_actual := coalesce(p_actual, v_hold.amount_micros);
+            v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual);
+            update onetake.hold h set state = 'posted', actual_micros = v_actual
+            where h.generation_id = p_generation_id and h.attempt = p_attempt;
+            insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
+            values (p_generation_id, p_attempt, 'correction', v_actual, v_available,
+                    jsonb_build_object('who', p_who, 'why', p_why));
         end if;
     end if;
     select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;

@@ -1,4 +1,4 @@
-"""An outcome counts for the POST that it is about: a late word about an earlier one says nothing of the one under way."""
+"""An outcome counts for the POST that it is about: a late word about an earlier one does not touch the present one."""
 
 from alembic import op
 

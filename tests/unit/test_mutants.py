@@ -1,0 +1,61 @@
+"""The table of mutants fits today's source, so that `make mutants` cannot rot unseen. Nothing of it is run here."""
+
+import ast
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.changes import Expression, Statement, Text, Unfit
+from tests.mutants.table import MUTANTS, ROOT, Mutant
+
+SOURCE = """
+ROWS = "select 1 where a"
+class House:
+    def door(self):
+        if locked(self):
+            return None
+        return key(self)
+"""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_still_takes_something_out(mutant: Mutant) -> None:
+    changed = mutant.source()
+    ast.parse(changed)
+    assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse((ROOT / mutant.file).read_text()))
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        assert name.partition("[")[0] in names_in(ROOT / file), test
+
+
+@cache
+def names_in(file: Path) -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.parse(file.read_text()).body if isinstance(node, functions)}
+
+
+def test_no_two_mutants_have_one_name() -> None:
+    assert [name for name, count in Counter(mutant.name for mutant in MUTANTS).items() if count > 1] == []
+
+
+def test_a_change_takes_out_what_it_names_and_nothing_else() -> None:
+    assert '"select 1 "' in Text("where a", "").applied_to(SOURCE)
+    assert "if False:" in Expression("House.door", "locked(self)", "False").applied_to(SOURCE)
+    assert "key(self)" not in Statement("House.door", "return key(self)").applied_to(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Text("where b", ""),
+        Text("self", "x"),  # no text of SQL
+        Expression("House.door", "self", "x"),  # more than one
+        Expression("House.window", "locked(self)", "False"),
+        Statement("door", "return key(self)"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_an_error(change: Text | Expression | Statement) -> None:
+    with pytest.raises(Unfit):
+        change.applied_to(SOURCE)
