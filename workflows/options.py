@@ -151,7 +151,7 @@ def examine() -> workflow.ActivityConfig:
     return {
         "start_to_close_timeout": timedelta(seconds=SETTLE_TIMEOUT_S),
         "schedule_to_close_timeout": timedelta(seconds=LATE_WINDOW_S),
-        "retry_policy": PATIENT,  # without a limit: a recovery that gave up is not begun again by itself
+        "retry_policy": PATIENT,  # for a day: a recovery that gave up is not begun again by itself
         "activity_id": "examine",
         "summary": "what the books say of this generation",
     }

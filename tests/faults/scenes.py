@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+from temporalio.exceptions import ApplicationError
 
 from onetake.client import Onetake, Started
 from onetake.contracts import GenerationResult
@@ -54,8 +54,8 @@ async def ends_of(onetake: Onetake, begun: Mapping[str, tuple[Started, str]]) ->
     return {name: (await ended(onetake, started.id, LIMIT_S), prompt) for name, (started, prompt) in begun.items()}
 
 
-async def why_again(stack: Stack, workflow_id: str) -> BaseException:
-    """What an operator reads at the pending activity once an attempt has failed by itself, not by our slow machine."""
+async def why_again(stack: Stack, workflow_id: str, kind: type[BaseException] = ApplicationError) -> BaseException:
+    """What an operator reads at the pending activity once an attempt has failed, by itself or in another way."""
     engine = await stack.temporal()
     handle = engine.get_workflow_handle(workflow_id)
     async with asyncio.timeout(LIMIT_S):
@@ -63,6 +63,6 @@ async def why_again(stack: Stack, workflow_id: str) -> BaseException:
             for pending in (await handle.describe()).raw_description.pending_activities:
                 if pending.attempt > 1 and pending.HasField("last_failure"):
                     failure = await engine.data_converter.decode_failure(pending.last_failure)
-                    if not isinstance(failure, ActivityTimeoutError):
+                    if isinstance(failure, kind):
                         return failure
             await asyncio.sleep(0.1)

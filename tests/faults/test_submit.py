@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import pytest_asyncio
 from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from onetake.client import Onetake, Started
 from providers.driver import SHORTEST_ANSWER_S
@@ -220,7 +221,7 @@ async def stopped(stack: Stack, road: Road) -> Ends:
             await accepted(stack, prompt)
         stack.kill(name, signal.SIGSTOP)
         for started, _ in begun.values():
-            await why_again(stack, started.workflow_id)
+            await why_again(stack, started.workflow_id, ActivityTimeoutError)
         stack.kill(name, signal.SIGCONT)
         await in_phase(onetake, begun["zombie"][0].id, "resolving")
         road.release("zombie")

@@ -56,6 +56,7 @@ LOST = {
     "never seen": "[[sim:submit-reset]][[sim:list-lost]]",
     "not taken": "[[sim:submit-reset-refused]]",
 }
+TWINS = "[[sim:submit-reset]][[sim:list-late=8]]"  # no look sees the first one's job before the second's is there
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -73,7 +74,7 @@ async def _by_list(stack: Stack) -> dict[str, list[End]]:
     ):
         found = await asyncio.gather(
             *(_alike(stack, onetake, marker) for marker in LOST.values()),
-            _alike(stack, onetake, LOST["reset"], number=2, seed=7),
+            _alike(stack, onetake, TWINS, number=2, seed=7),
             _after_an_equal_one(stack, onetake),
         )
     return dict(zip([*LOST, "twins", "after an equal one"], found, strict=True))

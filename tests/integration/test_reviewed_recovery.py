@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from onetake.client import Onetake, request_of
 from onetake.contracts import GenerationRecord, ReserveInput, SettleInput
@@ -37,7 +38,9 @@ async def test_a_pass_pointed_at_another_namespace_ends_nothing(stack: Stack, on
 
 async def astray(stack: Stack, database: Database, namespace: str) -> Reconciler:
     """A reconciler of these books that asks a namespace in which none of them runs."""
-    engine = await Client.connect(stack.environment["TEMPORAL_ADDRESS"], namespace=namespace)
+    engine = await Client.connect(
+        stack.environment["TEMPORAL_ADDRESS"], namespace=namespace, data_converter=pydantic_data_converter
+    )
     return Reconciler(engine, database, time_scale=stack.settings().time_scale)
 
 

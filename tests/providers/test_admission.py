@@ -601,8 +601,8 @@ def test_the_times_of_production(mode: str) -> None:
 
 
 def test_a_scale_shortens_every_time_and_nothing_else() -> None:
-    whole, short = plan_of(request_for()), plan_of(request_for(), time_scale=0.2)
-    assert short.cadence == Cadence(first_read_s=6, interval_s=2, growth=1.1, max_interval_s=3)
+    whole, short = plan_of(request_for()), plan_of(request_for(), time_scale=0.4)
+    assert short.cadence == Cadence(first_read_s=12, interval_s=4, growth=1.1, max_interval_s=6)
     scaled = {
         "deadline_s",
         "unknown_deadline_s",
@@ -612,14 +612,14 @@ def test_a_scale_shortens_every_time_and_nothing_else() -> None:
         "absence_window_s",
     }
     for name in scaled:
-        assert getattr(short, name) == pytest.approx(getattr(whole, name) * 0.2)  # pyright: ignore[reportUnknownMemberType]
+        assert getattr(short, name) == pytest.approx(getattr(whole, name) * 0.4)  # pyright: ignore[reportUnknownMemberType]
     same = set(type(whole).model_fields) - scaled - {"cadence", "time_scale"}
     assert short.model_dump(include=same) == whole.model_dump(include=same)
-    assert short.time_scale == 0.2
+    assert short.time_scale == 0.4
 
 
 def test_a_heartbeat_is_never_shorter_than_a_busy_machine_can_keep() -> None:
-    assert plan_of(request_for(), time_scale=0.001).heartbeat_timeout_s == 2
+    assert plan_of(request_for(), time_scale=0.001).heartbeat_timeout_s == 4
 
 
 def test_a_callers_deadline_is_taken_as_it_is() -> None:
