@@ -19,7 +19,7 @@ dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data st
 
 test: $(ENV)  ## run the tests on real servers
 	@$(BIN)/python -m onetake.devstack
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile
 
 chaos: $(ENV)  ## kill and stop everything at random, then check every invariant; SEED=1 GENERATIONS=200 SEEDS=1
 	@$(BIN)/python -m onetake.devstack

@@ -160,12 +160,16 @@ class Reconciler:
         dry_run: bool,
         act: Callable[[], Awaitable[object]],
     ) -> Finding:
-        """Do it, or say why it could not be done now: one generation's trouble is not the others'."""
+        """Do it, or say why it could not be done now: one generation's trouble is not the others'. An act that answers
+        False found nothing left to do."""
         if not dry_run:
             crashpoint("reconcile.before_act")
             try:
                 async with self._gate:
-                    await act()
+                    if await act() is False:
+                        return Finding(
+                            kind=kind, generation_id=generation_id, found=f"{found} until now", action="none"
+                        )
             except (OnetakeError, RPCError) as error:
                 reason = error.code if isinstance(error, OnetakeError) else error.status.name
                 return Finding(kind=kind, generation_id=generation_id, found=f"{found} ({reason})", action="none")

@@ -13,29 +13,6 @@ from onetake.devstack.progress import SilentProgress
 from tests.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
 from tests.inputs.media_host import MediaHost, serving_media
 
-# The files that take longest, first: each runs in one process, and the suite is as slow as the last of them.
-LONGEST = (
-    "chaos/test_submit_kill",
-    "chaos/test_slice",
-    "integration/test_kills",
-    "faults/test_submit",
-    "cli/test_demo",
-    "integration/test_resolution",
-    "faults/test_",
-    "cli/test_replay",
-    "cli/test_with_stack",
-    "conformance/",
-    "integration/",
-    "gateway/",
-    "ledger/",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order whole files, never the tests of a file."""
-    places = list(enumerate(LONGEST))
-    items.sort(key=lambda item: next((place for place, part in places if part in item.nodeid), len(LONGEST)))
-
 
 @pytest.fixture(scope="session")
 def media_host(tmp_path_factory: pytest.TempPathFactory) -> Generator[MediaHost]:

@@ -29,9 +29,10 @@ where g.id = $1 order by h.attempt desc limit 1
 """
 
 _OPEN: Final = """
-select g.id, g.tenant, g.workflow_id, g.status, g.origin_run_id is not null as started, g.idempotency_key is not null
-       as has_key, g.cancel_requested, g.request::text as request, g.plan::text as plan,
-       g.plan -> 'queues' ->> 'media' as media_queue, g.created_at, g.route, g.vendor
+select g.id, g.tenant, g.workflow_id, g.status, g.idempotency_key is not null as has_key, g.cancel_requested,
+       g.origin_run_id is not null or exists (select from onetake.hold h where h.generation_id = g.id) as started,
+       g.request::text as request, g.plan::text as plan, g.plan -> 'queues' ->> 'media' as media_queue, g.created_at,
+       g.route, g.vendor
 from onetake.generation g
 where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval and g.id > $2
 order by g.id limit $3
@@ -61,8 +62,8 @@ order by g.ended_at desc nulls last limit $1
 
 @dataclass(frozen=True)
 class OpenRow:
-    """A generation that has not ended. `started` says that its workflow has reached the database; `request` and `plan`
-    are None when today's program cannot read them."""
+    """A generation that has not ended. `started`: its workflow has reached the database, by its run id or by a hold;
+    `request` and `plan` are None when today's program cannot read them."""
 
     id: str
     tenant: str

@@ -58,7 +58,7 @@ CASES = {
     "not visible": Case("[[sim:status-404=2]][[sim:delay=0.5]]"),
     "vanished": Case(f"[[sim:status-lost=3]][[sim:never]]{POLLED}"),
     "found again": Case(f"[[sim:status-lost=2,30]][[sim:delay=4]]{POLLED}", resolved=True),
-    "word": Case(f'[[sim:status-word="REVIEWING"]][[sim:delay=6]]{POLLED}', watch="REVIEWING"),
+    "word": Case(f'[[sim:status-word="REVIEWING"]][[sim:delay=12]]{POLLED}', watch="REVIEWING"),
     "case": Case(f'[[sim:status-word="success"]][[sim:delay=4]]{POLLED}', "wan26ai"),
     "null": Case(f"[[sim:status-word=null]][[sim:delay=4]]{POLLED}", "gmi"),
     "number": Case(f"[[sim:status-word=7]][[sim:delay=4]]{POLLED}", "aivideoapi"),

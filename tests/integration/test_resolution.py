@@ -56,7 +56,7 @@ LOST = {
     "never seen": "[[sim:submit-reset]][[sim:list-lost]]",
     "not taken": "[[sim:submit-reset-refused]]",
 }
-TWINS = "[[sim:submit-reset]][[sim:list-late=8]]"  # no look sees the first one's job before the second's is there
+TWINS = "[[sim:submit-reset]][[sim:submit-hang=8]]"  # while one waits for its answer, nobody looks for the other's job
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

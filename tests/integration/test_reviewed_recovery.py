@@ -7,7 +7,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from onetake.client import Onetake, request_of
-from onetake.contracts import GenerationRecord, ReserveInput, SettleInput
+from onetake.contracts import GenerationRecord, Plan, ReserveInput, SettleInput
 from onetake.errors import Refused, TryLater
 from onetake.ids import new_generation_id, workflow_id_of
 from onetake.ledger import PostgresGenerations, PostgresLedger, PostgresSubmissions
@@ -63,17 +63,7 @@ async def test_what_a_late_attempt_knows_was_never_taken_does_not_stay_in_suspen
     async with stack.database() as database:
         generation_id = await row_alone(database, onetake, request.prompt, old=False)
         submissions, ledger = PostgresSubmissions(database), PostgresLedger(database)
-        order = ReserveInput(
-            generation_id=generation_id,
-            attempt=1,
-            tenant="default",
-            user=None,
-            feature=None,
-            route=plan.route,
-            vendor=plan.vendor,
-            price=plan.price,
-        )
-        await ledger.reserve(order)
+        await ledger.reserve(hold_for(generation_id, plan))
         begun = await submissions.begin(
             generation_id,
             1,
@@ -92,6 +82,17 @@ async def test_what_a_late_attempt_knows_was_never_taken_does_not_stay_in_suspen
     assert await stack.ledger_violations() == []
 
 
+async def test_money_held_without_a_run_is_given_back(stack: Stack, onetake: Onetake) -> None:
+    request = request_of({"route": ROUTE, "prompt": unique("held and never run"), "duration_s": 2})
+    async with stack.database() as database:
+        generation_id = await row_alone(database, onetake, request.prompt, old=False)
+        await PostgresLedger(database).reserve(hold_for(generation_id, onetake.plan(request)))
+        await make_old(database, generation_id)
+    record = await settled(onetake, generation_id)
+    assert (record.status, record.error and record.error.code) == ("failed", "run_lost")
+    assert money(record) == (200_000, 0, 0)
+
+
 async def test_a_callers_own_key_does_not_stand_in_for_a_replay(onetake: Onetake) -> None:
     fields = {"route": ROUTE, "prompt": unique("preempted [[sim:reject=400]]"), "duration_s": 2}
     first = await onetake.start(**fields)
@@ -100,6 +101,19 @@ async def test_a_callers_own_key_does_not_stand_in_for_a_replay(onetake: Onetake
     with pytest.raises(Refused) as refused:
         await onetake.replays().replay("regenerate", first.id, who="operator test")
     assert refused.value.code == "idempotency_key_reused"
+
+
+def hold_for(generation_id: str, plan: Plan) -> ReserveInput:
+    return ReserveInput(
+        generation_id=generation_id,
+        attempt=1,
+        tenant="default",
+        user=None,
+        feature=None,
+        route=plan.route,
+        vendor=plan.vendor,
+        price=plan.price,
+    )
 
 
 async def row_alone(
