@@ -330,7 +330,9 @@ async def with_the_worker_stopped(stack: Stack) -> Sequence[Play]:
     prompt = unique("stopped [[sim:asset-slow=130000]]")
     async with stack.client(task_queue=queue) as onetake, stack.worker(queue) as first:
         started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
-        await in_phase(onetake, started.id, "persisting")
+        async with asyncio.timeout(LONG_S):
+            while not any(job["asset_requests"] for job in await stack.jobs_of(prompt)):
+                await asyncio.sleep(0.05)
         async with stack.worker(queue):
             stack.kill(first, signal.SIGTERM)
             await stack.died(first, limit_s=45)

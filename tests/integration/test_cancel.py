@@ -4,7 +4,8 @@ import asyncio
 
 from onetake.client import Onetake
 from onetake.contracts import GenerationResult
-from tests.harness import ROUTE, Stack, ended, event_names, in_phase, money, unique
+from onetake.ledger import PostgresSubmissions
+from tests.harness import LIMIT_S, ROUTE, Stack, ended, event_names, in_phase, money, unique
 
 
 async def canceled(onetake: Onetake, prompt: str, *phases: str) -> tuple[GenerationResult, str]:
@@ -13,6 +14,16 @@ async def canceled(onetake: Onetake, prompt: str, *phases: str) -> tuple[Generat
         await in_phase(onetake, started.id, *phases)
     await onetake.cancel(started.id)
     return await ended(onetake, started.id), started.workflow_id
+
+
+async def canceled_in_the_post(stack: Stack, onetake: Onetake, prompt: str) -> GenerationResult:
+    """The phase is entered a little before the intent to send is written, and until then a cancel sends nothing."""
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    async with stack.database() as database, asyncio.timeout(LIMIT_S):
+        while await PostgresSubmissions(database).read(started.id, 1) is None:
+            await asyncio.sleep(0.05)
+    await onetake.cancel(started.id)
+    return await ended(onetake, started.id)
 
 
 async def test_a_cancel_at_once_is_free_and_sends_nothing_or_tells_the_cost(stack: Stack, onetake: Onetake) -> None:
@@ -39,7 +50,7 @@ async def test_a_cancel_while_no_worker_runs_is_free(stack: Stack) -> None:
 
 async def test_a_cancel_during_the_post_waits_for_its_outcome(stack: Stack, onetake: Onetake) -> None:
     prompt = unique("mid air [[sim:submit-hang=3]][[sim:delay=0.5]]")
-    result, _ = await canceled(onetake, prompt, "submitting")
+    result = await canceled_in_the_post(stack, onetake, prompt)
     assert (result.status, money(result)) == ("canceled", (200_000, 200_000, 0))
     assert len(await stack.jobs_of(prompt)) == 1
     assert len(result.assets) == 1
@@ -57,7 +68,7 @@ async def test_a_cancel_while_a_submission_is_being_turned_away_is_a_cancellatio
     stack: Stack, onetake: Onetake
 ) -> None:
     prompt = unique("just now [[sim:submit-slow=2]][[sim:throttle=1000]]")
-    result, _ = await canceled(onetake, prompt, "submitting")
+    result = await canceled_in_the_post(stack, onetake, prompt)
     assert (result.status, money(result)) == ("canceled", (200_000, 0, 0))
     assert len(await stack.submits_of(prompt)) == 1
     assert await stack.jobs_of(prompt) == []
