@@ -96,8 +96,20 @@ async def _reached(stack: Stack, workflow_id: str, phase: str) -> str:
             for record in await onetake.list(limit=50):
                 if record.workflow_id == workflow_id:
                     await in_phase(onetake, record.id, phase)
+                    if phase == "generating":
+                        await _waits(stack, workflow_id)
                     return record.id
             await asyncio.sleep(0.05)
+
+
+async def _waits(stack: Stack, workflow_id: str) -> None:
+    """The phase is stored with the vendor's answer, a little before the workflow hears of it and begins to wait."""
+    handle = (await stack.temporal()).get_workflow_handle(workflow_id)
+    while True:
+        pending = (await handle.describe()).raw_description.pending_activities
+        if any(activity.activity_type.name.endswith(".read_status") for activity in pending):
+            return
+        await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":
