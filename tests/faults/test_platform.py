@@ -327,7 +327,7 @@ async def test_a_workflow_task_that_fails_for_ever_is_flagged_and_goes_on_once_m
 
 async def with_the_worker_stopped(stack: Stack) -> Sequence[Play]:
     queue = "stopped"
-    prompt = unique("stopped [[sim:asset-slow=130000]]")
+    prompt = unique("stopped [[sim:asset-slow=65000]]")
     async with stack.client(task_queue=queue) as onetake, stack.worker(queue) as first:
         started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
         async with asyncio.timeout(LONG_S):
