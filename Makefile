@@ -17,9 +17,9 @@ demo: $(ENV)  ## bring everything up, play three stories, leave a finished clip 
 dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data stay in .onetake
 	@$(BIN)/onetake dev
 
-test: $(ENV)  ## run the tests on real servers
+test: $(ENV)  ## run the tests on real servers; PROCESSES=3, each with servers of its own
 	@$(BIN)/python -m onetake.devstack
-	@$(BIN)/python -m pytest -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile
 
 chaos: $(ENV)  ## kill and stop everything at random, then check every invariant; SEED=1 GENERATIONS=200 SEEDS=1
 	@$(BIN)/python -m onetake.devstack
