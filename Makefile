@@ -18,15 +18,15 @@ dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data st
 	@$(BIN)/onetake dev
 
 test: $(ENV)  ## run the tests on real servers; PROCESSES=3, each with servers of its own
-	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m onetake.dev.devstack
 	@$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile
 
 chaos: $(ENV)  ## kill and stop everything at random, then check every invariant; SEED=1 GENERATIONS=200 SEEDS=1
-	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m onetake.dev.devstack
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(GENERATIONS),--generations $(GENERATIONS))
 
 mutants: $(ENV)  ## take each safety out of the code, one at a time: a test must turn red; ONLY=text of its name JOBS=1
-	@$(BIN)/python -m onetake.devstack
+	@$(BIN)/python -m onetake.dev.devstack
 	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
 check: $(ENV)  ## lint, format, types, import contracts

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from temporalio import activity
 
-from onetake.contracts import Message
+from onetake.core.contracts import Message
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)

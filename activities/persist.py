@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import structlog
@@ -10,11 +9,19 @@ from pydantic import Field
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats
-from onetake import spool as spools
-from onetake.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
-from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, OnetakeError, TryLater
-from onetake.ports import Body, ClipFacts, ClipReader, Generations, ObjectStore, Stored, VendorClient, VendorStatus
+from onetake.core.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
+from onetake.core.errors import Failed, OnetakeError, TryLater
+from onetake.core.ports import (
+    Body,
+    ClipFacts,
+    ClipReader,
+    Generations,
+    ObjectStore,
+    Spool,
+    Stored,
+    VendorClient,
+    VendorStatus,
+)
 
 CONTENT_TYPE = "video/mp4"
 RESULT_READS = 4
@@ -45,7 +52,7 @@ class Persist:
         generations: Generations,
         store: ObjectStore,
         reader: ClipReader,
-        spool: Path | None,
+        spool: Spool,
     ) -> None:
         self._vendors = vendors
         self._generations = generations
@@ -64,18 +71,14 @@ class Persist:
             manifest_key = f"{_prefix(order)}/manifest.json"
             if (manifest := await self._store.get_document(manifest_key)) is not None:
                 return Persisted.model_validate_json(manifest)
-            crashpoint("persist.before_links")
             status = await self._delivered(order, memory)
-            crashpoint("persist.after_links")
             clips = [await self._clip(order, index, link, memory) for index, link in enumerate(status.links)]
             persisted = Persisted(
                 assets=tuple(asset for asset, _ in clips),
                 warnings=(*_about_cost(status), *(notice for _, notices in clips for notice in notices)),
                 manifest_key=manifest_key,
             )
-            crashpoint("persist.before_manifest")
             await self._store.put_document(manifest_key, persisted.model_dump_json().encode())
-            crashpoint("persist.after_manifest")
             return persisted
 
     async def _delivered(self, order: PersistInput, memory: Memory) -> VendorStatus:
@@ -96,12 +99,11 @@ class Persist:
         self, order: PersistInput, index: int, link: str, memory: Memory
     ) -> tuple[Asset, tuple[Notice, ...]]:
         key = f"{_prefix(order)}/{index}.mp4"
-        with spools.new_folder(self._spool) as folder:
-            target = Path(folder) / "clip"
-            stored = await self._store.fetch(key, target, moved=_moved)
+        with self._spool.new_file() as target:
+            stored = await self._store.fetch(key, target, moved=_unheard)
             if stored is None:
                 sha256 = await self._copy(order, key, link, memory)
-                stored = await self._store.fetch(key, target, moved=_moved)
+                stored = await self._store.fetch(key, target, moved=_unheard)
             else:
                 sha256 = _tries(memory).sha256.get(key) or await self._hash(order, link, memory)
             if stored is None:
@@ -109,35 +111,30 @@ class Persist:
             if stored.sha256 != sha256:  # nobody's clip is taken for this one, and nothing is overwritten
                 _log.error("storage_conflict", generation_id=order.generation_id, object_key=key, sha256=stored.sha256)
                 raise Failed("storage_conflict")
-            crashpoint("persist.before_read")
-            facts = await self._facts(order.plan, key, target, memory)
-            crashpoint("persist.after_read")
+            try:
+                facts = await self._reader.read(target)
+            except Failed as failure:
+                await self._reject(key, failure, memory, order.plan)
         return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
 
-    async def _facts(self, plan: Plan, key: str, path: Path, memory: Memory) -> ClipFacts:
-        """Read the clip; what is no clip leaves the bucket, so that a later attempt may store a better copy."""
-        try:
-            return await self._reader.read(path)
-        except Failed as failure:
-            await self._store.discard(key)
-            crashpoint("persist.after_discard")
-            _remember(memory, key, "")
-            self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, plan)
+    async def _reject(self, key: str, failure: Failed, memory: Memory, plan: Plan) -> NoReturn:
+        """What is no clip leaves the bucket, so that a later attempt may store a better copy."""
+        await self._store.discard(key)
+        _remember(memory, key, "")
+        self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, plan)
 
     async def _copy(self, order: PersistInput, key: str, link: str, memory: Memory) -> str:
         """Download and store; the sha256 of what was sent to the store."""
         try:
             async with self._vendors[order.plan.vendor].download(link) as body:
-                crashpoint("persist.before_put")
                 stored = await self._store.put_stream(
-                    key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_moved
+                    key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_unheard
                 )
         except OnetakeError as failure:
             if failure.code == "storage_conflict":  # perhaps by an attempt that we thought dead: the next one compares
                 raise TryLater("storage_unavailable", "(the key was taken meanwhile)") from None
             self._bad_copy(failure, memory, order.plan)
         _remember(memory, key, stored.sha256)
-        crashpoint("persist.after_put")
         return stored.sha256
 
     async def _hash(self, order: PersistInput, link: str, memory: Memory) -> str:
@@ -187,9 +184,8 @@ def _prefix(order: PersistInput) -> str:
     return f"{order.tenant}/{order.generation_id}/{order.attempt}"
 
 
-def _moved(total_bytes: int) -> None:
-    crashpoint("persist.during_put")
-    del total_bytes
+def _unheard(_: int) -> None:
+    """Nobody follows how many bytes have moved."""
 
 
 def _asset(key: str, stored: Stored, facts: ClipFacts) -> Asset:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from temporalio import activity
 
-from onetake.contracts import Reconciled, ReconcileInput
+from onetake.core.contracts import Reconciled, ReconcileInput
 
 MOST_FINDINGS = 500  # in a history, of which there is one a minute; those that were acted on first
 

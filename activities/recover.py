@@ -2,10 +2,9 @@
 
 from temporalio import activity
 
-from onetake.contracts import CorrectInput, Recovered, RecoveryCase, RecoveryRequest
-from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, Refused, TryLater
-from onetake.ports import Ledger, RecoveryBooks
+from onetake.core.contracts import CorrectInput, Recovered, RecoveryCase, RecoveryRequest
+from onetake.core.errors import Failed, Refused, TryLater
+from onetake.core.ports import Ledger, RecoveryBooks
 
 
 class Recover:
@@ -26,12 +25,10 @@ class Recover:
     @activity.defn(name="correct")
     async def correct(self, order: CorrectInput) -> Recovered:
         """Record a late clip, or decide the suspense of a job that made none."""
-        crashpoint("correct.before_commit")
         try:
             recovered = await self._corrected(order)
         except Failed as failure:  # as a settlement, it is never given up
             raise TryLater("ledger_unavailable", failure.detail) from None
-        crashpoint("correct.after_commit")
         return recovered
 
     async def _corrected(self, order: CorrectInput) -> Recovered:

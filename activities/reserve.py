@@ -2,9 +2,8 @@
 
 from temporalio import activity
 
-from onetake.contracts import Reserved, ReserveInput
-from onetake.crashpoints import crashpoint
-from onetake.ports import Ledger, Vendors
+from onetake.core.contracts import Reserved, ReserveInput
+from onetake.core.ports import Ledger, Vendors
 
 
 class Reserve:
@@ -18,6 +17,5 @@ class Reserve:
     async def reserve(self, order: ReserveInput) -> Reserved:
         """Reserve once whatever is repeated. Fails with `budget_exceeded` and the shortfall, and with `vendor_paused`
         before anything is held."""
-        crashpoint("reserve.before_admit")
         await self._vendors.admit(order.vendor)
         return await self._ledger.reserve(order)

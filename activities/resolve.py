@@ -9,11 +9,10 @@ from decimal import Decimal
 
 from activities.heartbeat import Memory, elapsed_s, remaining_s
 from activities.submit import told
-from onetake.contracts import Message, Plan, ResolveInput, Submission
-from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, OnetakeError, TryLater
-from onetake.money import MICROS_PER_USD
-from onetake.ports import Account, Evidence, Submissions, SubmitOrder, VendorClient, Vendors
+from onetake.core.contracts import Message, Plan, ResolveInput, Submission
+from onetake.core.errors import Failed, OnetakeError, TryLater
+from onetake.core.money import MICROS_PER_USD
+from onetake.core.ports import Account, Evidence, Submissions, SubmitOrder, VendorClient, Vendors
 
 SPARE_S = 1.0
 CHARGED = "The balance fell by exactly this price, so the vendor probably took the job."
@@ -42,7 +41,6 @@ class Resolve:
 
     async def resolve(self, order: ResolveInput) -> Submission:
         """Look once. Raises TryLater until something is known; with `last_look` it answers with what is stored."""
-        crashpoint("resolve.before_look")
         stored = await self._submissions.read(order.generation_id, order.attempt) or Submission(state="not_sent")
         if stored.state in _KNOWN:
             return stored
@@ -52,7 +50,6 @@ class Resolve:
             if order.last_look:
                 return stored
             raise await self._again(order.plan, error) from None
-        crashpoint("resolve.after_look")
         if found is not None or order.last_look:
             return found or stored
         raise await self._again(order.plan, TryLater("not_ready"))
@@ -127,7 +124,6 @@ class Resolve:
             if error.code == "vendor_protocol_error":
                 return None
             raise
-        crashpoint("resolve.after_record")
         return stored
 
     async def _admit(self) -> None:

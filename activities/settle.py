@@ -2,9 +2,9 @@
 
 from temporalio import activity
 
-from onetake.contracts import GenerationResult, SettleInput
-from onetake.errors import Failed, TryLater
-from onetake.ports import Ledger
+from onetake.core.contracts import GenerationResult, SettleInput
+from onetake.core.errors import Failed, TryLater
+from onetake.core.ports import Ledger
 
 
 class Settle:

@@ -5,10 +5,9 @@ import hashlib
 import secrets
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats, to_the_end
-from onetake.contracts import ErrorInfo, Plan, Submission, SubmitInput
-from onetake.crashpoints import crashpoint
-from onetake.errors import CATALOGUE, Failed, OnetakeError, TryLater
-from onetake.ports import Bracket, Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
+from onetake.core.contracts import ErrorInfo, Plan, Submission, SubmitInput
+from onetake.core.errors import CATALOGUE, Failed, OnetakeError, TryLater
+from onetake.core.ports import Bracket, Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
 
 TOKEN_BYTES = 16
 FIRST_RETRY_S = 2.0
@@ -51,7 +50,6 @@ class Submit:
             memory.forget()
         if (quiet_s := await self._vendors.quiet_s(self._vendor)) > 0:
             raise _again(order.plan, SubmitOutcome("throttled", retry_after_s=quiet_s))
-        crashpoint("submit.before_intent")
         token, seed = secrets.token_urlsafe(TOKEN_BYTES), self._client.chosen_seed(order.plan, order.request)
         post = SubmitOrder(order.plan, order.request, self._callback_url(token), seed)
         bracket = await self._bracket(order.plan)
@@ -66,22 +64,16 @@ class Submit:
         )
         if not begun.fresh:
             return await self._found(order, begun.submission)
-        crashpoint("submit.after_intent")
         outcome = await self._client.submit(post)
-        crashpoint("submit.after_send")
         # Worth money: should the database be away, the engine keeps it for the next attempt.
         learned = _submission_of(outcome).model_copy(update={"post": begun.post})
         memory.keep(learned)
-        crashpoint("submit.before_record")
         stored = await self._record(order, learned)
-        crashpoint("submit.after_record")
         if outcome.outcome in {"throttled", "not_sent"}:
             memory.forget()
             again = _again(order.plan, outcome, begun.post)
             if outcome.outcome == "throttled" and isinstance(again, TryLater):
-                crashpoint("submit.before_slow_down")
                 await self._vendors.slow_down(self._vendor, again.after_s or FIRST_RETRY_S)
-                crashpoint("submit.after_slow_down")
             raise again
         return stored
 
@@ -99,10 +91,7 @@ class Submit:
     async def _found(self, order: SubmitInput, stored: Submission) -> Submission:
         if stored.state != "sending":
             return stored
-        crashpoint("submit.before_doubt")
-        doubted = await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
-        crashpoint("submit.after_doubt")
-        return doubted
+        return await self._submissions.record(order.generation_id, order.attempt, state="ambiguous")
 
     async def _record(self, order: SubmitInput, submission: Submission) -> Submission:
         for left in reversed(range(RECORD_ATTEMPTS)):

@@ -4,10 +4,9 @@ from typing import Final
 
 from temporalio import activity
 
-from onetake.contracts import ErrorInfo, GenerationRequest, Plan, Validated, ValidateInput
-from onetake.crashpoints import crashpoint
-from onetake.errors import Refused
-from onetake.ports import Admission, Generations, InputInspector
+from onetake.core.contracts import ErrorInfo, GenerationRequest, Plan, Validated, ValidateInput
+from onetake.core.errors import Refused
+from onetake.core.ports import Admission, Generations, InputInspector
 
 MOST_LOOKS: Final = 3  # at inputs whose host fails quickly; then the generation is refused
 
@@ -26,13 +25,11 @@ class Validate:
 
         Rules, price and key come first, so that nothing is fetched for a request that is refused anyway.
         """
-        crashpoint("validate.before_plan")
         plan, error = None, None
         try:
             plan = await self._plan(order.request)
         except Refused as refusal:
-            error = ErrorInfo(code=refusal.code, message=str(refusal), hint=refusal.hint)
-        crashpoint("validate.after_plan")
+            error = ErrorInfo.from_error(refusal)
         generation_id = await self._generations.accept(
             order.request, workflow_id=order.workflow_id, run_id=order.run_id, plan=plan
         )

@@ -5,10 +5,9 @@ import secrets
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, remaining_s
-from onetake.contracts import Cadence, Message, Plan, ReadInput, StatusReading
-from onetake.crashpoints import crashpoint
-from onetake.errors import TryLater
-from onetake.ports import VendorClient, Vendors
+from onetake.core.contracts import Cadence, Message, Plan, ReadInput, StatusReading
+from onetake.core.errors import TryLater
+from onetake.core.ports import VendorClient, Vendors
 
 SPARE_S = 2.0
 MISSING_TOLERATED_S = 60.0
@@ -42,9 +41,7 @@ class ReadStatus:
         early = waited_s < order.plan.cadence.first_read_s - SPARE_S * order.plan.time_scale
         if order.waiting and early and remaining_s() > 2 * SPARE_S:
             raise _later(order.plan.cadence.first_read_s - waited_s)
-        crashpoint("wait.before_read")
         reading = await self._read(order, waited_s)
-        crashpoint("wait.after_read")
         if reading.state == "open" and order.waiting:
             raise _later(next_read_s(order.plan.cadence, waited_s), reading.vendor_state)
         return reading
@@ -57,7 +54,6 @@ class ReadStatus:
         except TryLater as error:
             again = self._after(order, error, waited_s)
             if error.code == "vendor_throttled":
-                crashpoint("wait.before_slow_down")
                 await self._vendors.slow_down(self._vendor, again.after_s or order.plan.cadence.interval_s)
             raise (again if order.waiting else error) from None
         if status.reading.state != "missing":
@@ -77,7 +73,6 @@ class ReadStatus:
         if lasted and before.reads + 1 >= MISSING_PROVEN_READS:
             return reading
         memory.keep(Streak(since_s=since_s, reads=before.reads + 1))
-        crashpoint("wait.after_missing")
         raise _later(min(order.plan.cadence.interval_s, MISSING_PROVEN_S * scale / 2), "404")
 
     def _after(self, order: ReadInput, error: TryLater, waited_s: float) -> TryLater:

@@ -14,10 +14,10 @@ from rich.console import Console
 from bench import callbacks, history, latency, persist, reservations, throughput
 from bench.house import BenchError, House, house, stack
 from bench.report import Row, show, write
-from onetake.cli.stack import RunningStack
-from onetake.devstack import DevStackError
-from onetake.errors import OnetakeError
-from onetake.temporal import leave
+from onetake.core.errors import OnetakeError
+from onetake.dev.devstack import DevStackError
+from onetake.dev.stack import RunningStack
+from onetake.engine.temporal import leave
 
 MEASUREMENTS: Final[dict[str, Callable[[House], Awaitable[list[Row]]]]] = {
     "throughput": throughput.measure,

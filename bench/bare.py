@@ -15,13 +15,13 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.worker import Worker
 
-WORKFLOW_TYPE: Final = "Bare"
+GENERATION_WORKFLOW: Final = "Bare"
 BEFORE_SIGNAL: Final = ("validate", "reserve", "submit", "wait")
 AFTER_SIGNAL: Final = ("read", "persist", "settle")
 _TIMEOUT: Final = timedelta(seconds=60)
 
 
-@workflow.defn(name=WORKFLOW_TYPE)
+@workflow.defn(name=GENERATION_WORKFLOW)
 class Bare:
     """Seven activities, one after the other, and a signal that comes while they run."""
 

@@ -11,9 +11,9 @@ from bench.house import LIMIT_S, RESOLUTION, ROUTE, SHORT_CLIP_S, TENANT, BenchE
 from bench.report import Goal, Row, quantile
 from bench.storm import Storm, callback, storm
 from onetake.client import Started
-from onetake.contracts import WakeSignal
+from onetake.core.contracts import WakeSignal
+from onetake.engine.temporal import connect
 from onetake.gateway.wakes import INTERVAL_S
-from onetake.temporal import connect
 
 TOKENS: Final = 20
 PER_S: Final = 1_000

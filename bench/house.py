@@ -15,17 +15,16 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from bench import bare
-from onetake.cli.stack import RunningStack, running_stack
-from onetake.cli.surroundings import own_command
 from onetake.client import Onetake, Started
-from onetake.contracts import GenerationResult
-from onetake.devstack import Part
-from onetake.devstack.ports import free_port
-from onetake.devstack.progress import progress_for
+from onetake.core.contracts import GenerationResult
+from onetake.core.money import MICROS_PER_USD
+from onetake.core.settings import Settings, load_settings
+from onetake.dev.devstack import Part
+from onetake.dev.devstack.ports import free_port
+from onetake.dev.devstack.progress import progress_for
+from onetake.dev.stack import RunningStack, own_command, running_stack
 from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import Database
-from onetake.money import MICROS_PER_USD
-from onetake.settings import Settings, load_settings
 
 ROUTE: Final = "apixo/wan-2.6/text-to-video"
 TENANT: Final = "bench"
@@ -79,7 +78,7 @@ class House:
     async def bare(self) -> None:
         """One bare workflow from its start to its result."""
         await self.engine.execute_workflow(
-            bare.WORKFLOW_TYPE, "a prompt", id=f"bare/{secrets.token_hex(8)}", task_queue=BARE_QUEUE
+            bare.GENERATION_WORKFLOW, "a prompt", id=f"bare/{secrets.token_hex(8)}", task_queue=BARE_QUEUE
         )
 
     async def history(self, workflow_id: str) -> list[HistoryEvent]:

@@ -29,9 +29,9 @@ from temporalio.api.history.v1 import HistoryEvent
 from bench import processes
 from bench.house import RESOLUTION, ROUTE, BenchError, House
 from bench.report import Goal, Row
-from onetake.contracts import GenerationRequest
-from onetake.outbound import Outbound
-from onetake.simulator.rendering import FPS, PIXELS, VARIANTS, Clip
+from onetake.core.contracts import GenerationRequest
+from onetake.dev.simulator.rendering import FPS, PIXELS, VARIANTS, Clip
+from onetake.media.outbound import Outbound
 from providers.admission import Catalogue
 from providers.driver import configured_drivers, new_http_client
 

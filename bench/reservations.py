@@ -13,12 +13,12 @@ from typing import Final
 
 from bench.house import BenchError, House
 from bench.report import Row, quantile
-from onetake.contracts import Price, ReserveInput
-from onetake.ids import new_generation_id
+from onetake.core.contracts import Price, ReserveInput
+from onetake.core.ids import new_generation_id
+from onetake.core.money import MICROS_PER_USD
 from onetake.ledger import Budgets, Database, PostgresLedger
 from onetake.ledger.invariants import violations
 from onetake.ledger.migrate import upgrade
-from onetake.money import MICROS_PER_USD
 
 SECONDS: Final = 1.0
 ROUNDS: Final = 2

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from onetake.contracts import GenerationRequest
-from onetake.temporal import leave
+from onetake.core.contracts import GenerationRequest
+from onetake.engine.temporal import leave
 from tests.chaos.evidence import Evidence
 from tests.chaos.invariants import INVARIANTS
 from tests.chaos.plan import RICH, SECONDS, VENDORS

@@ -9,10 +9,11 @@ import functools
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Protocol, TypeVar
 
 from temporalio import activity
 from temporalio.client import Client
@@ -27,31 +28,32 @@ from activities.settle import Settle
 from activities.submit import Submit
 from activities.validate import Validate
 from activities.wait import ReadStatus
-from onetake import logs
-from onetake import spool as spools
-from onetake.errors import Refused
-from onetake.inputs import INPUT_LIMITS, MediaInspector
+from onetake.core import logs
+from onetake.core.contracts import Queues
+from onetake.core.errors import Refused
+from onetake.core.names import ROLES, Role, media_queue, vendor_activity
+from onetake.core.settings import Settings, require
+from onetake.engine.schedule import ensure_schedule
+from onetake.engine.temporal import connect, ensure_search_attributes
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
 from onetake.ledger.holds import PostgresLedger
 from onetake.ledger.recoveries import Recoveries
 from onetake.ledger.submissions import PostgresSubmissions
 from onetake.ledger.vendors import PROBE_GAP_S, PostgresVendors
-from onetake.media import ClipProcess
-from onetake.outbound import Outbound
-from onetake.reconciler import Reconciler
-from onetake.schedule import ensure_schedule
-from onetake.settings import Settings, require
-from onetake.storage import BucketStore
-from onetake.temporal import connect, ensure_search_attributes
+from onetake.media.inputs import INPUT_LIMITS, MediaInspector
+from onetake.media.outbound import Outbound
+from onetake.media.reader import ClipProcess
+from onetake.media.spool import Spool
+from onetake.media.storage import BucketStore
+from onetake.operations.reconciler import Reconciler
 from providers.admission import Catalogue
 from providers.driver import Driver, configured_drivers, new_http_client, timeout_for
 from workflows.generation import Generation
 from workflows.reconcile import Reconcile
 from workflows.recovery import Recovery
 
-Role = Literal["orchestrate", "vendors", "media"]
-ROLES: Final[frozenset[Role]] = frozenset(get_args(Role))
+ALL_ROLES: Final = frozenset(ROLES)
 
 MOST_WORKFLOW_TASKS: Final = 100
 MOST_LEDGER_ACTIVITIES: Final = 100
@@ -66,15 +68,47 @@ OWN_PACKAGES: Final = ("workflows", "activities", "providers")
 
 _log = logs.logger(__name__)
 
+T = TypeVar("T")
 
-async def run_worker(settings: Settings, roles: frozenset[Role] = ROLES, *, health_port: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. Raises OnetakeError when a part is missing."""
+
+class Decorate(Protocol):
+    """Wraps a port for the activity that calls it."""
+
+    def __call__(self, activity: str, port: T) -> T: ...
+
+
+def as_it_is(activity: str, port: T) -> T:
+    """The port itself."""
+    del activity
+    return port
+
+
+async def run_worker(
+    settings: Settings,
+    roles: frozenset[Role] = ALL_ROLES,
+    *,
+    health_port: int | None = None,
+    decorate: Decorate = as_it_is,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way. Raises OnetakeError when a part is missing.
+
+    `decorate` wraps each port before an activity gets it; tests arm crash points so.
+    """
     refuse_foreign_packages()
     require(settings, "database_url")
     async with AsyncExitStack() as cleanup:
         client = await connect(settings)
         await ensure_search_attributes(client)
-        workers = await _workers(settings, roles, client, cleanup)
+        parts = await _parts(settings, client, decorate, cleanup)
+        workers: list[Worker] = []
+        if "orchestrate" in roles:
+            inspector = await _inspector(settings, cleanup)
+            await ensure_schedule(client, settings)
+            workers.append(_orchestrator(parts, inspector))
+        if "vendors" in roles:
+            workers += [worker for name in parts.drivers for worker in _vendor_workers(parts, name)]
+        if "media" in roles:
+            workers.append(await _media_worker(parts, cleanup))
         await _serve(workers, health_port)
 
 
@@ -87,9 +121,20 @@ def refuse_foreign_packages() -> None:
         raise Refused("settings_invalid", f"Other distributions claim our packages: {'; '.join(foreign)}.")
 
 
-async def _workers(
-    settings: Settings, roles: frozenset[Role], client: Client, cleanup: AsyncExitStack
-) -> Sequence[Worker]:
+@dataclass(frozen=True)
+class _Parts:
+    """What the activities of one process share."""
+
+    settings: Settings
+    client: Client
+    catalogue: Catalogue
+    database: Database
+    drivers: Mapping[str, Driver]
+    vendors: PostgresVendors
+    decorate: Decorate
+
+
+async def _parts(settings: Settings, client: Client, decorate: Decorate, cleanup: AsyncExitStack) -> _Parts:
     catalogue = Catalogue(settings)
     database = await Database.connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
     cleanup.push_async_callback(database.close)
@@ -97,16 +142,8 @@ async def _workers(
     cleanup.push_async_callback(outbound.aclose)
     http = await cleanup.enter_async_context(new_http_client(timeout_for(settings.time_scale)))
     drivers = configured_drivers(settings, catalogue.data, http=http, outbound=outbound)
-    workers: list[Worker] = []
-    if "orchestrate" in roles:
-        inspector = await _inspector(settings, cleanup)
-        await ensure_schedule(client, settings)
-        workers.append(_orchestrator(settings, client, catalogue, database, inspector))
-    if "vendors" in roles:
-        workers += _vendor_workers(settings, client, catalogue, database, drivers)
-    if "media" in roles:
-        workers.append(await _media_worker(settings, client, database, drivers, cleanup))
-    return workers
+    vendors = PostgresVendors(database, probe_gap_s=PROBE_GAP_S * settings.time_scale)
+    return _Parts(settings, client, catalogue, database, drivers, vendors, decorate)
 
 
 async def _inspector(settings: Settings, cleanup: AsyncExitStack) -> MediaInspector:
@@ -117,22 +154,25 @@ async def _inspector(settings: Settings, cleanup: AsyncExitStack) -> MediaInspec
     return MediaInspector(outbound, reader, _spool(settings))
 
 
-def _orchestrator(
-    settings: Settings, client: Client, catalogue: Catalogue, database: Database, inspector: MediaInspector
-) -> Worker:
-    ledger = PostgresLedger(database)
-    recover = Recover(Recoveries(database), ledger)
+def _orchestrator(parts: _Parts, inspector: MediaInspector) -> Worker:
+    decorate, ledger = parts.decorate, PostgresLedger(parts.database)
+    recover = Recover(decorate("correct", Recoveries(parts.database)), decorate("correct", ledger))
+    reconciler = Reconciler(parts.client, parts.database, time_scale=parts.settings.time_scale)
     return Worker(
-        client,
-        task_queue=settings.task_queue,
+        parts.client,
+        task_queue=parts.settings.task_queue,
         workflows=[Generation, Recovery, Reconcile],
         activities=[
-            Validate(catalogue, PostgresGenerations(database), inspector).validate,
-            Reserve(ledger, _vendors(settings, database)).reserve,
-            Settle(ledger).settle,
+            Validate(
+                decorate("validate", parts.catalogue),
+                PostgresGenerations(parts.database),
+                decorate("validate", inspector),
+            ).validate,
+            Reserve(decorate("reserve", ledger), decorate("reserve", parts.vendors)).reserve,
+            Settle(decorate("settle", ledger)).settle,
             recover.examine,
             recover.correct,
-            Reconciling(Reconciler(client, database, time_scale=settings.time_scale)).reconcile,
+            Reconciling(reconciler).reconcile,
         ],
         max_concurrent_workflow_tasks=MOST_WORKFLOW_TASKS,
         max_concurrent_activities=MOST_LEDGER_ACTIVITIES,
@@ -142,34 +182,29 @@ def _orchestrator(
     )
 
 
-def _vendors(settings: Settings, database: Database) -> PostgresVendors:
-    return PostgresVendors(database, probe_gap_s=PROBE_GAP_S * settings.time_scale)
+def _vendor_workers(parts: _Parts, name: str) -> list[Worker]:
+    """One for the vendor's submissions and one for what is read there."""
+    decorate, driver, vendors = parts.decorate, parts.drivers[name], parts.vendors
+    callback_base = parts.settings.callback_base_url if parts.catalogue.data.vendors[name].vendor.callbacks else None
+    submissions = PostgresSubmissions(parts.database)
+    submit = Submit(
+        name, decorate("submit", driver), decorate("submit", submissions), decorate("submit", vendors), callback_base
+    )
+    read = ReadStatus(name, decorate("wait", driver), decorate("wait", vendors))
+    resolve = Resolve(name, decorate("resolve", driver), decorate("resolve", submissions), submissions, vendors)
+    reads = [
+        _named(vendor_activity(name, "read_status"), read.read_status),
+        _named(vendor_activity(name, "resolve"), resolve.resolve),
+    ]
+    queues = Queues.of(parts.settings.task_queue, name)
+    return [
+        _queue(parts.client, queues.submit, [_named(vendor_activity(name, "submit"), submit.submit)], MOST_SUBMISSIONS),
+        _queue(parts.client, queues.read, reads, MOST_READS),
+    ]
 
 
-def _vendor_workers(
-    settings: Settings, client: Client, catalogue: Catalogue, database: Database, drivers: Mapping[str, Driver]
-) -> list[Worker]:
-    workers: list[Worker] = []
-    vendors = _vendors(settings, database)
-    for name, driver in drivers.items():
-        callback_base = settings.callback_base_url if catalogue.data.vendors[name].vendor.callbacks else None
-        submissions = PostgresSubmissions(database)
-        submit = Submit(name, driver, submissions, vendors, callback_base)
-        reads = [
-            _named(f"{name}.read_status", ReadStatus(name, driver, vendors).read_status),
-            _named(f"{name}.resolve", Resolve(name, driver, submissions, submissions, vendors).resolve),
-        ]
-        base = settings.task_queue
-        workers.append(
-            _queue(client, f"{base}-submit-{name}", [_named(f"{name}.submit", submit.submit)], MOST_SUBMISSIONS)
-        )
-        workers.append(_queue(client, f"{base}-read-{name}", reads, MOST_READS))
-    return workers
-
-
-async def _media_worker(
-    settings: Settings, client: Client, database: Database, drivers: Mapping[str, Driver], cleanup: AsyncExitStack
-) -> Worker:
+async def _media_worker(parts: _Parts, cleanup: AsyncExitStack) -> Worker:
+    settings, decorate = parts.settings, parts.decorate
     require(settings, "s3_endpoint", "s3_access_key", "s3_secret_key")
     store = BucketStore.from_settings(settings)
     cleanup.callback(store.close)
@@ -177,15 +212,21 @@ async def _media_worker(
     await store.abort_stale_uploads(STALE_UPLOAD_S)
     reader = ClipProcess()
     cleanup.push_async_callback(reader.aclose)
-    persist = Persist(drivers, PostgresGenerations(database), store, reader, _spool(settings))
-    return _queue(client, f"{settings.task_queue}-media", [persist.persist], MOST_CLIPS, MEDIA_GRACE)
+    persist = Persist(
+        {name: decorate("persist", driver) for name, driver in parts.drivers.items()},
+        PostgresGenerations(parts.database),
+        decorate("persist", store),
+        decorate("persist", reader),
+        _spool(settings),
+    )
+    return _queue(parts.client, media_queue(settings.task_queue), [persist.persist], MOST_CLIPS, MEDIA_GRACE)
 
 
-def _spool(settings: Settings) -> Path | None:
+def _spool(settings: Settings) -> Spool:
     """Where files stand while they are looked at, rid of what killed workers left there."""
-    place = Path(settings.spool_dir) if settings.spool_dir else None
-    spools.sweep(place)
-    return place
+    spool = Spool(Path(settings.spool_dir) if settings.spool_dir else None)
+    spool.sweep()
+    return spool
 
 
 def _queue(

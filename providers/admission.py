@@ -10,11 +10,12 @@ from difflib import get_close_matches
 from typing import get_args
 from urllib.parse import urlsplit
 
-from onetake.contracts import Cadence, GenerationRequest, InputKind, Plan, Price, Queues
-from onetake.errors import Refused, Violation
-from onetake.money import MICROS_PER_USD, format_usd
-from onetake.ports import InputRule, MediaLimit, MediaRules
-from onetake.settings import Settings
+from onetake.core.contracts import Cadence, GenerationRequest, Plan, Price, Queues
+from onetake.core.errors import Refused, Violation
+from onetake.core.money import MICROS_PER_USD, format_usd
+from onetake.core.names import InputKind
+from onetake.core.ports import InputRule, MediaLimit, MediaRules
+from onetake.core.settings import Settings
 from providers.catalogue import (
     SEED_MOST,
     CatalogueData,
@@ -49,7 +50,7 @@ class Catalogue:
         self.data = data or load_catalogue()
 
     def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
-        """See `onetake.ports.Admission.plan`."""
+        """See `onetake.core.ports.Admission.plan`."""
         found = self.data.route(request.route)
         if found is None:
             raise Refused("route_unknown", _nearest_route(request.route, self.data.route_names()))
@@ -64,7 +65,7 @@ class Catalogue:
         return plan
 
     def media_rules(self, request: GenerationRequest) -> MediaRules:
-        """See `onetake.ports.Admission.media_rules`."""
+        """See `onetake.core.ports.Admission.media_rules`."""
         found = self.data.route(request.route)
         return _media_rules(found[2], request) if found else MediaRules()
 
@@ -106,9 +107,7 @@ class Catalogue:
             lists_jobs=facts.lists_jobs,
             reads_balance=facts.balance == "charged_at_creation" and name in self._settings.exclusive_keys,
             absence_window_s=facts.absence_window_s * scale,
-            queues=Queues(
-                submit=f"{base_queue}-submit-{name}", read=f"{base_queue}-read-{name}", media=f"{base_queue}-media"
-            ),
+            queues=Queues.of(base_queue, name),
             max_asset_bytes=self._settings.asset_max_bytes,
             duration_tolerance_s=DURATION_TOLERANCE_S,
             time_scale=scale,

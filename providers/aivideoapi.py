@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import httpx
 
-from onetake.contracts import InputKind, Plan, StatusReading
-from onetake.ports import Account, SubmitOutcome, VendorStatus
+from onetake.core.contracts import Plan, StatusReading
+from onetake.core.names import InputKind
+from onetake.core.ports import Account, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,

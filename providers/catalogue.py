@@ -14,8 +14,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from onetake.contracts import Cadence, FailedJobCost
-from onetake.errors import CATALOGUE
+from onetake.core.contracts import Cadence
+from onetake.core.errors import CATALOGUE
+from onetake.core.names import FailedJobCost
 from providers.pricing import Fact, Positive, PriceTable
 
 OptionalField = Literal[

@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from onetake import logs
-from onetake.contracts import GenerationRequest, Plan
-from onetake.crashpoints import crashpoint
-from onetake.errors import CATALOGUE, Failed, Refused, TryLater
-from onetake.money import micros_up
-from onetake.outbound import Outbound, judge
-from onetake.ports import Account, Body, SubmitOrder, SubmitOutcome, VendorStatus
-from onetake.settings import Settings, VendorSettings
+from onetake.core import logs
+from onetake.core.contracts import GenerationRequest, Plan
+from onetake.core.crashpoints import crashpoint
+from onetake.core.errors import CATALOGUE, Failed, Refused, TryLater
+from onetake.core.money import micros_up
+from onetake.core.ports import Account, Body, SubmitOrder, SubmitOutcome, VendorStatus
+from onetake.core.settings import Settings, VendorSettings
+from onetake.media.outbound import Outbound, judge
 from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
 from providers.catalogue import SEED_MOST, CatalogueData
 from providers.vendor import Accounts, Lists, Order, Vendor, error_of
@@ -88,7 +88,7 @@ class Driver:
         self._outbound = outbound
 
     def chosen_seed(self, plan: Plan, request: GenerationRequest) -> int | None:
-        """See `onetake.ports.VendorClient.chosen_seed`."""
+        """See `onetake.core.ports.VendorClient.chosen_seed`."""
         if request.seed is not None or not plan.takes_seed:
             return request.seed
         return secrets.randbelow(SEED_MOST + 1)
@@ -117,7 +117,7 @@ class Driver:
         return replace(outcome, retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()))
 
     async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
-        """See `onetake.ports.VendorClient.read_status`."""
+        """See `onetake.core.ports.VendorClient.read_status`."""
         response = await self._read(self._vendor.status_request(self._base_url, plan, vendor_task_id))
         status = _understood(self._vendor.read_status(response), response)
         if status.vendor_task_id not in {None, vendor_task_id}:
@@ -128,7 +128,7 @@ class Driver:
         return replace(status, reading=status.reading.model_copy(update={"reported_micros": micros}))
 
     async def find_jobs(self, order: SubmitOrder, sent_at: datetime) -> tuple[str, ...]:
-        """See `onetake.ports.VendorClient.find_jobs`."""
+        """See `onetake.core.ports.VendorClient.find_jobs`."""
         vendor = cast("Lists", self._vendor)
         response = await self._read(vendor.list_request(self._base_url, order.plan), MOST_LIST_BYTES)
         jobs = _understood(vendor.listed_jobs(response, _vendor_order(order)), response)
@@ -136,13 +136,13 @@ class Driver:
         return tuple(job.task_id for job in jobs if job.created_at >= earliest)
 
     async def read_account(self) -> Account:
-        """See `onetake.ports.VendorClient.read_account`."""
+        """See `onetake.core.ports.VendorClient.read_account`."""
         vendor = cast("Accounts", self._vendor)
         response = await self._read(vendor.account_request(self._base_url))
         return _understood(vendor.read_account(response), response)
 
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
-        """See `onetake.ports.VendorClient.download`. Our key never goes to a media host."""
+        """See `onetake.core.ports.VendorClient.download`. Our key never goes to a media host."""
         return self._outbound.open(url)
 
     async def _read(self, request: httpx.Request, most_bytes: int = MOST_ANSWER_BYTES) -> httpx.Response:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
-from onetake.contracts import GenerationRequest, Plan, StatusReading
-from onetake.ports import SubmitOutcome, VendorStatus
+from onetake.core.contracts import GenerationRequest, Plan, StatusReading
+from onetake.core.ports import SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,

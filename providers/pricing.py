@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from onetake.contracts import Price
-from onetake.errors import Refused
-from onetake.money import format_usd, micros_up
+from onetake.core.contracts import Price
+from onetake.core.errors import Refused
+from onetake.core.money import format_usd, micros_up
 
 Positive = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol, cast
 
 import httpx
 
-from onetake.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
-from onetake.errors import CATALOGUE, VENDOR_SAID
-from onetake.ports import Account, SubmitOutcome, VendorStatus
+from onetake.core.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
+from onetake.core.errors import CATALOGUE, VENDOR_SAID
+from onetake.core.ports import Account, SubmitOutcome, VendorStatus
 from providers.catalogue import FailureRow, OutcomeRow
 
 _TASK_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,256}")  # dots alone would name another path

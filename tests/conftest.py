@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from onetake.cli.stack import running_stack
 from onetake.client import Onetake
-from onetake.devstack.progress import SilentProgress
-from tests.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
-from tests.inputs.media_host import MediaHost, serving_media
+from onetake.dev.devstack.progress import SilentProgress
+from onetake.dev.stack import running_stack
+from tests.media.inputs.media_host import MediaHost, serving_media
+from tests.system.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from onetake.contracts import (
+from onetake.core.contracts import (
     Asset,
     Cost,
     ErrorInfo,
@@ -11,14 +11,14 @@ from onetake.contracts import (
     GenerationRequest,
     GenerationResult,
     Persisted,
-    Phase,
     Plan,
     Reconciled,
     Recovered,
     RecoveryRequest,
 )
-from onetake.errors import VENDOR_SAID
-from onetake.money import format_usd
+from onetake.core.errors import VENDOR_SAID
+from onetake.core.money import format_usd
+from onetake.core.names import Phase
 
 QUOTE_LENGTH = 16  # characters in a row that count as a quotation of the prompt
 SHORTEST_PROMPT = 4

@@ -15,22 +15,17 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from onetake.contracts import (
-        WAKE_SIGNAL,
-        WORKFLOW_TYPE,
+    from onetake.core.contracts import (
         ErrorInfo,
         GenerationRequest,
         GenerationResult,
         Persisted,
         PersistInput,
-        Phase,
         Plan,
         ReadInput,
         Reserved,
         ReserveInput,
-        Resolution,
         ResolveInput,
-        SearchAttribute,
         SettleInput,
         StatusReading,
         Submission,
@@ -39,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         ValidateInput,
         WakeSignal,
     )
+    from onetake.core.names import GENERATION_WORKFLOW, WAKE_SIGNAL, Phase, Resolution, SearchAttribute
     from workflows import options
     from workflows.details import details_of, without_quotes
     from workflows.outcomes import cost_of_failure, error_of, failure_of, last_try_of
@@ -70,7 +66,7 @@ class _End(Exception):
         self.error = error
 
 
-@workflow.defn(name=WORKFLOW_TYPE)
+@workflow.defn(name=GENERATION_WORKFLOW)
 class Generation:
     """Runs one generation. The argument is a `GenerationRequest`; the result, also as failure details, is a
     `GenerationResult`. Failed and canceled generations close as Failed and Canceled."""

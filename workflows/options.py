@@ -11,8 +11,9 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from onetake.contracts import Plan, Resolution
-    from onetake.money import format_usd
+    from onetake.core.contracts import Plan
+    from onetake.core.money import format_usd
+    from onetake.core.names import Resolution
 
 SHORTEST_S: Final = 3.0
 SHORTEST_LIMIT_S: Final = 30.0  # a worker that died is started again within it

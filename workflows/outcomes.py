@@ -5,8 +5,9 @@ from temporalio.exceptions import ActivityError, ApplicationError, RetryState
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from onetake.contracts import ErrorInfo, Plan, Resolution, StatusReading
-    from onetake.errors import CATALOGUE
+    from onetake.core.contracts import ErrorInfo, Plan, StatusReading
+    from onetake.core.errors import CATALOGUE
+    from onetake.core.names import Resolution
 
 
 def error_of(code: str, detail: str = "") -> ErrorInfo:

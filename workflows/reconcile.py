@@ -3,12 +3,13 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from onetake.contracts import RECONCILE_WORKFLOW_TYPE, Reconciled, ReconcileInput
+    from onetake.core.contracts import Reconciled, ReconcileInput
+    from onetake.core.names import RECONCILE_WORKFLOW
     from workflows import options
     from workflows.details import reconciled_details_of
 
 
-@workflow.defn(name=RECONCILE_WORKFLOW_TYPE)
+@workflow.defn(name=RECONCILE_WORKFLOW)
 class Reconcile:
     """Runs one pass. The argument is a `ReconcileInput`, the result a `Reconciled`."""
 

@@ -13,25 +13,22 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from onetake.contracts import (
-        RECOVERY_WORKFLOW_TYPE,
-        WAKE_SIGNAL,
+    from onetake.core.contracts import (
         CorrectInput,
         ErrorInfo,
         Persisted,
         PersistInput,
-        Phase,
         Plan,
         ReadInput,
         Recovered,
         RecoveryCase,
         RecoveryRequest,
         ResolveInput,
-        SearchAttribute,
         StatusReading,
         Submission,
         WakeSignal,
     )
+    from onetake.core.names import RECOVERY_WORKFLOW, WAKE_SIGNAL, Phase, SearchAttribute
     from workflows import options
     from workflows.details import recovery_details_of
     from workflows.outcomes import cost_of_failure, error_of, failure_of
@@ -51,7 +48,7 @@ class _Nothing(Exception):
         self.error = error
 
 
-@workflow.defn(name=RECOVERY_WORKFLOW_TYPE)
+@workflow.defn(name=RECOVERY_WORKFLOW)
 class Recovery:
     """Recovers one generation. The argument is a `RecoveryRequest`, the result a `Recovered`: nothing found is an
     answer, not a failure."""

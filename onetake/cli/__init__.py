@@ -19,7 +19,7 @@ import typer
 from onetake.cli import accounts, generations, parts, replays, routes, vendors, world
 from onetake.cli.answer import INTERRUPTED, Answer, Problem, Stopped, interruption, problem_of, usage_problem, write
 from onetake.cli.options import Version
-from onetake.errors import CATALOGUE, OnetakeError
+from onetake.core.errors import CATALOGUE, OnetakeError
 
 app = typer.Typer(
     name="onetake",

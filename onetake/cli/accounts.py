@@ -11,12 +11,13 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer, say
 from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
-from onetake.errors import Refused
+from onetake.core.errors import Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.ledger.budgets import BudgetBalance, Period, Scope
+    from onetake.core.names import Period, Scope
+    from onetake.ledger.budgets import BudgetBalance
     from onetake.ledger.database import Database
     from onetake.ledger.holds import Entry
 
@@ -51,7 +52,7 @@ def set_(
 ) -> Answer:
     """Limit what a tenant, user, feature, route or vendor may spend. What is held already stays held."""
     del as_json
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     chosen_scope = cast("Scope", one_of("SCOPE", scope, SCOPES))
     chosen_period = cast("Period", one_of("PERIOD", period, PERIODS))
@@ -110,8 +111,8 @@ def with_database(work: Callable[["Database"], Coroutine[Any, Any, T]]) -> T:
     """Run some work on the database of the settings, with one connection."""
     settings = surroundings.settings()
     from onetake.cli.waiting import Interruption, run
+    from onetake.core.settings import require
     from onetake.ledger.database import Database
-    from onetake.settings import require
 
     require(settings, "database_url")
 
@@ -126,7 +127,7 @@ def with_database(work: Callable[["Database"], Coroutine[Any, Any, T]]) -> T:
 
 
 def _amount(usd: str) -> int:
-    from onetake.money import parse_usd
+    from onetake.core.money import parse_usd
 
     try:
         return parse_usd(usd.removeprefix("$"))
@@ -137,7 +138,7 @@ def _amount(usd: str) -> int:
 def _show_balances(console: "Console", balances: "Sequence[BudgetBalance]") -> None:
     from rich.table import Table
 
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     if not balances:
         say("There are no budgets: nothing is limited. `onetake budget set` makes one.")
@@ -152,7 +153,7 @@ def _show_balances(console: "Console", balances: "Sequence[BudgetBalance]") -> N
 def _show_entries(console: "Console", entries: "Sequence[Entry]") -> None:
     from rich.table import Table
 
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     if not entries:
         say("It has no entries: nothing was held.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from onetake.errors import CATALOGUE, OnetakeError, Violation
+from onetake.core.errors import CATALOGUE, OnetakeError, Violation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +106,7 @@ def screen() -> "Console":
     """The console for people on stdout: no escape sequence unless it is a terminal that wants them."""
     from rich.console import Console  # noqa: PLC0415 - only people wait for it
 
-    from onetake.progress import is_screen  # noqa: PLC0415
+    from onetake.core.screen import is_screen  # noqa: PLC0415
 
     rich_screen = is_screen(sys.stdout)
     width = None if sys.stdout.isatty() else 160

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from onetake.errors import CATALOGUE, OnetakeError
-from onetake.settings import Settings
+from onetake.core.errors import CATALOGUE, OnetakeError
+from onetake.core.settings import Settings
 
 LIMIT_S = 8.0
 
@@ -97,8 +97,8 @@ async def _temporal(settings: Settings) -> Finding:
     from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
     from temporalio.service import RPCError
 
-    from onetake.contracts import SearchAttribute
-    from onetake.temporal import connect
+    from onetake.core.names import SearchAttribute
+    from onetake.engine.temporal import connect
 
     client = await connect(settings)
     version = (await client.workflow_service.get_system_info(GetSystemInfoRequest())).server_version
@@ -121,7 +121,8 @@ async def _workers(settings: Settings) -> Finding:
     from temporalio.api.taskqueue.v1 import TaskQueue
     from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-    from onetake.temporal import connect
+    from onetake.core.names import media_queue, read_queue, submit_queue
+    from onetake.engine.temporal import connect
     from providers.catalogue import load_catalogue
 
     client = await connect(settings)
@@ -133,9 +134,9 @@ async def _workers(settings: Settings) -> Finding:
         return bool((await client.workflow_service.describe_task_queue(request)).pollers)
 
     base, activity = settings.task_queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
-    queues = {base: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, f"{base}-media": activity}
+    queues = {base: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, media_queue(base): activity}
     keyed = [name for name in load_catalogue().vendors if settings.vendor(name).api_key]
-    queues |= {f"{base}-{verb}-{name}": activity for name in keyed for verb in ("submit", "read")}
+    queues |= {name_of(base, name): activity for name in keyed for name_of in (submit_queue, read_queue)}
     silent = [name for name, kind in queues.items() if not await is_polled(name, kind)]
     if silent:
         return _broken(
@@ -147,9 +148,9 @@ async def _workers(settings: Settings) -> Finding:
 async def _database(settings: Settings) -> Finding:
     from alembic.script import ScriptDirectory
 
+    from onetake.core.settings import require
     from onetake.ledger import migrate
     from onetake.ledger.database import Database
-    from onetake.settings import require
 
     require(settings, "database_url")
     database = await Database.connect(settings.database_url.get_secret_value(), pool_size=1)
@@ -167,10 +168,10 @@ async def _database(settings: Settings) -> Finding:
 
 
 async def _runs(settings: Settings) -> Finding:
+    from onetake.core.settings import require
+    from onetake.engine.temporal import connect
     from onetake.ledger.database import Database
-    from onetake.reconciler import Reconciler
-    from onetake.settings import require
-    from onetake.temporal import connect
+    from onetake.operations.reconciler import Reconciler
 
     require(settings, "database_url")
     client = await connect(settings)
@@ -187,8 +188,8 @@ async def _runs(settings: Settings) -> Finding:
 
 
 async def _bucket(settings: Settings) -> Finding:
-    from onetake.settings import require
-    from onetake.storage import BucketStore
+    from onetake.core.settings import require
+    from onetake.media.storage import BucketStore
 
     require(settings, "s3_endpoint", "s3_access_key", "s3_secret_key", "s3_bucket")
     store = BucketStore.from_settings(settings)

@@ -13,15 +13,15 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer, say
 from onetake.cli.options import AsJson, examples, one_of
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.cli.waiting import Interruption
     from onetake.client import Onetake
-    from onetake.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
-    from onetake.settings import Settings
+    from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
+    from onetake.core.settings import Settings
     from providers.catalogue import CatalogueData
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def _labels(pairs: Sequence[str]) -> dict[str, str]:
 
 def _dry_run(data: "CatalogueData", request: "GenerationRequest", plan: "Plan") -> Answer:
     from onetake.cli.routes import rules_of
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     found = data.route(request.route)
     rules = rules_of(found[2]) if found else {}
@@ -173,7 +173,7 @@ def _run_generation(
 ) -> Answer:
     from onetake.cli.waiting import run
     from onetake.client import Onetake
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     async def work(interruption: "Interruption") -> "GenerationRecord":
         async with Onetake.connect(settings) as onetake:
@@ -285,7 +285,7 @@ def _ask(question: Callable[["Onetake"], Awaitable[T]]) -> T:
 
 async def follow_generation(onetake: "Onetake", generation_id: str, timeout_s: float | None) -> "GenerationRecord":
     """Wait for a generation with a progress line."""
-    from onetake.progress import ProgressLine, follow
+    from onetake.client.progress import ProgressLine, follow
 
     line = ProgressLine()
     try:
@@ -341,7 +341,7 @@ def _facts(record: "GenerationRecord") -> Iterator[tuple[str, str]]:
 
 
 def _cost_of(record: "GenerationRecord") -> str:
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     cost = record.cost
     parts = [f"reserved {format_usd(cost.reserved_micros)}", f"settled {format_usd(cost.settled_micros)}"]
@@ -357,7 +357,7 @@ def _where(record: "GenerationRecord") -> str:
 def _show_list(console: "Console", records: Sequence["GenerationRecord"]) -> None:
     from rich.table import Table
 
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     if not records:
         say("No generations match.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 
 
 def _show_version(asked: bool) -> None:

@@ -12,9 +12,9 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer
 from onetake.cli.options import AsJson, examples, one_of
-from onetake.cli.stack import RENDER_S
-
-ROLES = ("orchestrate", "vendors", "media")
+from onetake.core import crashpoints
+from onetake.core.names import ROLES
+from onetake.dev.stack import RENDER_S
 
 Host = Annotated[str, typer.Option(help="Where to listen.", metavar="HOST")]
 
@@ -38,9 +38,12 @@ def worker(
     """Serve Temporal's task queues. On SIGTERM or Ctrl-C it finishes what is under way."""
     roles: frozenset[Any] = frozenset(one_of("--role", name, ROLES) for name in role or ROLES)
     settings = _foreground_settings()
-    from onetake.worker import run_worker
+    from onetake.worker import as_it_is, run_worker
 
-    _serve(run_worker(settings, roles, health_port=health_port))
+    decorate = as_it_is
+    if crashpoints.is_armed():
+        from onetake.dev.crashing import decorate
+    _serve(run_worker(settings, roles, health_port=health_port, decorate=decorate))
 
 
 def gateway(
@@ -66,7 +69,7 @@ def simulator(
     render_s: Annotated[float, typer.Option(min=0, help="Seconds that a job takes.", metavar="S")] = RENDER_S,
 ) -> int:
     """Run the simulated vendors. Strict about requests, with real clips and a book of what they charged."""
-    from onetake.simulator.server import main
+    from onetake.dev.simulator.server import main
 
     words = ["--host", host, "--port", str(port), "--render-s", str(render_s)]
     return main([*words, "--home", str(home)] if home else words)
@@ -78,8 +81,8 @@ def migrate(as_json: AsJson = False) -> Answer:
     settings = surroundings.settings()
     import asyncio
 
+    from onetake.core.settings import require
     from onetake.ledger.migrate import upgrade
-    from onetake.settings import require
 
     require(settings, "database_url")
     revision = asyncio.run(upgrade(settings.database_url.get_secret_value()))
@@ -96,8 +99,8 @@ def _serve(part: Coroutine[Any, Any, None]) -> None:
 
 def _foreground_settings() -> Any:
     """A part takes its settings from its own environment only, and logs."""
-    from onetake import logs
-    from onetake.settings import load_settings
+    from onetake.core import logs
+    from onetake.core.settings import load_settings
 
     settings = load_settings()
     logs.configure(settings.log_level)

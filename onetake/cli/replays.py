@@ -16,16 +16,17 @@ from onetake.cli import surroundings
 from onetake.cli.accounts import with_database
 from onetake.cli.answer import Answer, Stopped, problem_of, say, usage_problem
 from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
-from onetake.errors import CATALOGUE, OnetakeError, Refused
+from onetake.core.errors import CATALOGUE, OnetakeError, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.cli.waiting import Interruption
     from onetake.client import Onetake
-    from onetake.contracts import GenerationRecord, Reconciled, Recovered
+    from onetake.core.contracts import GenerationRecord, Reconciled, Recovered
+    from onetake.core.names import ReplayVerb
     from onetake.ledger.database import Database
-    from onetake.replaying import Replayed, ReplayQuote, Replays, ReplayVerb
+    from onetake.operations.replaying import Replayed, ReplayQuote, Replays
 
 PAGE = 100
 
@@ -143,14 +144,14 @@ def reconcile(
     del as_json
     settings = surroundings.settings()
     from onetake.cli.waiting import run
+    from onetake.core.settings import require
     from onetake.ledger.database import Database
-    from onetake.settings import require
 
     require(settings, "database_url")
 
     async def work(_: "Interruption") -> "Reconciled":
-        from onetake.reconciler import Reconciler
-        from onetake.temporal import connect
+        from onetake.engine.temporal import connect
+        from onetake.operations.reconciler import Reconciler
 
         database = await Database.connect(settings.database_url.get_secret_value(), pool_size=2)
         try:
@@ -212,7 +213,7 @@ def suspense_resolve(
         return decided
 
     record = with_database(work)
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     line = f"{record.id}: {chosen}, settled {format_usd(record.cost.settled_micros)}"
     return Answer(record.model_dump(mode="json"), lambda console: console.print(line, soft_wrap=True))
@@ -292,7 +293,7 @@ async def _chosen(onetake: "Onetake", chosen: Selection, verb: "ReplayVerb") -> 
 
 
 def _say_quotes(quotes: "Sequence[ReplayQuote]") -> None:
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     for quote in quotes:
         if quote.refusal is not None:
@@ -413,7 +414,7 @@ def _who() -> str:
 def _replay_history(source: str, workflow_id: str | None) -> Answer:
     settings = surroundings.settings()
     from onetake.cli.waiting import run
-    from onetake.histories import replay_file, replay_run, silence_engine
+    from onetake.engine.histories import replay_file, replay_run, silence_engine
 
     silence_engine()
     is_file = Path(source).is_file()
@@ -455,7 +456,7 @@ def _show_reconciled(console: "Console", reconciled: "Reconciled", *, dry_run: b
 def _show_suspense(console: "Console", rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     if not rows:
         say("Nothing is in suspense.")

@@ -10,12 +10,12 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer
 from onetake.cli.options import AsJson, examples
-from onetake.errors import Refused
+from onetake.core.errors import Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.settings import Settings
+    from onetake.core.settings import Settings
     from providers.catalogue import CatalogueData, Count, Route, VendorFacts
 
 # What may stand in a field that has no rule of its own in the catalogue; the others are yes or no.
@@ -238,7 +238,7 @@ def _cadence_text(cadence: dict[str, float]) -> str:
 
 
 def _clip_price_text(price: dict[str, Any]) -> str:
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     sound = {True: ", sound", False: ", no sound", None: ""}[price["sound"]]
     amount = "not known" if price["amount_micros"] is None else format_usd(price["amount_micros"])

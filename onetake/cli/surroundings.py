@@ -9,7 +9,6 @@ no variable that is set already says otherwise: half of one stack and half of an
 
 import fcntl
 import os
-import sys
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from onetake.cli.answer import say
 
 if TYPE_CHECKING:
-    from onetake.settings import Settings
+    from onetake.core.settings import Settings
 
 HOME = Path(".onetake")
 FILE_NAME = "dev.env"
@@ -26,7 +25,7 @@ FILE_NAME = "dev.env"
 
 def settings() -> "Settings":
     """Read the settings, with those of a running `onetake dev` when nothing else is set. Raises Refused."""
-    from onetake.settings import load_settings
+    from onetake.core.settings import load_settings
 
     adopt_dev_stack(HOME, os.environ)
     return load_settings()
@@ -99,8 +98,3 @@ def _dotenv() -> dict[str, str]:
     from dotenv import dotenv_values
 
     return {name: value for name, value in dotenv_values(".env").items() if value is not None}
-
-
-def own_command(*arguments: str) -> tuple[str, ...]:
-    """The command line that runs a verb of ours with this very Python."""
-    return (sys.executable, "-m", "onetake.cli", *arguments)

@@ -13,7 +13,7 @@ from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.conformance import Report
+    from onetake.dev.conformance import Report
     from onetake.ledger.database import Database
     from onetake.ledger.vendors import RouteCost, VendorState
 
@@ -105,7 +105,8 @@ def check(
     as_json: AsJson = False,
 ) -> Answer:
     """Try an adapter in every scenario and name what it lacks. Asks a simulator, never a real vendor."""
-    from onetake import conformance, logs
+    from onetake.core import logs
+    from onetake.dev import conformance
 
     places = conformance.shipped_places()
     names = (one_of("VENDOR", vendor, places.names()),) if vendor else places.names()
@@ -150,7 +151,7 @@ def _row(name: str, state: "VendorState | None") -> dict[str, Any]:
 def _show_costs(console: "Console", found: "list[RouteCost]") -> None:
     from rich.table import Table
 
-    from onetake.money import format_usd
+    from onetake.core.money import format_usd
 
     if not found:
         console.print("No vendor has reported a cost yet.")

@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from onetake import logs
 from onetake.cli.answer import Stopped, problem_of
 from onetake.cli.answer import interruption as interruption_problem
-from onetake.errors import OnetakeError
-from onetake.progress import is_screen
+from onetake.core import logs
+from onetake.core.errors import OnetakeError
+from onetake.core.screen import is_screen
 
 _T = TypeVar("_T")
 

@@ -13,15 +13,15 @@ import typer
 from onetake.cli import surroundings
 from onetake.cli.answer import Answer, Problem, Stopped, say
 from onetake.cli.options import AsJson, examples
-from onetake.cli.stack import RENDER_S
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
+from onetake.dev.stack import RENDER_S
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.cli.stack import RunningStack
-    from onetake.demo import Story
-    from onetake.devstack import DevStackError
+    from onetake.dev.demo import Story
+    from onetake.dev.devstack import DevStackError
+    from onetake.dev.stack import RunningStack
 
 # What stands before a finding, by its verdict.
 MARKS = {"fine": "ok", "absent": "--", "broken": "!!"}
@@ -45,8 +45,8 @@ def dev(
     Other terminals in this folder find it by themselves. What TEMPORAL_ADDRESS, ONETAKE_DATABASE_URL,
     ONETAKE_S3_ENDPOINT or a vendor's base URL name already is used as it is.
     """
-    from onetake.cli.stack import running_stack
-    from onetake.devstack import DevStackError, progress_for
+    from onetake.dev.devstack import DevStackError, progress_for
+    from onetake.dev.stack import running_stack
 
     try:
         with (
@@ -93,9 +93,9 @@ def demo(home: Home = surroundings.HOME, as_json: AsJson = False) -> Answer:
     del as_json
     import asyncio
 
-    from onetake.cli.stack import running_stack
-    from onetake.demo import play
-    from onetake.devstack import DevStackError, progress_for
+    from onetake.dev.demo import play
+    from onetake.dev.devstack import DevStackError, progress_for
+    from onetake.dev.stack import running_stack
 
     try:
         with running_stack(home, progress=progress_for(), always_simulate=True) as stack:
@@ -113,14 +113,14 @@ def demo(home: Home = surroundings.HOME, as_json: AsJson = False) -> Answer:
 
 def _settings_of(environment: Mapping[str, str]) -> Any:
     """The settings of a stack we run: they replace whatever the shell or a `.env` says."""
-    from onetake.settings import load_settings
+    from onetake.core.settings import load_settings
 
     os.environ.update(environment)
     return load_settings()
 
 
 def _stack_problem(error: "DevStackError") -> Problem:
-    from onetake.devstack.errors import tail_of
+    from onetake.dev.devstack.errors import tail_of
 
     if error.log:
         say("\n".join([f"Last lines of {error.log}:", *(f"  {line}" for line in tail_of(error.log))]))

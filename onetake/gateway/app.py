@@ -15,8 +15,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from onetake import logs
-from onetake.crashpoints import crashpoint
+from onetake.core import logs
+from onetake.core.crashpoints import crashpoint
 from onetake.ledger.callbacks import Callbacks, Wake
 
 BODY_LIMIT_BYTES: Final = 64 * 1024

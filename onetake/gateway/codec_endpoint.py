@@ -17,8 +17,8 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from starlette.middleware.cors import CORSMiddleware
 from temporalio.api.common.v1 import Payloads
 
-from onetake.codec import PayloadCipher, PayloadRefused
-from onetake.errors import Refused
+from onetake.core.errors import Refused
+from onetake.engine.codec import PayloadCipher, PayloadRefused
 from onetake.gateway.app import BodyRefused, read_body
 
 # The UI sends the payloads of one page of events: 2 MiB is one payload's limit, in base64.

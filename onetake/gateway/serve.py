@@ -13,16 +13,16 @@ from fastapi import FastAPI
 from temporalio.client import Client
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from onetake import logs
-from onetake.codec import PayloadCipher
-from onetake.errors import Refused, TryLater
+from onetake.core import logs
+from onetake.core.errors import Refused, TryLater
+from onetake.core.settings import Settings, require
+from onetake.engine.codec import PayloadCipher
+from onetake.engine.temporal import connect
 from onetake.gateway.app import Door, create_app
 from onetake.gateway.codec_endpoint import create_codec_app, origin_of
 from onetake.gateway.wakes import INTERVAL_S, SWEEP_EVERY_S, Signaller, Sweep, Wakes
 from onetake.ledger.callbacks import Callbacks
 from onetake.ledger.database import Database
-from onetake.settings import Settings, require
-from onetake.temporal import connect
 from providers.driver import VENDORS
 
 FIRST_REQUEST_LIMIT_S: Final = 10.0

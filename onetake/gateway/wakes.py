@@ -13,12 +13,13 @@ from typing import Final
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from onetake import logs
-from onetake.contracts import WAKE_SIGNAL, RecoveryRequest, WakeSignal
-from onetake.crashpoints import crashpoint
-from onetake.errors import OnetakeError
+from onetake.core import logs
+from onetake.core.contracts import RecoveryRequest, WakeSignal
+from onetake.core.crashpoints import crashpoint
+from onetake.core.errors import OnetakeError
+from onetake.core.names import WAKE_SIGNAL
+from onetake.engine.recovery import begin_recovery
 from onetake.ledger.callbacks import Callbacks, Wake
-from onetake.recovery import base_queue_of, begin_recovery
 
 INTERVAL_S: Final = 5.0
 SWEEP_EVERY_S: Final = 30.0
@@ -123,8 +124,7 @@ class Signaller:
         if wake.suspended:
             why = "a callback came after its end"
             request = RecoveryRequest(generation_id=wake.generation_id, tenant=wake.tenant, who="gateway", why=why)
-            queue = base_queue_of(wake.media_queue or "")
-            await begin_recovery(self._client, request, task_queue=queue, wake=message)
+            await begin_recovery(self._client, request, task_queue=wake.base_queue or "", wake=message)
             return
         handle = self._client.get_workflow_handle(wake.workflow_id)
         await handle.signal(WAKE_SIGNAL, message, rpc_timeout=_SIGNAL_LIMIT)

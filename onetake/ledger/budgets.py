@@ -1,14 +1,11 @@
 """Budgets: policies that people set, and the balances of their open windows."""
 
 from datetime import datetime
-from typing import Literal
 
-from onetake.contracts import Value
-from onetake.errors import Refused
+from onetake.core.contracts import Value
+from onetake.core.errors import Refused
+from onetake.core.names import Period, Scope
 from onetake.ledger.database import Database
-
-Scope = Literal["tenant", "user", "feature", "route", "vendor"]
-Period = Literal["day", "month", "total"]
 
 
 class BudgetBalance(Value):

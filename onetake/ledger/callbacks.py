@@ -23,7 +23,7 @@ _DEAF_BEFORE_END: Final = timedelta(seconds=STATEMENT_TIMEOUT_S)
 # Rows are written in one order, so that two gateways never wait for each other in a circle.
 _TAKE: Final = """
 with target as (
-    select c.*, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,media}' as media_queue,
+    select c.*, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,base}' as base_queue,
         g.phase = 'done' as ended, h.state = 'suspended' as suspended
     from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bigint[])
         with ordinality as c (token_sha256, vendor, claimed_task_id, claimed_state, body_sha256, size_bytes, number)
@@ -53,7 +53,7 @@ with target as (
     set seen = i.seen + excluded.seen, last_seen_at = greatest(i.last_seen_at, excluded.last_seen_at),
         signalled_at = excluded.signalled_at
 )
-select number, token_sha256, generation_id, attempt, tenant, workflow_id, media_queue, ended, suspended,
+select number, token_sha256, generation_id, attempt, tenant, workflow_id, base_queue, ended, suspended,
     claimed_task_id, now() as heard_at
 from target
 """
@@ -103,7 +103,7 @@ with due as (
 ), newest as (
     select distinct on (token_sha256) * from due order by token_sha256, last_seen_at desc
 )
-select token_sha256, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,media}' as media_queue,
+select token_sha256, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,base}' as base_queue,
     g.phase = 'done' as ended, h.state = 'suspended' as suspended, claimed_task_id, last_seen_at as heard_at
 from newest
 join onetake.callback_token t using (token_sha256)
@@ -126,7 +126,7 @@ class Wake:
     attempt: int
     tenant: str
     workflow_id: str
-    media_queue: str | None
+    base_queue: str | None
     ended: bool
     suspended: bool
     claimed_task_id: str | None

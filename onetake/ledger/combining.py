@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-from onetake.errors import Failed
+from onetake.core.errors import Failed
 
 LARGEST_BATCH: Final = 256
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg import exceptions as pg
 
-from onetake.errors import Failed, OnetakeError, Refused, TryLater
+from onetake.core.errors import Failed, OnetakeError, Refused, TryLater
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 10.0
@@ -130,7 +130,7 @@ async def connect_once(url: str, *, limit_s: float = STATEMENT_TIMEOUT_S, databa
 
 @contextmanager
 def translated() -> Generator[None]:
-    """Turn what asyncpg and the operating system raise into `onetake.errors`, without their text."""
+    """Turn what asyncpg and the operating system raise into `onetake.core.errors`, without their text."""
     try:
         yield
     except pg.PostgresError as error:

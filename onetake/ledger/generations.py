@@ -10,10 +10,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
-from onetake.contracts import GenerationRecord, GenerationRequest, Phase, Plan, Status
-from onetake.crashpoints import crashpoint
-from onetake.errors import Refused
-from onetake.ids import generation_id_in, new_generation_id
+from onetake.core.contracts import GenerationRecord, GenerationRequest, Plan
+from onetake.core.crashpoints import crashpoint
+from onetake.core.errors import Refused
+from onetake.core.ids import generation_id_in, new_generation_id
+from onetake.core.names import Phase, Status
 from onetake.ledger.database import Database
 
 _RECORD: Final = "select to_jsonb(r)::text as record from onetake.generation_record r"

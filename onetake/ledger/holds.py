@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from onetake.contracts import (
+from onetake.core.contracts import (
     CorrectInput,
     GenerationRecord,
     GenerationResult,
@@ -19,11 +19,10 @@ from onetake.contracts import (
     SettleInput,
     Value,
 )
-from onetake.crashpoints import crashpoint
-from onetake.errors import Failed, NoMoney, Refused
+from onetake.core.errors import Failed, NoMoney, Refused
+from onetake.core.money import format_usd
 from onetake.ledger.combining import Combining
 from onetake.ledger.database import Database, Row
-from onetake.money import format_usd
 
 _RESERVE: Final = "select * from onetake.reserve($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _RESERVE_MANY: Final = "select * from onetake.reserve_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -89,7 +88,6 @@ class PostgresLedger:
         shows it. `none` otherwise releases a hold whose reservation the caller never heard of.
         Raises Refused(`generation_not_found`).
         """
-        crashpoint("settle.before_commit")
         row = await self._database.answer(
             "select note, record::text from onetake.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             order.generation_id,
@@ -103,7 +101,6 @@ class PostgresLedger:
             _json_array(order.warnings),
             order.vendor_task_id,
         )
-        crashpoint("settle.after_commit")
         if row["note"] not in ("settled", "repeated"):
             _log.warning(f"ledger.settle_{row['note']}", generation_id=order.generation_id, detail=order.resolution)
         return GenerationResult.model_validate_json(_found(row, order.generation_id))
@@ -159,12 +156,10 @@ class PostgresLedger:
         return [Entry.model_validate_json(row["entry"]) for row in rows]
 
     async def _reserve(self, orders: list[ReserveInput]) -> list[Row]:
-        crashpoint("reserve.before_commit")  # the call commits on its own: this is the last moment before
         if len(orders) == 1:
             rows = await self._database.rows(_RESERVE, *_arguments(orders[0]))
         else:
             rows = await self._database.rows(_RESERVE_MANY, *zip(*map(_arguments, orders), strict=True))
-        crashpoint("reserve.after_commit")
         return rows
 
 

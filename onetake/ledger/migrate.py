@@ -16,9 +16,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from asyncpg import exceptions as pg
 
-from onetake.errors import OnetakeError, Refused
+from onetake.core.errors import OnetakeError, Refused
+from onetake.core.settings import load_settings, require
 from onetake.ledger.database import CONNECT_TIMEOUT_S, Session, connect_once, plain_url, translated
-from onetake.settings import load_settings, require
 
 _LOCK: Final = 0x6F6E6574616B65  # "onetake"
 _LIMIT_S: Final = 120.0

@@ -8,8 +8,16 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
-from onetake.contracts import CorrectInput, ErrorInfo, GenerationRecord, GenerationRequest, Plan, RecoveryCase, Value
-from onetake.errors import CATALOGUE, Refused
+from onetake.core.contracts import (
+    CorrectInput,
+    ErrorInfo,
+    GenerationRecord,
+    GenerationRequest,
+    Plan,
+    RecoveryCase,
+    Value,
+)
+from onetake.core.errors import CATALOGUE, Refused
 from onetake.ledger.database import Database, Row
 
 PAGE: Final = 500
@@ -31,7 +39,7 @@ where g.id = $1 order by h.attempt desc limit 1
 _OPEN: Final = """
 select g.id, g.tenant, g.workflow_id, g.status, g.idempotency_key is not null as has_key, g.cancel_requested,
        g.origin_run_id is not null or exists (select from onetake.hold h where h.generation_id = g.id) as started,
-       g.request::text as request, g.plan::text as plan, g.plan -> 'queues' ->> 'media' as media_queue, g.created_at,
+       g.request::text as request, g.plan::text as plan, g.plan #>> '{queues,base}' as base_queue, g.created_at,
        g.route, g.vendor
 from onetake.generation g
 where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval and g.id > $2
@@ -41,7 +49,7 @@ order by g.id limit $3
 _SUSPENDED: Final = """
 select g.id, g.tenant, g.vendor, h.attempt, s.vendor_task_id is not null as has_task_id,
        s.state in ('rejected', 'not_sent') as was_turned_away,
-       g.plan -> 'queues' ->> 'media' as media_queue, h.amount_micros, h.resolved_at,
+       g.plan #>> '{queues,base}' as base_queue, h.amount_micros, h.resolved_at,
        extract(epoch from clock_timestamp() - h.resolved_at)::float8 as age_s,
        coalesce((g.plan ->> 'lists_jobs')::boolean, false) as lists_jobs,
        exists (select from onetake.callback_token t join onetake.callback_inbox i using (token_sha256)
@@ -74,7 +82,7 @@ class OpenRow:
     cancel_requested: bool
     request: GenerationRequest | None
     plan: Plan | None
-    media_queue: str | None
+    base_queue: str | None
     created_at: datetime
     route: str
     vendor: str
@@ -93,7 +101,7 @@ class SuspendedRow:
     was_turned_away: bool | None
     is_claimed: bool
     lists_jobs: bool
-    media_queue: str | None
+    base_queue: str | None
     amount_micros: int
     resolved_at: datetime
     age_s: float

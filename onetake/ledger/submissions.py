@@ -8,10 +8,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from onetake.contracts import ErrorInfo, GenerationRequest, Submission, SubmissionState
-from onetake.errors import Failed
+from onetake.core.contracts import ErrorInfo, GenerationRequest, Submission
+from onetake.core.errors import Failed
+from onetake.core.names import SubmissionState
+from onetake.core.ports import Account, Begun, Bracket, Sent, Undisturbed
 from onetake.ledger.database import Database, Row
-from onetake.ports import Account, Begun, Bracket, Sent, Undisturbed
 
 _SENT: Final = """
 select g.request::text as request, s.seed, s.sent_at, exists (

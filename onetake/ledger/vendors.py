@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from onetake.contracts import Value
-from onetake.errors import Refused
+from onetake.core.contracts import Value
+from onetake.core.errors import Refused
 from onetake.ledger.database import Database
 
 PROBE_GAP_S = 60.0

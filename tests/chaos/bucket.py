@@ -1,6 +1,6 @@
 """I6, I12, I22: what the bucket holds, and what must not be left anywhere."""
 
-from onetake.ids import recovery_id_of
+from onetake.core.ids import recovery_id_of
 from tests.chaos.evidence import Evidence
 
 

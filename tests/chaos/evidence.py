@@ -17,10 +17,10 @@ from typing import Any, Final, Literal
 from minio import Minio
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHistory
 
-from onetake.contracts import GenerationRequest, Plan
+from onetake.core.contracts import GenerationRequest, Plan
 from onetake.ledger.database import Database
 from onetake.ledger.invariants import violations
-from tests.harness import Stack
+from tests.system.harness import Stack
 
 _AT_ONCE: Final = 8
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-from onetake.devstack.ports import LOOPBACK, answers, free_port
-from tests.zygote import Child, spawn_call
+from onetake.dev.devstack.ports import LOOPBACK, answers, free_port
+from tests.system.forked import Child, spawn_call
 
 READY_LIMIT_S: Final = 60.0
 CONNECTS: Final = "ONETAKE_TESTS_CONNECTS"

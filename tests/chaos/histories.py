@@ -7,7 +7,7 @@ from statistics import median
 from types import ModuleType
 from typing import Any, Final, cast
 
-from onetake.contracts import Plan
+from onetake.core.contracts import Plan
 from tests.chaos.evidence import Evidence, Generation
 from tests.providers.parts import plan_of, request_for
 from workflows import options

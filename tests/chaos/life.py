@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from typing import Final
 
-from onetake.contracts import TERMINAL
+from onetake.core.names import TERMINAL
 from tests.chaos.evidence import Evidence
 
 _TEXT_OF_AN_EXCEPTION: Final = re.compile(rb"Traceback|\b[A-Z]\w*(Error|Exception)\b|File \"")

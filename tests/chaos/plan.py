@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from onetake.crashpoints import CRASH_POINTS
-from onetake.simulator import faults
+from onetake.core.crashpoints import CRASH_POINTS
+from onetake.dev.simulator import faults
 
 VENDORS: Final = ("apixo", "gptimage2", "wan26ai", "aivideoapi", "gmi")
 SECONDS: Final = {"wan26ai": 5, "gmi": 5}  # the shortest clip of the others is 2 s

@@ -12,9 +12,9 @@ from typing import Final
 import httpx
 
 from onetake.client import Started
-from onetake.contracts import GenerationRequest
-from onetake.errors import Failed, OnetakeError, TryLater
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import Failed, OnetakeError, TryLater
+from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.ledger.generations import PostgresGenerations
 from tests.chaos import vendor
 from tests.chaos.evidence import Answer, Evidence, Repeat

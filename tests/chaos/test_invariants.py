@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from onetake.contracts import GenerationRequest
+from onetake.core.contracts import GenerationRequest
 from tests.chaos import histories
 from tests.chaos.evidence import (
     Answer,

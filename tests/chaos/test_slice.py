@@ -1,6 +1,6 @@
 """A short run of the chaos suite with a fixed seed, and the plan that a seed makes."""
 
-from onetake.simulator.faults import MARKERS
+from onetake.dev.simulator.faults import MARKERS
 from tests.chaos.plan import SECONDS, VENDORS, plan
 from tests.chaos.run import repro, run
 

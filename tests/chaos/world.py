@@ -20,26 +20,25 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
 import workflows
-from onetake.cli.stack import RunningStack, vendor_environment
-from onetake.cli.surroundings import own_command
 from onetake.client import Onetake
-from onetake.contracts import TERMINAL, SearchAttribute
-from onetake.devstack import DevStack, Part
-from onetake.devstack.ports import LOOPBACK
-from onetake.devstack.progress import SilentProgress
+from onetake.core.names import TERMINAL, SearchAttribute
+from onetake.dev.devstack import DevStack, Part
+from onetake.dev.devstack.ports import LOOPBACK
+from onetake.dev.devstack.progress import SilentProgress
+from onetake.dev.stack import RunningStack, own_command, vendor_environment
+from onetake.engine.schedule import schedule_id_of
+from onetake.engine.temporal import plugin
 from onetake.ledger import migrate
 from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import connect_once
-from onetake.reconciler import Reconciler
-from onetake.schedule import schedule_id_of
-from onetake.storage import BucketStore
-from onetake.temporal import plugin
+from onetake.media.storage import BucketStore
+from onetake.operations.reconciler import Reconciler
 from providers.admission import Catalogue
 from tests.chaos import evidence
 from tests.chaos.evidence import Evidence, Generation, Seen
 from tests.chaos.fleet import Fleet, worker_of
 from tests.chaos.plan import POOR, RICH, VENDORS
-from tests.harness import Stack, bare_environ
+from tests.system.harness import Stack, bare_environ
 
 TIME_SCALE: Final = 0.01  # an unknown outcome ends after 18 s instead of half an hour
 RENDER_S: Final = 1.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onetake.cli import execute, routes
-from onetake.cli.stack import vendor_environment
+from onetake.dev.stack import vendor_environment
 from tests.cli.processes import COMMAND, Finished, bare_environment, run, run_on_a_terminal
 
 Answered = Callable[..., Finished]

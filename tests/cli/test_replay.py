@@ -8,7 +8,7 @@ import pytest
 
 from onetake.client import Onetake
 from tests.cli.processes import Finished, run
-from tests.harness import ROUTE, Stack, unique
+from tests.system.harness import ROUTE, Stack, unique
 
 Cli = Callable[..., Finished]
 

@@ -9,7 +9,7 @@ HEAD = """
 import asyncio, dataclasses, json, os, signal, sys
 from onetake.cli.answer import Stopped
 from onetake.cli.waiting import run
-from onetake.errors import TryLater
+from onetake.core.errors import TryLater
 
 def press():
     os.kill(os.getpid(), signal.SIGINT)

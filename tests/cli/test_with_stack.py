@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.processes import COMMAND, LIMIT_S, Finished, run, run_on_a_terminal
-from tests.harness import ROUTE, Stack, unique
+from tests.system.harness import ROUTE, Stack, unique
 
 Cli = Callable[..., Finished]
 

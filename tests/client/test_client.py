@@ -10,9 +10,10 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
 from onetake.client import BlockingOnetake, Onetake
-from onetake.contracts import PHASES, GenerationRequest
-from onetake.errors import Failed, Refused, TryLater
-from tests.harness import LIMIT_S, ROUTE, Stack, in_phase, unique
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import Failed, Refused, TryLater
+from onetake.core.names import PHASES
+from tests.system.harness import LIMIT_S, ROUTE, Stack, in_phase, unique
 
 STARTED_WITH = ("OnetakeTenant", "OnetakeVendor", "OnetakeRoute")
 SIX_LINES = """

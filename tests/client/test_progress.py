@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from onetake.contracts import Cost, GenerationRecord, Phase, Status
-from onetake.progress import ProgressLine, follow
+from onetake.client.progress import ProgressLine, follow
+from onetake.core.contracts import Cost, GenerationRecord
+from onetake.core.names import Phase, Status
 
 
 def record(status: Status, phase: Phase, cost: Cost | None = None) -> GenerationRecord:

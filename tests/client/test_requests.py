@@ -3,10 +3,10 @@
 import pytest
 
 from onetake.client import request_of
-from onetake.contracts import GenerationRequest
-from onetake.errors import Refused
-from onetake.settings import load_settings
-from onetake.starting import details_of, summary_of
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import Refused
+from onetake.core.settings import load_settings
+from onetake.engine.starting import details_of, summary_of
 from providers.admission import Catalogue
 
 ROUTE = "apixo/wan-2.6/text-to-video"

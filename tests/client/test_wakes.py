@@ -10,7 +10,7 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 
-from onetake.demo import Wake, wake_of
+from onetake.dev.demo import Wake, wake_of
 
 
 def scheduled(number: int, activity_id: str) -> HistoryEvent:

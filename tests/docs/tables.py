@@ -14,11 +14,12 @@ import typer
 
 from onetake.cli import app
 from onetake.cli.routes import routes
-from onetake.contracts import PHASES, GenerationRequest, SearchAttribute, Status
-from onetake.errors import CATALOGUE
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import CATALOGUE
+from onetake.core.names import PHASES, SearchAttribute, Status
+from onetake.core.settings import Settings
+from onetake.dev.simulator.faults import MARKERS
 from onetake.ledger.holds import Entry
-from onetake.settings import Settings
-from onetake.simulator.faults import MARKERS
 from providers.catalogue import load_catalogue
 from tests.docs.markdown import ROOT, page, section, table
 

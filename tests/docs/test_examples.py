@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from onetake.devstack.binaries import TEMPORAL, Ladder
-from onetake.devstack.progress import SilentProgress
+from onetake.dev.devstack.binaries import TEMPORAL, Ladder
+from onetake.dev.devstack.progress import SilentProgress
 from tests.cli.processes import LIMIT_S, Finished, bare_environment, run
 from tests.docs.markdown import ROOT, blocks, page, section
-from tests.harness import ROUTE, Stack, ended, unique
+from tests.system.harness import ROUTE, Stack, ended, unique
 
 README = page("README.md")
 Cli = Callable[[str], Finished]

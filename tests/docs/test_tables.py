@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from onetake.contracts import GenerationRecord, GenerationRequest, GenerationResult
-from onetake.errors import CATALOGUE
+from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult
+from onetake.core.errors import CATALOGUE
+from onetake.core.settings import Settings
 from onetake.gateway.app import Door, create_app
-from onetake.settings import Settings
 from tests.docs.markdown import ROOT, blocks, names, page, section, table
 from tests.docs.tables import Table, all_tables, help_of, verbs
 

@@ -10,8 +10,8 @@ from temporalio.api.workflowservice.v1 import (
     ResetWorkflowExecutionRequest,
 )
 
-from onetake.contracts import GenerationResult
-from tests.harness import LIMIT_S, Stack
+from onetake.core.contracts import GenerationResult
+from tests.system.harness import LIMIT_S, Stack
 
 
 async def described(stack: Stack, workflow_id: str) -> DescribeWorkflowExecutionResponse:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from onetake.ledger.database import Session, connect_once
-from tests.harness import LIMIT_S, Stack
+from tests.system.harness import LIMIT_S, Stack
 
 _LOCK = """
 select from onetake.budget_window w join onetake.budget b on b.id = w.budget_id

@@ -8,8 +8,8 @@ from typing import Any, Final
 from temporalio.exceptions import ApplicationError
 
 from onetake.client import Onetake, Started
-from onetake.contracts import GenerationResult
-from tests.harness import ROUTE, Stack, ended, unique
+from onetake.core.contracts import GenerationResult
+from tests.system.harness import ROUTE, Stack, ended, unique
 
 SCALE: Final = (
     "0.008"  # an unknown outcome is given up after 14 s, as is a vendor that throttles; unreachable after 5 s

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from onetake.contracts import GenerationResult
-from tests.harness import Stack
+from onetake.core.contracts import GenerationResult
+from tests.system.harness import Stack
 
 ROWS: Final = Path(__file__).with_name("rows")
 

@@ -18,14 +18,15 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from onetake.client import BlockingOnetake, Onetake, Started
-from onetake.contracts import TERMINAL, GenerationRequest, GenerationResult, Price, ReserveInput
-from onetake.errors import NoMoney, Refused
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import GenerationRequest, GenerationResult, Price, ReserveInput
+from onetake.core.errors import NoMoney, Refused
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.names import TERMINAL
+from onetake.core.settings import Settings
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger
-from onetake.reconciler import STALE_START_S
-from onetake.settings import Settings
+from onetake.operations.reconciler import STALE_START_S
 from tests.faults.table import expect, shows
-from tests.harness import ROUTE, Stack, ended, unique
+from tests.system.harness import ROUTE, Stack, ended, unique
 
 PRICE_MICROS = 200_000  # of the two seconds that every request here asks for
 MANY = 40

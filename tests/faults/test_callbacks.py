@@ -17,10 +17,10 @@ import pytest_asyncio
 from bench.processes import rss_bytes
 from bench.storm import callback, storm
 from onetake.client import Onetake, Started
-from onetake.contracts import GenerationResult
+from onetake.core.contracts import GenerationResult
 from onetake.ledger.database import connect_once
 from tests.faults.table import expect, shows
-from tests.harness import ROUTE, Stack, activity_ids, ended, event_names, in_phase, unique
+from tests.system.harness import ROUTE, Stack, activity_ids, ended, event_names, in_phase, unique
 
 SILENT: Final = "[[sim:no-callback]]"
 SUCCESS: Final = "success"

@@ -14,12 +14,12 @@ import pytest_asyncio
 from minio import Minio
 
 from onetake.client import Onetake
-from onetake.contracts import GenerationResult
+from onetake.core.contracts import GenerationResult
 from tests.faults.engine import failing_with
 from tests.faults.table import shows
-from tests.harness import ROUTE, Stack, ended, in_phase, money, unique
-from tests.inputs.media_host import MediaHost
-from tests.relay import relaying
+from tests.media.inputs.media_host import MediaHost
+from tests.system.harness import ROUTE, Stack, ended, in_phase, money, unique
+from tests.system.relay import relaying
 
 PAID = (200_000, 200_000, 0)
 DOWNLOADS = 3  # of a copy that is no good, each from a fresh link

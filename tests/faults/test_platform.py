@@ -21,17 +21,18 @@ from temporalio.worker import Worker
 
 from onetake.cli import main
 from onetake.client import Onetake
-from onetake.contracts import WAKE_SIGNAL, WORKFLOW_TYPE, GenerationRequest, GenerationResult, SearchAttribute
-from onetake.devstack import Part
-from onetake.devstack.ports import free_port
-from onetake.devstack.temporal_server import health_url, server_command
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import GenerationRequest, GenerationResult
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.names import GENERATION_WORKFLOW, WAKE_SIGNAL, SearchAttribute
+from onetake.dev.devstack import Part
+from onetake.dev.devstack.ports import free_port
+from onetake.dev.devstack.temporal_server import health_url, server_command
 from onetake.ledger import migrate
-from onetake.reconciler import Reconciler
+from onetake.operations.reconciler import Reconciler
 from tests.faults.engine import reset_to_before
 from tests.faults.table import shows
-from tests.harness import LIMIT_S, ROUTE, TIME_SCALE, Stack, ended, in_phase, money, unique
-from tests.relay import relaying
+from tests.system.harness import LIMIT_S, ROUTE, TIME_SCALE, Stack, ended, in_phase, money, unique
+from tests.system.relay import relaying
 
 SCALE = "0.008"  # an unknown outcome is given up after 14 s instead of half an hour
 LONG_S = 150.0  # for twenty generations on two busy cores
@@ -178,7 +179,7 @@ async def run_in(own: Stack, text: str, *, deadline_s: int = 120) -> tuple[str, 
     """Start a generation in this house's engine; its prompt and its run."""
     prompt = unique(text)
     run = await (await own.temporal()).start_workflow(
-        WORKFLOW_TYPE,
+        GENERATION_WORKFLOW,
         GenerationRequest(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=deadline_s),
         id=workflow_id_of("default", new_generation_id()),
         task_queue="onetake",
@@ -280,7 +281,7 @@ async def test_a_run_that_is_reset_to_before_its_submission_submits_nothing_agai
     assert len(await stack.submits_of(play.prompt)) == 1
 
 
-@workflow.defn(name=WORKFLOW_TYPE, sandboxed=False)
+@workflow.defn(name=GENERATION_WORKFLOW, sandboxed=False)
 class Broken:
     """A deployment with a bug: every workflow task of it fails."""
 

@@ -11,14 +11,14 @@ import pytest_asyncio
 
 import onetake.ledger
 from onetake.client import Onetake, Started
-from onetake.contracts import GenerationResult
+from onetake.core.contracts import GenerationResult
 from onetake.ledger import BudgetBalance, Budgets, PostgresLedger
 from onetake.ledger.database import Database
 from tests.cli.processes import run
 from tests.faults.locks import Held, budget_held
 from tests.faults.table import shows
-from tests.harness import ROUTE, Stack, activity_ids, ended, in_phase, money, unique
-from tests.relay import Relay, relayed
+from tests.system.harness import ROUTE, Stack, activity_ids, ended, in_phase, money, unique
+from tests.system.relay import Relay, relayed
 
 LIMIT_S = 150.0
 QUICK_SCALE = "0.008"  # the ledger may be away for half a minute, which is the shortest that any scale allows

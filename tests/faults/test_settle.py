@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 
 from onetake.client import Onetake
-from onetake.contracts import GenerationResult, SettleInput
+from onetake.core.contracts import GenerationResult, SettleInput
 from onetake.ledger.budgets import Budgets
 from onetake.ledger.holds import PostgresLedger
 from tests.faults.engine import described, failing_with, reset_to_before, result_of_run
 from tests.faults.table import shows
-from tests.harness import ROUTE, Stack, ended, in_phase, money, unique
-from tests.relay import relayed
+from tests.system.harness import ROUTE, Stack, ended, in_phase, money, unique
+from tests.system.relay import relayed
 
 REPORTING = "wan26ai/wan-2.6/text-to-video"  # its status says what was charged
 PRICE_MICROS = 400_000  # of 5 s at 720p there

@@ -23,8 +23,8 @@ from providers.driver import SHORTEST_ANSWER_S
 from tests.faults.road import Road, open_road
 from tests.faults.scenes import LIMIT_S, SCALE, Ends, begin, ends_of, house, play, route_of, together, why_again
 from tests.faults.table import shows
-from tests.harness import ROUTE, Stack, ended, in_phase, money
 from tests.providers.sockets import LOOPBACK, answer, answering, free_port, own_certificate, serving
+from tests.system.harness import ROUTE, Stack, ended, in_phase, money
 
 PATIENT_SCALE: Final = "0.1"  # an unreachable vendor is waited for a minute
 LATER_S: Final = int(SHORTEST_ANSWER_S) + 3  # than a worker at such scales waits for an answer

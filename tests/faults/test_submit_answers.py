@@ -19,16 +19,16 @@ import pytest_asyncio
 from temporalio.exceptions import ApplicationError
 
 import providers
-from onetake.cli.surroundings import own_command
 from onetake.client import Onetake
-from onetake.devstack import Part
-from onetake.devstack.ports import free_port
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
+from onetake.dev.devstack import Part
+from onetake.dev.devstack.ports import free_port
+from onetake.dev.stack import own_command
 from onetake.ledger.vendors import PostgresVendors
 from tests.faults.road import REFUSALS, open_road
 from tests.faults.scenes import LIMIT_S, Ends, begin, ends_of, house, play, route_of, together, why_again
 from tests.faults.table import shows
-from tests.harness import Stack, money
+from tests.system.harness import Stack, money
 
 BUSY_S: Final = 7
 LONGEST_WAIT_S: Final = 300.0

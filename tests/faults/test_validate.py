@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 
 from onetake.client import Onetake
-from onetake.contracts import GenerationRequest, GenerationResult
-from onetake.errors import Refused
+from onetake.core.contracts import GenerationRequest, GenerationResult
+from onetake.core.errors import Refused
 from tests.faults.table import expect, shows
-from tests.harness import ROUTE, Stack, activity_ids, ended, unique
-from tests.inputs.media_host import MediaHost
+from tests.media.inputs.media_host import MediaHost
+from tests.system.harness import ROUTE, Stack, activity_ids, ended, unique
 
 IMAGE_ROUTE = "apixo/wan-2.6/image-to-video"
 MORE_THAN_SLOTS = 18  # a worker looks at the inputs of 16 requests at once

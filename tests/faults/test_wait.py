@@ -12,10 +12,10 @@ import httpx
 import pytest_asyncio
 
 from onetake.client import Onetake
-from onetake.contracts import GenerationRecord, GenerationResult, RecoveryRequest
-from onetake.recovery import begin_recovery
+from onetake.core.contracts import GenerationRecord, GenerationResult, RecoveryRequest
+from onetake.engine.recovery import begin_recovery
 from tests.faults.table import shows
-from tests.harness import Stack, activity_ids, ended, money, unique
+from tests.system.harness import Stack, activity_ids, ended, money, unique
 
 LIMIT_S = 150.0
 SECONDS = {"apixo": 2, "gptimage2": 2, "aivideoapi": 2, "wan26ai": 5, "gmi": 5}

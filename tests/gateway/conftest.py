@@ -6,15 +6,15 @@ import httpx
 import pytest
 from temporalio.worker import Worker
 
-from onetake.contracts import GenerationRequest
-from onetake.devstack import DevStack, SilentProgress
+from onetake.core.contracts import GenerationRequest
+from onetake.core.settings import Settings
+from onetake.dev.devstack import DevStack, SilentProgress
+from onetake.engine.temporal import connect
 from onetake.ledger import Database
 from onetake.ledger.migrate import upgrade
-from onetake.settings import Settings
-from onetake.temporal import connect
 from providers.admission import Catalogue
 from tests.gateway.house import CANARY, QUEUE, ROUTE, House, Listening, Recovering, gateway_part, url_of
-from tests.harness import bare_environ
+from tests.system.harness import bare_environ
 
 
 @pytest.fixture(scope="session")

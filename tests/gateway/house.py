@@ -13,21 +13,19 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from onetake.contracts import (
-    RECOVERY_WORKFLOW_TYPE,
+from onetake.core.contracts import (
     GenerationRequest,
     Plan,
     Price,
     RecoveryRequest,
     ReserveInput,
-    Resolution,
     SettleInput,
-    SubmissionState,
     WakeSignal,
 )
-from onetake.devstack import DevStack, Part
-from onetake.devstack.ports import free_port
-from onetake.ids import recovery_id_of
+from onetake.core.ids import recovery_id_of
+from onetake.core.names import RECOVERY_WORKFLOW, Resolution, SubmissionState
+from onetake.dev.devstack import DevStack, Part
+from onetake.dev.devstack.ports import free_port
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import Callbacks
 
@@ -57,7 +55,7 @@ class Listening:
         return self._heard
 
 
-@workflow.defn(name=RECOVERY_WORKFLOW_TYPE)
+@workflow.defn(name=RECOVERY_WORKFLOW)
 class Recovering:
     """In the place of the recovery: it keeps what it was asked and waits."""
 

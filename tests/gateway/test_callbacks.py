@@ -16,8 +16,8 @@ from starlette.requests import Request
 
 from bench.processes import rss_bytes
 from bench.storm import callback, storm
-from onetake.contracts import Resolution, SubmissionState
-from onetake.devstack.ports import free_port
+from onetake.core.names import Resolution, SubmissionState
+from onetake.dev.devstack.ports import free_port
 from onetake.gateway import app as gateway_app
 from onetake.gateway import serve
 from onetake.ledger.database import connect_once

@@ -13,8 +13,8 @@ from google.protobuf.json_format import MessageToDict
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.client import Client
 
-from onetake.codec import PayloadCipher
-from onetake.errors import Refused
+from onetake.core.errors import Refused
+from onetake.engine.codec import PayloadCipher
 from onetake.gateway.codec_endpoint import create_codec_app, is_loopback, origin_of, origins_of_ui
 from tests.gateway.house import CANARY, House
 

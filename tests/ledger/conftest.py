@@ -12,16 +12,16 @@ from time import monotonic, sleep
 
 import pytest
 
-from onetake.contracts import GenerationRequest, Price, ReserveInput
-from onetake.devstack.ports import free_port
-from onetake.devstack.postgres import open_cluster
-from onetake.devstack.processes import Supervisor
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import GenerationRequest, Price, ReserveInput
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.ports import Begun
+from onetake.dev.devstack.ports import free_port
+from onetake.dev.devstack.postgres import open_cluster
+from onetake.dev.devstack.processes import Supervisor
 from onetake.ledger import Budgets, Callbacks, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import token_sha256
 from onetake.ledger.database import Session, connect_once
 from onetake.ledger.migrate import upgrade
-from onetake.ports import Begun
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]

@@ -19,7 +19,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.resolve import Resolve
 from activities.submit import Submit, told
 from activities.wait import SPARE_S, ReadStatus
-from onetake.contracts import (
+from onetake.core.contracts import (
     GenerationRequest,
     Message,
     Plan,
@@ -29,18 +29,18 @@ from onetake.contracts import (
     Submission,
     SubmitInput,
 )
-from onetake.errors import Failed, TryLater
+from onetake.core.errors import Failed, TryLater
+from onetake.core.ports import Bracket
+from onetake.dev.simulator.app import BASE_PATHS, SimulatorConfig
+from onetake.dev.simulator.server import running
 from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import token_sha256
 from onetake.ledger.vendors import PostgresVendors
-from onetake.outbound import Outbound
-from onetake.ports import Bracket
-from onetake.simulator.app import BASE_PATHS, SimulatorConfig
-from onetake.simulator.server import running
+from onetake.media.outbound import Outbound
 from providers.admission import Catalogue
 from providers.driver import configured_drivers, new_http_client
-from tests.harness import unique
 from tests.providers.parts import settings
+from tests.system.harness import unique
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]

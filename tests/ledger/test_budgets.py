@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onetake.contracts import ReserveInput, SettleInput
-from onetake.errors import NoMoney, Refused
+from onetake.core.contracts import ReserveInput, SettleInput
+from onetake.core.errors import NoMoney, Refused
 from onetake.ledger import Budgets, Database, PostgresLedger
 from onetake.ledger.invariants import violations
 

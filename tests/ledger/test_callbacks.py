@@ -8,10 +8,10 @@ from hashlib import sha256
 
 import pytest
 
-from onetake.contracts import ReserveInput, SettleInput
+from onetake.core.contracts import ReserveInput, SettleInput
+from onetake.core.ports import Begun
 from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissions, Wake
 from onetake.ledger.callbacks import MAX_BODIES_PER_TOKEN
-from onetake.ports import Begun
 
 TOKEN = "t" * 22
 

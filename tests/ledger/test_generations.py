@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from onetake.contracts import ErrorInfo, GenerationRecord, GenerationRequest, SettleInput
-from onetake.errors import Failed, Refused
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import ErrorInfo, GenerationRecord, GenerationRequest, SettleInput
+from onetake.core.errors import Failed, Refused
+from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.ledger import PostgresGenerations, PostgresLedger
 
 ROUTE = "apixo/wan-2.6/text-to-video"

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onetake.contracts import ReserveInput, SettleInput
+from onetake.core.contracts import ReserveInput, SettleInput
 from onetake.ledger import Budgets, Database, PostgresLedger, PostgresSubmissions
 from onetake.ledger.database import Session, connect_once
 from onetake.ledger.invariants import violations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onetake.errors import Refused, TryLater
+from onetake.core.errors import Refused, TryLater
 from onetake.ledger import Database, migrate
 from onetake.ledger.database import Session
 from onetake.ledger.migrate import upgrade

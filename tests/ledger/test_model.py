@@ -9,8 +9,8 @@ from typing import Any, Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onetake.contracts import ReserveInput, SettleInput
-from onetake.errors import Failed, NoMoney, Refused
+from onetake.core.contracts import ReserveInput, SettleInput
+from onetake.core.errors import Failed, NoMoney, Refused
 from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.invariants import violations
 

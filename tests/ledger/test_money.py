@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from onetake.contracts import GenerationResult, ReserveInput, SettleInput
-from onetake.errors import NoMoney, Refused
-from onetake.ids import new_generation_id
+from onetake.core.contracts import GenerationResult, ReserveInput, SettleInput
+from onetake.core.errors import NoMoney, Refused
+from onetake.core.ids import new_generation_id
 from onetake.ledger import Budgets, Database, PostgresLedger, PostgresSubmissions
 from onetake.ledger.invariants import violations
 

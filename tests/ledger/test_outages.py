@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from onetake.contracts import ReserveInput
-from onetake.errors import Failed, OnetakeError, TryLater
+from onetake.core.contracts import ReserveInput
+from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger
 from onetake.ledger.database import Session, connect_once
 from onetake.ledger.invariants import violations
-from tests.relay import Relay, relayed
+from tests.system.relay import Relay, relayed
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from onetake.contracts import ReserveInput, SettleInput
-from onetake.errors import NoMoney
+from onetake.core.contracts import ReserveInput, SettleInput
+from onetake.core.errors import NoMoney
 from onetake.ledger import Budgets, Database, PostgresLedger
 from onetake.ledger.invariants import violations
 

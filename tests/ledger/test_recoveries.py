@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onetake.contracts import Asset, CorrectInput, GenerationRequest, ReserveInput, SettleInput
-from onetake.errors import Failed, Refused
-from onetake.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import Asset, CorrectInput, GenerationRequest, ReserveInput, SettleInput
+from onetake.core.errors import Failed, Refused
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.ports import Begun
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.invariants import violations
 from onetake.ledger.recoveries import Recoveries
-from onetake.ports import Begun
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]

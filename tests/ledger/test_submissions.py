@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from onetake.contracts import ErrorInfo, ReserveInput, SettleInput, Submission
-from onetake.errors import Failed
+from onetake.core.contracts import ErrorInfo, ReserveInput, SettleInput, Submission
+from onetake.core.errors import Failed
+from onetake.core.ports import Account, Begun, Bracket, Undisturbed
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
-from onetake.ports import Account, Begun, Bracket, Undisturbed
 
 Accept = Callable[..., Awaitable[str]]
 Begin = Callable[..., Awaitable[Begun]]

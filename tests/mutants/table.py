@@ -120,7 +120,7 @@ _POST = [
         "cancel shield: a cancellation cuts the phases",
         "workflows/generation.py",
         Expression("Generation.run", "asyncio.shield(life)", "life"),
-        "tests/integration/test_cancel.py::test_a_cancel_while_rendering_keeps_the_clip_that_was_paid_for",
+        "tests/system/test_cancel.py::test_a_cancel_while_rendering_keeps_the_clip_that_was_paid_for",
     ),
     _python(
         "clamp: throttled for ever",
@@ -372,9 +372,9 @@ _BOOKS = [
     ),
     _python(
         "replay: a second render without consent",
-        "onetake/replaying.py",
+        "onetake/operations/replaying.py",
         Expression("Replays._priced", "record.cost.suspense_micros and not accept_cost", "False"),
-        "tests/integration/test_replays.py::test_rendering_again_what_may_be_paid_needs_consent",
+        "tests/system/test_replays.py::test_rendering_again_what_may_be_paid_needs_consent",
     ),
 ]
 
@@ -395,39 +395,39 @@ _BYTES = [
     ),
     _python(
         "bucket: of two writers the last wins",
-        "onetake/storage.py",
+        "onetake/media/storage.py",
         Expression(
             "_Requests.complete",
             "{'Content-Type': 'application/xml', 'If-None-Match': '*'}",
             "{'Content-Type': 'application/xml'}",
         ),
-        "tests/storage/test_bucket.py::test_of_two_writers_of_one_key_exactly_one_wins",
+        "tests/media/storage/test_bucket.py::test_of_two_writers_of_one_key_exactly_one_wins",
     ),
     _python(
         "address pin: the name is dialled and not what was judged",
-        "onetake/outbound.py",
+        "onetake/media/outbound.py",
         Expression(
             "GuardedBackend.connect_tcp",
             "self._dial.connect_tcp(address, port, timeout, local_address, socket_options)",
             "self._dial.connect_tcp(host, port, timeout, local_address, socket_options)",
         ),
-        "tests/outbound/test_dialling.py::test_a_name_is_resolved_once_for_a_connection",
+        "tests/media/outbound/test_dialling.py::test_a_name_is_resolved_once_for_a_connection",
     ),
     _python(
         "address guard: what a name resolved to is not judged",
-        "onetake/outbound.py",
+        "onetake/media/outbound.py",
         Statement("GuardedBackend._judged", "for address in addresses:\n    judge_address(address, trusted=trusted)"),
-        "tests/outbound/test_dialling.py::test_a_name_with_one_bad_address_is_refused_whole",
+        "tests/media/outbound/test_dialling.py::test_a_name_with_one_bad_address_is_refused_whole",
     ),
     _python(
         "address guard: a redirect is not judged",
-        "onetake/outbound.py",
+        "onetake/media/outbound.py",
         Expression(
             "Outbound._next",
             "judge(str(current.url.join(location)), self._trusted)",
             "Judged(u := current.url.join(location), u.host, u.port or 80)",
         ),
-        "tests/outbound/test_opening.py::test_a_redirect_is_judged_like_any_address",
+        "tests/media/outbound/test_opening.py::test_a_redirect_is_judged_like_any_address",
     ),
 ]
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from onetake.outbound import Outbound
+from onetake.media.outbound import Outbound
 from providers import apixo
 from providers.driver import Driver, new_http_client
 from tests.providers.parts import API_KEY, PATIENT, SHORT_CONNECT, SHORT_READ, SHORT_WRITE, Connect

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import httpx
 from pydantic import SecretStr
 
-from onetake.contracts import GenerationRequest, Plan
-from onetake.ports import SubmitOrder
-from onetake.settings import Settings
+from onetake.core.contracts import GenerationRequest, Plan
+from onetake.core.ports import SubmitOrder
+from onetake.core.settings import Settings
 from providers.admission import Catalogue
 from providers.driver import Driver
 from providers.vendor import Order

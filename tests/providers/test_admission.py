@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from onetake.contracts import Cadence, GenerationRequest, Plan, Queues
-from onetake.errors import Refused, Violation
-from onetake.money import micros_up
+from onetake.core.contracts import Cadence, GenerationRequest, Plan, Queues
+from onetake.core.errors import Refused, Violation
+from onetake.core.money import micros_up
 from providers.admission import Catalogue
 from tests.providers.parts import MODEL, MODES, PROMPT, plan_of, request_for, request_on, settings
 
@@ -629,11 +629,11 @@ def test_a_callers_deadline_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_plan_pins_what_the_vendor_documents(mode: str) -> None:
-    plan = Catalogue(settings()).plan(request_for(mode), base_queue="house")
+    plan = Catalogue(settings()).plan(request_for(mode), base_queue="here")
     assert (plan.route, plan.vendor) == (f"{MODEL}/{mode}", "apixo")
     assert (plan.callbacks, plan.cancelable, plan.takes_seed) == (True, False, True)
     assert plan.failed_job_cost == "unknown"
-    assert plan.queues == Queues(submit="house-submit-apixo", read="house-read-apixo", media="house-media")
+    assert plan.queues == Queues(base="here", submit="here-submit-apixo", read="here-read-apixo", media="here-media")
     assert (plan.width, plan.height) == ((1280, 720) if mode == "text-to-video" else (None, None))
     assert plan.max_asset_bytes == 512 * 1024 * 1024
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onetake.contracts import GenerationRequest
-from onetake.errors import CATALOGUE
-from onetake.ports import Account
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import CATALOGUE
+from onetake.core.ports import Account
 from providers import aivideoapi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from onetake.errors import Refused
-from onetake.outbound import Outbound
+from onetake.core.errors import Refused
+from onetake.media.outbound import Outbound
 from providers.catalogue import load_catalogue
 from providers.driver import Driver, configured_drivers
 from tests.providers.parts import API_KEY, BASE_URL, VENDORS, settings

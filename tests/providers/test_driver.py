@@ -15,9 +15,9 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from onetake.errors import TryLater
-from onetake.outbound import Outbound
-from onetake.ports import SubmitOrder, SubmitOutcome
+from onetake.core.errors import TryLater
+from onetake.core.ports import SubmitOrder, SubmitOutcome
+from onetake.media.outbound import Outbound
 from providers import aivideoapi, apixo, gmi
 from providers.catalogue import SEED_MOST, load_catalogue
 from providers.driver import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 from providers import gmi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, ListedJob

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onetake.contracts import GenerationRequest
-from onetake.errors import CATALOGUE, Refused
+from onetake.core.contracts import GenerationRequest
+from onetake.core.errors import CATALOGUE, Refused
 from providers import gptimage2
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of

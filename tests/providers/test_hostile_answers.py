@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 from providers import apixo
 from providers.driver import LONGEST_RETRY_AFTER_S, retry_after_s
 from providers.vendor import CallbackHint, links_of, safe_text, task_id_of

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 from providers import apixo
 
 TASK = {"taskId": "task_12345678"}

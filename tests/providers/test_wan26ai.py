@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onetake.errors import CATALOGUE
+from onetake.core.errors import CATALOGUE
 from providers import wan26ai
 from providers.catalogue import Route, load_catalogue
 from providers.vendor import task_id_of

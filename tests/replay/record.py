@@ -16,12 +16,13 @@ from pathlib import Path
 from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
 
-from onetake.cli.stack import running_stack
-from onetake.contracts import WORKFLOW_TYPE, GenerationRequest
-from onetake.devstack.progress import PlainProgress
-from onetake.ids import recovery_id_of
-from tests.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, in_phase
+from onetake.core.contracts import GenerationRequest
+from onetake.core.ids import recovery_id_of
+from onetake.core.names import GENERATION_WORKFLOW
+from onetake.dev.devstack.progress import PlainProgress
+from onetake.dev.stack import running_stack
 from tests.replay.stories import CODEC_KEY, RECOVERIES, STORIES, Story
+from tests.system.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, in_phase
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -62,7 +63,7 @@ async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
     """
     engine = await stack.temporal()
     request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
-    handle = await engine.start_workflow(WORKFLOW_TYPE, request, id=workflow_id, task_queue="onetake")
+    handle = await engine.start_workflow(GENERATION_WORKFLOW, request, id=workflow_id, task_queue="onetake")
     if story.cancel_in:
         await _reached(stack, workflow_id, story.cancel_in)
         await handle.cancel()
@@ -77,7 +78,7 @@ async def run_recovery(stack: Stack, story: Story, workflow_id: str) -> Workflow
     """Terminate a run while it waits, and return the history of the recovery that the reconciler starts for it."""
     engine = await stack.temporal()
     request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
-    await engine.start_workflow(WORKFLOW_TYPE, request, id=workflow_id, task_queue="onetake")
+    await engine.start_workflow(GENERATION_WORKFLOW, request, id=workflow_id, task_queue="onetake")
     generation_id = await _reached(stack, workflow_id, "generating")
     await stack.terminate(workflow_id)
     recovery = engine.get_workflow_handle(recovery_id_of(request.tenant, generation_id))

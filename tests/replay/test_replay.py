@@ -7,13 +7,13 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from onetake.histories import WORKFLOWS
-from onetake.settings import Settings
-from onetake.temporal import plugin
-from tests.harness import Stack
+from onetake.core.settings import Settings
+from onetake.engine.histories import WORKFLOWS
+from onetake.engine.temporal import plugin
 from tests.replay.commands import commands_of
 from tests.replay.record import HISTORIES, run
 from tests.replay.stories import CODEC_KEY, RECOVERIES, STORIES, Story
+from tests.system.harness import Stack
 from workflows.generation import Generation
 
 CHANGED = """The commands of `{name}` are not those that were recorded.

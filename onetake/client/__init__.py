@@ -1,0 +1,14 @@
+"""What services call: start a generation, wait for it, look at it, cancel it, fetch its clip.
+
+    async with Onetake.connect() as onetake:
+        started = await onetake.start(route="apixo/wan-2.6/text-to-video", prompt="a harbour at dawn")
+        result = await onetake.result(started.id)
+
+`Onetake` is the client; `BlockingOnetake` is the same one for code without an event loop.
+"""
+
+from onetake.client.blocking import BlockingOnetake
+from onetake.client.client import Onetake, Started
+from onetake.client.requests import request_of
+
+__all__ = ["BlockingOnetake", "Onetake", "Started", "request_of"]

@@ -1,0 +1,374 @@
+"""The asynchronous client.
+
+The database row is the truth about a generation; Temporal is only asked to run one and to say when a run has closed.
+The client submits nothing to a vendor, moves no money, and keeps the prompt out of ids, summaries, search attributes
+and logs.
+
+A generation that failed is an answer, not an exception: `result.status == "failed"` with `result.error`. Exceptions are
+`onetake.core.errors` and are about the call: `Refused` (nothing was started), `TryLater` (a part is away, or
+`wait_timed_out`), `Failed` (a run that was ended from outside and will never settle).
+"""
+
+# ruff: noqa: PLC0415 - the Temporal SDK and the S3 client take half a second to import; `get` and `list` need neither.
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from onetake.client.requests import request_of
+from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
+from onetake.core.crashpoints import crashpoint
+from onetake.core.errors import Failed, Refused, TryLater
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.names import TERMINAL, Status
+from onetake.core.settings import Settings, load_settings, require
+from onetake.engine.starting import start_run
+from onetake.ledger.database import Database
+from onetake.ledger.generations import FirstRow, PostgresGenerations
+from onetake.ledger.recoveries import Recoveries
+from onetake.operations.replaying import Replays
+from providers.admission import Catalogue
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowHandle
+
+    from onetake.media.storage import BucketStore
+
+LINK_LIFE_S = 900
+ENGINE_TIMEOUT = timedelta(seconds=10)
+WATCH_EVERY_S = 0.5
+GONE_EVERY_S = 1.0
+RECONCILED_WITHIN_S = 300.0  # after its run is gone: the reconciler passes every minute
+RESULT_EVERY_S = 5.0  # only a second net: the run's close wakes the wait
+
+
+@dataclass(frozen=True)
+class Started:
+    """A generation that was accepted. `replayed`: the idempotency key had started this one before."""
+
+    id: str
+    workflow_id: str
+    price_micros: int
+    replayed: bool
+    ui_url: str | None
+
+
+class Onetake:
+    """The asynchronous client. Make one with `connect`; it is safe to use from many tasks of one event loop."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self._database = database
+        self._generations = PostgresGenerations(database)
+        self._catalogue = Catalogue(settings, sends=False)
+        self._engine_once = asyncio.Lock()
+        self._engine: Client | None = None
+        self._bucket: BucketStore | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings | None = None) -> AsyncGenerator[Self]:
+        """Open the database; Temporal and the bucket are reached when a call first needs them.
+
+        Settings come from the environment when none are given. Raises Refused(`settings_invalid`) and
+        TryLater(`ledger_unavailable`).
+        """
+        settings = settings or load_settings()
+        require(settings, "database_url")
+        database = await Database.connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+        onetake = cls(settings, database)
+        try:
+            yield onetake
+        finally:
+            if onetake._bucket is not None:
+                onetake._bucket.close()
+            await database.close()
+
+    def plan(self, request: GenerationRequest | None = None, /, **fields: Any) -> Plan:
+        """Check a request and price it: what `start` would pin. Sends nothing and writes nothing."""
+        return self._catalogue.plan(request or request_of(fields), base_queue=self.settings.task_queue)
+
+    async def start(self, request: GenerationRequest | None = None, /, **fields: Any) -> Started:
+        """Accept a generation and start its workflow; give a `GenerationRequest` or its fields.
+
+        Everything that can be known is checked first: rules, price, key, database and Temporal. Then the row is
+        written, then the workflow starts. With an `idempotency_key` a repeat returns the first generation, and
+        finishes a start that was cut off between the two. Raises Refused or TryLater when nothing was started, and
+        Failed(`start_outcome_unknown`) with the workflow id when Temporal took the start and did not answer.
+        """
+        request = request or request_of(fields)
+        if (first := await self._generations.first_of(request)) is not None:
+            return await self._again(first, request)
+        plan = self.plan(request)
+        engine = await self._temporal()
+        workflow_id = workflow_id_of(request.tenant, new_generation_id())
+        crashpoint("start.before_row")
+        row = await self._generations.accept_once(request, workflow_id=workflow_id, run_id=None, plan=plan)
+        crashpoint("start.after_row")
+        if row.replayed and (first := await self._generations.first_of(request)) is not None:
+            return await self._again(first, request)
+        await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
+        crashpoint("start.after_run")
+        return Started(row.id, row.workflow_id, plan.price.amount_micros, row.replayed, self._ui_url(row.workflow_id))
+
+    async def _again(self, first: FirstRow, request: GenerationRequest) -> Started:
+        """The first answer to a key, at the price of then: what routes and prices are today is not asked."""
+        plan = first.plan or self.plan(request)
+        if first.status not in TERMINAL:
+            await start_run(
+                await self._temporal(), first.workflow_id, request, plan, task_queue=self.settings.task_queue
+            )
+        return Started(first.id, first.workflow_id, plan.price.amount_micros, True, self._ui_url(first.workflow_id))
+
+    async def get(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
+        """Read where a generation stands, with signed links (15 minutes) to what it made.
+
+        Raises Refused(`generation_not_found`), also for another tenant's id when `tenant` is given.
+        """
+        return await self._shown(await self._record(generation_id, tenant))
+
+    async def list(
+        self,
+        *,
+        tenant: str | None = None,
+        status: Status | None = None,
+        vendor: str | None = None,
+        error_code: str | None = None,
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> tuple[GenerationRecord, ...]:
+        """List generations, the newest first and without links; `after` is the last id of the page before."""
+        records = await self._generations.list(
+            tenant=tenant, status=status, vendor=vendor, error_code=error_code, since=since, after=after, limit=limit
+        )
+        return tuple(records)
+
+    async def result(self, generation_id: str, timeout_s: float | None = None) -> GenerationResult:
+        """Wait until a generation has ended, whatever its end, and return it with signed links.
+
+        Raises TryLater(`wait_timed_out`) after `timeout_s`; the generation goes on and can be waited for again.
+        """
+        async with aclosing(self._changes(generation_id, timeout_s, every_s=RESULT_EVERY_S)) as changes:
+            record = [record async for record in changes][-1]
+        return await self._shown(record)
+
+    async def watch(self, generation_id: str, timeout_s: float | None = None) -> AsyncGenerator[GenerationRecord]:
+        """Yield the generation now and whenever its status, phase or cost changes; the last one has ended."""
+        async with aclosing(self._changes(generation_id, timeout_s, every_s=WATCH_EVERY_S)) as changes:
+            async for record in changes:
+                yield await self._shown(record) if record.status in TERMINAL else record
+
+    async def cancel(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
+        """Ask a generation to end. It settles its own ledger, so that it may take until its submission has an outcome.
+
+        A repeat, and a generation that has ended, change nothing.
+        """
+        record = await self._record(generation_id, tenant)
+        if record.status in TERMINAL:
+            return await self._shown(record)
+        engine = await self._temporal()
+        crashpoint("cancel.before_mark")
+        await self._generations.mark_cancel_requested(generation_id)
+        crashpoint("cancel.after_mark")
+        if not await _canceled(engine, record.workflow_id) and not await Recoveries(self._database).expire(record.id):
+            await _canceled(engine, record.workflow_id)  # it started in between
+        crashpoint("cancel.after_request")
+        return await self._shown(await self._record(generation_id, tenant))
+
+    async def download(
+        self,
+        generation_id: str,
+        path: str | Path,
+        *,
+        tenant: str | None = None,
+        moved: Callable[[int], None] = lambda _: None,
+    ) -> Path:
+        """Fetch the clip into a file (or, named after its id, into a folder) and prove its sha256. Returns the file.
+
+        The file appears whole or not at all, and replaces one of that name. `moved` hears of the bytes that arrived.
+        Raises Refused(`result_not_ready`), Failed(`asset_truncated`) and TryLater(`storage_unavailable`).
+        """
+        record = await self._record(generation_id, tenant)
+        if not record.assets:
+            raise Refused("result_not_ready", f"Its status is {record.status}, its phase {record.phase}.")
+        asset, store = record.assets[0], self._store()
+        target = _target(Path(path), f"{record.id}{Path(asset.key).suffix}")
+        with TemporaryDirectory(dir=target.parent, prefix=".onetake-") as folder:
+            draft = Path(folder) / "clip"
+            stored = await store.fetch(asset.key, draft, moved=moved)
+            if stored is None:
+                raise Failed("asset_unavailable", "The bucket no longer holds it.")
+            if stored.sha256 != asset.sha256:
+                raise Failed("asset_truncated", "What the bucket holds is not what was recorded.")
+            draft.replace(target)
+        return target
+
+    def replays(self) -> Replays:
+        """Replay what failed: wait on for its job, fetch its clip again, or render it again."""
+        return Replays(self._database, price=self.plan, engine=self._temporal, task_queue=self.settings.task_queue)
+
+    async def _record(self, generation_id: str, tenant: str | None = None) -> GenerationRecord:
+        record = await self._generations.get(generation_id, tenant)
+        if record is None:
+            raise Refused("generation_not_found")
+        return record
+
+    async def _changes(
+        self, generation_id: str, timeout_s: float | None, *, every_s: float
+    ) -> AsyncGenerator[GenerationRecord]:
+        """Yield each change of the row, the terminal one last. What ends the wait is the row or the run's close; a run
+        that is gone without settling is settled by the reconciler, which is waited for."""
+        record = await self._record(generation_id)
+        yield record
+        if record.status in TERMINAL:
+            return
+        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        handle = (await self._temporal()).get_workflow_handle(record.workflow_id)
+        closed = asyncio.create_task(_close_of(handle), name=f"close of {generation_id}")
+        try:
+            gone_at = None
+            while record.status not in TERMINAL:
+                if gone_at is None:
+                    await asyncio.wait({closed}, timeout=_next_look_s(deadline, every_s))
+                else:
+                    await asyncio.sleep(_next_look_s(deadline, min(every_s, GONE_EVERY_S)))
+                seen, record = record, await self._record(generation_id)
+                if _essence(seen) != _essence(record):
+                    yield record
+                if closed.done():
+                    gone_at = gone_at or asyncio.get_running_loop().time()
+                    if asyncio.get_running_loop().time() - gone_at > RECONCILED_WITHIN_S:
+                        raise _never_settles(await closed)
+        finally:
+            closed.cancel()
+            await asyncio.wait({closed})
+
+    async def _temporal(self) -> "Client":
+        from onetake.engine import temporal
+
+        async with self._engine_once:
+            if self._engine is None:
+                engine = await temporal.connect(self.settings)
+                await _known_namespace(engine)
+                self._engine = engine
+            return self._engine
+
+    def _store(self) -> "BucketStore":
+        from onetake.media.storage import BucketStore
+
+        if self._bucket is None:
+            require(self.settings, "s3_endpoint", "s3_access_key", "s3_secret_key", "s3_bucket")
+            self._bucket = BucketStore.from_settings(self.settings)
+        return self._bucket
+
+    async def _shown(self, record: GenerationRecord) -> GenerationRecord:
+        """The record with what only a client can add: signed links and the address of the run in the Temporal UI."""
+        added: dict[str, Any] = {"ui_url": self._ui_url(record.workflow_id)}
+        if record.assets:
+            store = self._store()
+            added["assets"] = tuple(
+                [
+                    asset.model_copy(update={"url": await store.signed_url(asset.key, expires_s=LINK_LIFE_S)})
+                    for asset in record.assets
+                ]
+            )
+        return record.model_copy(update=added)
+
+    def _ui_url(self, workflow_id: str) -> str | None:
+        base, engine = self.settings.temporal_ui_url, self._engine
+        namespace = engine.namespace if engine else os.environ.get("TEMPORAL_NAMESPACE") or "default"
+        place = f"namespaces/{quote(namespace, safe='')}/workflows/{quote(workflow_id, safe='')}"
+        return base and f"{base.rstrip('/')}/{place}"
+
+
+async def _canceled(engine: "Client", workflow_id: str) -> bool:
+    """Ask a run to end; False when there is none. Raises TryLater(`engine_unavailable`)."""
+    from temporalio.service import RPCError, RPCStatusCode
+
+    absent = False
+    with _engine_errors():
+        try:
+            await engine.get_workflow_handle(workflow_id).cancel(rpc_timeout=ENGINE_TIMEOUT)
+        except RPCError as error:
+            absent = error.status is RPCStatusCode.NOT_FOUND
+            if not absent:
+                raise
+    return not absent
+
+
+async def _close_of(handle: "WorkflowHandle[Any, Any]") -> str:
+    """Wait until the run has closed and say how. Reads no payload, so that it needs no codec key."""
+    from temporalio.api.enums.v1 import EventType
+    from temporalio.client import WorkflowHistoryEventFilterType
+
+    with _engine_errors(absent_is_fine=True):
+        events = handle.fetch_history_events(
+            wait_new_event=True, event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT
+        )
+        async for event in events:
+            return EventType.Name(event.event_type).removeprefix("EVENT_TYPE_WORKFLOW_EXECUTION_").lower()
+    return "never started, or no longer kept by Temporal"
+
+
+def _target(path: Path, name_in_folder: str) -> Path:
+    target = path / name_in_folder if path.is_dir() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _never_settles(how_it_closed: str) -> Failed:
+    return Failed("run_lost", f"({how_it_closed}; no reconciler has closed it: `onetake reconcile` does.)")
+
+
+def _next_look_s(deadline: float | None, every_s: float) -> float:
+    """Seconds until the row is read again. Raises TryLater(`wait_timed_out`) once the deadline is past."""
+    if deadline is None:
+        return every_s
+    left_s = deadline - asyncio.get_running_loop().time()
+    if left_s <= 0:
+        raise TryLater("wait_timed_out")
+    return min(every_s, left_s)
+
+
+def _essence(record: GenerationRecord) -> tuple[object, ...]:
+    return record.status, record.phase, record.cost, record.vendor_task_id, record.cancel_requested
+
+
+@contextmanager
+def _engine_errors(*, absent_is_fine: bool = False) -> Generator[None]:
+    """Turn what the Temporal service answers into one clear error; its own message may quote what we sent."""
+    from temporalio.service import RPCError, RPCStatusCode
+
+    try:
+        yield
+    except RPCError as error:
+        if absent_is_fine and error.status is RPCStatusCode.NOT_FOUND:
+            return
+        detail = f"It answered {error.status.name}; `onetake doctor` says what is missing."
+        raise TryLater("engine_unavailable", detail) from None
+
+
+async def _known_namespace(engine: "Client") -> None:
+    """Refuse a namespace that is not there before a row is written that nobody would ever run."""
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.service import RPCError, RPCStatusCode
+
+    try:
+        request = DescribeNamespaceRequest(namespace=engine.namespace)
+        await engine.workflow_service.describe_namespace(request, timeout=ENGINE_TIMEOUT)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            reason = f"It has no namespace {engine.namespace!r}; check TEMPORAL_NAMESPACE."
+        elif error.status is RPCStatusCode.PERMISSION_DENIED:
+            return  # a key may be allowed to start workflows and nothing else
+        else:
+            reason = f"It answered {error.status.name}."
+        raise TryLater("engine_unavailable", reason) from None

@@ -1,0 +1,417 @@
+"""What the activities ask for, shaped by the activities and not by the adapters that answer.
+
+An activity imports this module and never an adapter; the worker builds the adapters and injects them. All methods
+raise `onetake.core.errors` only: `Refused` and `Failed` end the generation, `TryLater` is retried by Temporal.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, Protocol
+
+from onetake.core.contracts import (
+    CorrectInput,
+    ErrorInfo,
+    GenerationRequest,
+    GenerationResult,
+    Plan,
+    RecoveryCase,
+    Reserved,
+    ReserveInput,
+    SettleInput,
+    StatusReading,
+    Submission,
+)
+from onetake.core.names import InputKind, Phase, SubmissionState
+
+# -- Admission ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MediaLimit:
+    """What an input may be when its bytes are of this kind: pixels count for images, seconds for the others."""
+
+    kind: InputKind
+    formats: tuple[str, ...]
+    most_bytes: int
+    least_px: int = 0
+    most_px: int = 0
+    alpha: bool = True
+    least_s: float = 0.0
+    most_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """One input: where it stands in the request (a JSON pointer), its address, and one limit for each kind allowed."""
+
+    pointer: str
+    url: str = field(repr=False)
+    limits: tuple[MediaLimit, ...]
+
+
+@dataclass(frozen=True)
+class MediaRules:
+    """The inputs of one request, and how many of its references may be of each kind."""
+
+    inputs: tuple[InputRule, ...] = ()
+    most_references: Mapping[InputKind, int] = field(default_factory=dict[InputKind, int])
+
+
+class Admission(Protocol):
+    """The catalogue: what a route accepts and what it costs."""
+
+    def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
+        """Pin a plan. Raises Refused (`request_invalid` lists all violations, `route_unknown`, `max_cost_exceeded`,
+        `vendor_key_missing`). Pure: the same request gives the same plan."""
+        ...
+
+    def media_rules(self, request: GenerationRequest) -> MediaRules:
+        """What the inputs of a request that has a plan may be. Pure."""
+        ...
+
+
+# -- Input media -------------------------------------------------------------------------------------------------------
+
+
+class InputInspector(Protocol):
+    """Looks at the media that a request names, through the guard that downloads use."""
+
+    async def inspect(self, rules: MediaRules, *, last_look: bool) -> Mapping[str, InputKind]:
+        """Fetch every input and hold it against its rule; the kinds that the bytes showed, by pointer.
+
+        Takes 14 s at most and leaves no file behind. Raises Refused with all violations at once: `request_invalid`
+        for a broken limit, `input_not_usable` for what cannot be read or is of no use here. Raises TryLater
+        (`input_not_usable`) when a host failed quickly, unless this is the `last_look`.
+        """
+        ...
+
+
+# -- The vendor --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SubmitOrder:
+    """One POST to be made. `callback_url` carries the attempt's token and stays out of the request's hash."""
+
+    plan: Plan
+    request: GenerationRequest
+    callback_url: str | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class SubmitOutcome:
+    """Exactly one of five ends of a submission; an `ambiguous` one is never sent again by anyone."""
+
+    outcome: Literal["accepted", "rejected", "throttled", "not_sent", "ambiguous"]
+    vendor_task_id: str | None = None
+    error: ErrorInfo | None = None
+    retry_after_s: float | None = None
+    reported_units: Decimal | None = None
+    reported_micros: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VendorStatus:
+    """One authoritative read: the reading for the workflow, the links, which never leave the activity, and the
+    id of the job that was answered about, where the vendor says it. `cost_unusable`: it names a cost that is none."""
+
+    reading: StatusReading
+    links: tuple[str, ...] = ()
+    vendor_task_id: str | None = None
+    reported_units: Decimal | None = None
+    cost_unusable: bool = False
+    alarm: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a vendor says of our account, in its own units: what is left, and what it has charged so far."""
+
+    balance: Decimal
+    charged: Decimal
+
+
+@dataclass(frozen=True)
+class Body:
+    """A response body being read: its declared length, and its chunks."""
+
+    declared_bytes: int | None
+    content_type: str
+    chunks: AsyncIterator[bytes]
+
+
+class VendorClient(Protocol):
+    """One vendor over HTTP. The only sender."""
+
+    def request_sha256(self, order: SubmitOrder) -> bytes: ...
+
+    def chosen_seed(self, plan: Plan, request: GenerationRequest) -> int | None:
+        """The caller's seed, or a random one where the vendor takes seeds: it makes an orphan findable."""
+        ...
+
+    async def submit(self, order: SubmitOrder) -> SubmitOutcome:
+        """Send one POST. Never raises for anything the network or the vendor does."""
+        ...
+
+    async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
+        """Read the job with our own key. Raises TryLater (`vendor_unavailable`, `vendor_auth`, `vendor_throttled`)."""
+        ...
+
+    async def find_jobs(self, order: SubmitOrder, sent_at: datetime) -> tuple[str, ...]:
+        """The ids of all jobs in the vendor's list with exactly this order's model and payload, made since then.
+
+        Only where `plan.lists_jobs`. A job that is not there may exist all the same. Raises TryLater as `read_status`.
+        """
+        ...
+
+    async def read_account(self) -> Account:
+        """Read our account. Only where `plan.reads_balance`. Raises TryLater as `read_status`."""
+        ...
+
+    def download(self, url: str) -> AbstractAsyncContextManager[Body]:
+        """Open a result link without our key. Raises Failed (`asset_unavailable`, `asset_url_blocked`) or TryLater."""
+        ...
+
+
+# -- The database ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Our account just before a POST. At `at` nothing else of ours was under way at the vendor."""
+
+    account: Account
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Begun:
+    """`fresh` means: this call committed the intent and nobody has sent it; only then may bytes leave. `post` counts
+    the POSTs of the submission, this one included: those before it were turned away."""
+
+    fresh: bool
+    submission: Submission
+    post: int = 1
+
+
+class Generations(Protocol):
+    """The generation row: what people list and search."""
+
+    async def accept(
+        self, request: GenerationRequest, *, workflow_id: str, run_id: str | None, plan: Plan | None
+    ) -> str:
+        """Write the row once and return the generation's id; the client and the workflow both call it.
+        With a `run_id` (the workflow's original run) the row is bound to that run.
+        Raises Refused (`idempotency_key_reused`, `workflow_id_reused`)."""
+        ...
+
+    async def enter(self, generation_id: str, phase: Phase) -> None:
+        """Move the phase forward; a call that would move it back changes nothing."""
+        ...
+
+
+class Ledger(Protocol):
+    """Holds and their one resolution."""
+
+    async def reserve(self, order: ReserveInput) -> Reserved:
+        """Hold the price on every budget that applies, or on none. The same key returns the same hold.
+        Raises NoMoney; Refused(`canceled`) when the generation has ended meanwhile."""
+        ...
+
+    async def settle(self, order: SettleInput) -> GenerationResult:
+        """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result."""
+        ...
+
+    async def decide(self, order: CorrectInput) -> GenerationResult | None:
+        """Resolve a hold in suspense as a job without a clip ended; None when the hold is not in suspense."""
+        ...
+
+
+class RecoveryBooks(Protocol):
+    """The books after a generation's end."""
+
+    async def case(self, generation_id: str) -> RecoveryCase:
+        """What is known of a generation. Raises Refused(`generation_not_found`)."""
+        ...
+
+    async def correct(self, order: CorrectInput) -> GenerationResult:
+        """Take a late clip, once; a repeat returns what the first one made. Raises Refused."""
+        ...
+
+
+class Submissions(Protocol):
+    """The intent rows: the memory that stops a second POST."""
+
+    async def begin(
+        self,
+        generation_id: str,
+        attempt: int,
+        *,
+        vendor: str,
+        token_sha256: bytes,
+        request_sha256: bytes,
+        seed: int | None,
+        bracket: Bracket | None = None,
+    ) -> Begun:
+        """Commit the intent before the first byte. Not fresh when another call has sent it or the generation ended."""
+        ...
+
+    async def idle_at(self, vendor: str) -> datetime | None:
+        """The time now, when no submission to the vendor could still change our balance there; else None."""
+        ...
+
+    async def record(
+        self,
+        generation_id: str,
+        attempt: int,
+        *,
+        state: SubmissionState,
+        vendor_task_id: str | None = None,
+        error: ErrorInfo | None = None,
+        reported_micros: int | None = None,
+        post: int | None = None,
+    ) -> Submission:
+        """Compare-and-set the outcome and return what is stored now, which a zombie attempt may have decided first.
+        Of an earlier `post` than the last only an acceptance counts.
+        Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id."""
+        ...
+
+    async def read(self, generation_id: str, attempt: int) -> Submission | None: ...
+
+    async def claims(self, generation_id: str, attempt: int) -> tuple[str, ...]:
+        """The vendor ids that callbacks with this attempt's tokens have named; unverified."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was sent, for finding it again. `twin_is_sending`: another one of the same bytes waits for its answer."""
+
+    request: GenerationRequest = field(repr=False)
+    seed: int | None
+    at: datetime
+    twin_is_sending: bool
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """Our account before the POST, when nothing else has touched it since. `post_is_over`: its own sender said so."""
+
+    account: Account
+    post_is_over: bool
+
+
+class Evidence(Protocol):
+    """What our own rows say about a submission whose outcome is not known."""
+
+    async def sent(self, generation_id: str, attempt: int) -> Sent | None:
+        """What was sent; None when nothing was begun."""
+        ...
+
+    async def unowned(self, generation_id: str, attempt: int, task_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of the vendor's ids that belong to no other submission, in the same order."""
+        ...
+
+    async def undisturbed(self, generation_id: str, attempt: int) -> Undisturbed | None:
+        """Our account before the POST; None when it was not read, the outcome is known, the generation has ended, or
+        another submission may have moved the balance since."""
+        ...
+
+    async def note(self, generation_id: str, attempt: int, error: ErrorInfo) -> None:
+        """Replace what is told of an unknown outcome; a known one keeps its error."""
+        ...
+
+
+class Vendors(Protocol):
+    """What all workers know of a vendor together."""
+
+    async def admit(self, vendor: str) -> None:
+        """Return when a new generation may go to the vendor. Raises Refused(`vendor_paused`)."""
+        ...
+
+    async def quiet_s(self, vendor: str) -> float:
+        """Seconds for which nobody may call the vendor."""
+        ...
+
+    async def slow_down(self, vendor: str, for_s: float) -> None:
+        """Keep everybody away from the vendor for so long."""
+        ...
+
+
+# -- Storage -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as stored."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What reading every packet of a clip showed."""
+
+    duration_s: float
+    width: int
+    height: int
+    fps: float
+    codec: str
+    has_audio: bool
+    warnings: tuple[str, ...] = field(default=())
+
+
+class ObjectStore(Protocol):
+    """The bucket. Keys are made of generated ids only; an object is never overwritten."""
+
+    async def put_stream(
+        self, key: str, body: Body, *, content_type: str, max_bytes: int, moved: Callable[[int], None]
+    ) -> Stored:
+        """Stream a body through sha256 and the size limit into a multipart upload; `moved` hears of each chunk's total.
+        Raises Failed (`asset_too_large`, `asset_truncated`, `storage_conflict`), TryLater (`storage_unavailable`).
+        Leaves nothing behind when it fails."""
+        ...
+
+    async def fetch(self, key: str, target: Path, *, moved: Callable[[int], None]) -> Stored | None:
+        """Read a stored object back in ranges into a file, hashing; None when there is no such object."""
+        ...
+
+    async def discard(self, key: str) -> None:
+        """Remove an object that no manifest names."""
+        ...
+
+    async def put_document(self, key: str, document: bytes) -> None: ...
+
+    async def get_document(self, key: str) -> bytes | None: ...
+
+
+class Spool(Protocol):
+    """Room on this machine for bytes that are looked at."""
+
+    def new_file(self) -> AbstractContextManager[Path]:
+        """The path of a file that is not there yet; what is written there is removed with the `with` block."""
+        ...
+
+
+class ClipReader(Protocol):
+    """Reads a clip to its last packet, in a process of its own."""
+
+    async def read(self, path: Path) -> ClipFacts:
+        """Raises Failed (`asset_not_video`, `asset_truncated`)."""
+        ...
+
+
+class InputReader(ClipReader, Protocol):
+    """Reads sounds as well."""
+
+    async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
+        """The seconds of a sound, read to its last packet. Raises Failed (`asset_not_video`, `asset_truncated`)."""
+        ...

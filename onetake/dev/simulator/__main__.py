@@ -1,0 +1,7 @@
+"""`python -m onetake.dev.simulator`."""
+
+import sys
+
+from onetake.dev.simulator.server import main
+
+sys.exit(main())

@@ -1,0 +1,274 @@
+"""One request from arrival to answer: receive, let the vendor judge it, write it into the book, misbehave on demand.
+
+The book is written before a byte of the answer leaves: what a client could have learned is always in it.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from onetake.dev.simulator.assets import Links, clip_of
+from onetake.dev.simulator.book import Book, Entry, Job, StatusRead, Submit, Submitted
+from onetake.dev.simulator.callbacks import Courier
+from onetake.dev.simulator.faults import Fault, Script, script
+from onetake.dev.simulator.reading import LOGIN_PAGE, fault_of, shown_job, shown_state, spoilt_answer
+from onetake.dev.simulator.rendering import Clips
+from onetake.dev.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND, Order, Page, Refusal, Vendor, to_json
+from onetake.dev.simulator.wire import Reset, Silence
+
+MAX_BODY_BYTES = 1 << 20
+
+
+@dataclass
+class _Arrival:
+    """A submission on its way to its record."""
+
+    vendor: Vendor
+    received_at: float
+    body: bytes
+    prompt_sha256: str | None = None
+
+    def record(self, status: int | None, reason: str, task_id: str | None = None) -> Submit:
+        return Submit(
+            vendor=self.vendor.name,
+            received_at=self.received_at,
+            body_sha256=hashlib.sha256(self.body).hexdigest(),
+            body_bytes=len(self.body),
+            prompt_sha256=self.prompt_sha256,
+            accepted=task_id is not None,
+            status=status,
+            reason=reason,
+            task_id=task_id,
+        )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for every job of one run of the simulator."""
+
+    render_s: float
+    refunds: Callable[[Vendor], bool]
+
+
+class FrontDesk:
+    """The core behind every vendor's routes."""
+
+    def __init__(self, book: Book, clips: Clips, links: Links, courier: Courier, terms: Terms) -> None:
+        self._book = book
+        self._clips = clips
+        self._links = links
+        self._courier = courier
+        self._terms = terms
+        self._outages: dict[str, float] = {}
+
+    def begin_outage(self, vendor: str, seconds: float) -> None:
+        """Answer 503 on this vendor's API for so long; 0 ends it. Media and callbacks go on."""
+        self._outages[vendor] = time.monotonic() + seconds
+
+    async def submit(self, vendor: Vendor, request: Request) -> Response:
+        received_at = time.time()
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it, and nothing was received
+        arrival = _Arrival(vendor, received_at, body)
+        try:
+            return await self._judge(arrival, request)
+        except Refusal as refusal:
+            self._book.record(Submitted(submit=arrival.record(refusal.status, refusal.detail)))
+            return _error(vendor, refusal)
+
+    async def status(self, vendor: Vendor, request: Request, task_id: str) -> Response:
+        try:
+            self._admit(vendor, request)
+            entry = self._find(vendor, task_id)
+            return self._read_status(vendor, entry)
+        except Refusal as refusal:
+            return _error(vendor, refusal)
+
+    async def account(self, vendor: Vendor, request: Request, answer: Callable[[int], JsonValue]) -> Response:
+        """Answer a question about the balance, from the micros that the vendor's jobs have cost so far."""
+        try:
+            self._admit(vendor, request)
+        except Refusal as refusal:
+            return _error(vendor, refusal)
+        return _json(200, to_json(answer(self._book.spent_micros(vendor.name, time.time()))))
+
+    async def listing(self, vendor: Vendor, request: Request, page: Page) -> Response:
+        """Answer with what the vendor makes of all its jobs."""
+        try:
+            self._admit(vendor, request)
+            entries = [
+                entry
+                for entry in self._book.entries.values()
+                if entry.job.vendor == vendor.name and _is_listed(entry.job, time.time())
+            ]
+            body = page([(entry.job, self._shown(vendor, entry)) for entry in reversed(entries)])
+        except Refusal as refusal:
+            return _error(vendor, refusal)
+        return _json(200, to_json(body))
+
+    def status_body(self, vendor: Vendor, entry: Entry) -> bytes:
+        """The vendor's status answer as of now, as JSON."""
+        return to_json(self._shown(vendor, entry))
+
+    def _shown(self, vendor: Vendor, entry: Entry) -> JsonValue:
+        now = time.time()
+        job, state = shown_job(entry.job, now), shown_state(entry, now)
+        return vendor.status(job, state, self._links.urls(job) if state == "success" else [])
+
+    def _admit(self, vendor: Vendor, request: Request) -> None:
+        if time.monotonic() < self._outages.get(vendor.name, 0):
+            raise Refusal(503, "the service is temporarily unavailable")
+        vendor.authorise(request.headers)
+
+    async def _judge(self, arrival: _Arrival, request: Request) -> Response:
+        vendor = arrival.vendor
+        self._admit(vendor, request)
+        if len(arrival.body) > MAX_BODY_BYTES:
+            raise Refusal(400, "the body is too large")
+        order = vendor.order(request, arrival.body)
+        arrival.prompt_sha256 = hashlib.sha256(order.prompt.encode()).hexdigest()
+        try:
+            faults = script(order.prompt)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        if slow := faults.find("submit-slow"):
+            await asyncio.sleep(slow.number)
+        if answer := self._refuse_on_demand(arrival, faults):
+            return answer
+        return await self._accept(arrival, order, faults)
+
+    def _refuse_on_demand(self, arrival: _Arrival, faults: Script) -> Response | None:
+        """Play the first fault that ends without a job, as an answer or as a Refusal."""
+        for fault in faults:
+            match fault.name:
+                case "reject":
+                    raise Refusal(int(fault.value), REFUSED_ON_DEMAND)
+                case "throttle":
+                    self._turn_away_first(arrival, fault, 429, "too many requests")
+                case "busy":
+                    self._turn_away_first(arrival, fault, 503, "the service is busy")
+                case "submit-500":
+                    raise Refusal(500, "failed on demand")
+                case "reject-200":
+                    body = arrival.vendor.error_in_200(int(fault.value), REFUSED_ON_DEMAND)
+                    return self._turned_away(arrival, 200, fault, _json(200, to_json(body)))
+                case "submit-html":
+                    return self._turned_away(arrival, 200, fault, Response(LOGIN_PAGE, 200, media_type="text/html"))
+                case "submit-reset-refused":
+                    return self._turned_away(arrival, None, fault, Reset())
+                case _:
+                    pass
+        return None
+
+    def _turn_away_first(self, arrival: _Arrival, fault: Fault, status: int, detail: str) -> None:
+        assert arrival.prompt_sha256 is not None
+        count, headers = fault.count_and_retry_after
+        if self._book.answers(arrival.vendor.name, arrival.prompt_sha256, status) < count:
+            raise Refusal(status, detail, headers)
+
+    def _turned_away(self, arrival: _Arrival, status: int | None, fault: Fault, answer: Response) -> Response:
+        self._book.record(Submitted(submit=arrival.record(status, fault.name)))
+        return answer
+
+    async def _accept(self, arrival: _Arrival, order: Order, faults: Script) -> Response:
+        vendor = arrival.vendor
+        job = self._job(arrival, order, faults)
+        status, answer = _answer(vendor, job)
+        self._book.record(Submitted(submit=arrival.record(status, "accepted", job.task_id), job=job))
+        entry = self._book.entries[job.task_id]
+        if not {"fail", "never"} & {fault.name for fault in faults}:
+            self._clips.start(clip_of(job))
+        if "callback-first" in faults and job.callback_url:
+            await self._courier.try_once(entry)
+        self._courier.start(entry)
+        if hang := faults.find("submit-hang"):
+            await asyncio.sleep(hang.number)
+        return answer
+
+    def _job(self, arrival: _Arrival, order: Order, faults: Script) -> Job:
+        vendor, delay = arrival.vendor, faults.find("delay")
+        render_s = delay.number if delay else self._terms.render_s
+        percent = int(charge.value) if (charge := faults.find("charge")) else 100
+        assert arrival.prompt_sha256 is not None
+        return Job(
+            vendor=vendor.name,
+            task_id=vendor.new_task_id(),
+            model=order.model,
+            mode=order.mode,
+            duration_s=order.duration_s,
+            resolution=order.resolution,
+            width=order.width,
+            height=order.height,
+            sound=order.sound,
+            charged_micros=order.price_micros * percent // 100,
+            refund_if_failed=self._terms.refunds(vendor) and "no-refund" not in faults,
+            callback_url=order.callback_url,
+            prompt_sha256=arrival.prompt_sha256,
+            prompt_truncated=order.prompt_truncated,
+            created_at=arrival.received_at,
+            render_s=0 if "callback-first" in faults else render_s,
+            faults=tuple(faults),
+            echo=order.echo,
+            said=order.said,
+        )
+
+    def _find(self, vendor: Vendor, task_id: str) -> Entry:
+        if not task_id:
+            raise Refusal(400, "the task id is missing")
+        entry = self._book.entries.get(task_id)
+        if entry is None or entry.job.vendor != vendor.name:
+            raise Refusal(404, TASK_NOT_FOUND)
+        return entry
+
+    def _read_status(self, vendor: Vendor, entry: Entry) -> Response:
+        now = time.time()
+        fault, answer = fault_of(entry, now), _json(200, self.status_body(vendor, entry))
+        try:
+            answer = spoilt_answer(fault, bytes(answer.body)) if fault else answer
+        except Refusal as refusal:
+            answer = _error(vendor, refusal)
+        status = None if isinstance(answer, Reset | Silence) else answer.status_code
+        self._book.record(StatusRead(task_id=entry.job.task_id, at=now, status=status))
+        return answer
+
+
+def _answer(vendor: Vendor, job: Job) -> tuple[int | None, Response]:
+    """Return what the client is told of an accepted job; the status is None when it is told nothing."""
+    if "submit-reset" in job.script:
+        return None, Reset()
+    if "submit-502-accepted" in job.script:
+        return 502, _json(502, to_json(vendor.error(502, "failed on demand")))
+    return 200, _json(200, to_json(vendor.receipt(job, with_task_id="submit-no-id" not in job.script)))
+
+
+def _is_listed(job: Job, now: float) -> bool:
+    late = job.script.find("list-late")
+    return "list-lost" not in job.script and (late is None or now >= job.created_at + late.number)
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body, but never much more than is allowed."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            break
+    return bytes(body)
+
+
+def _json(status: int, body: bytes) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _error(vendor: Vendor, refusal: Refusal) -> Response:
+    answer = _json(refusal.status, to_json(vendor.error(refusal.status, refusal.detail)))
+    answer.headers.update(refusal.headers)
+    return answer

@@ -1,0 +1,104 @@
+"""Starting the workflow of a generation whose row is written: by the client, and by the reconciler after it."""
+
+# ruff: noqa: PLC0415 - the Temporal SDK takes half a second to import; a client that only reads needs none of it
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from onetake.core.contracts import GenerationRequest, Plan
+from onetake.core.errors import Failed, TryLater
+from onetake.core.money import format_usd
+from onetake.core.names import GENERATION_WORKFLOW, SearchAttribute
+from workflows.details import in_cell, table_of
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+    from temporalio.common import TypedSearchAttributes
+
+SUMMARY_BYTES: Final = 200
+START_LIMIT: Final = timedelta(seconds=10)
+START_TRIES: Final = 3
+START_RETRY_S: Final = 1.0
+# Answers that say for certain that nothing was started.
+REFUSED_STARTS: Final = {
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "FAILED_PRECONDITION",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
+}
+
+
+async def start_run(
+    engine: "Client", workflow_id: str, request: GenerationRequest, plan: Plan, *, task_queue: str
+) -> None:
+    """Start the workflow. Repeating is safe: one workflow id runs once. An answer that is lost is asked for again,
+    for a caller who is told "try later" without an id would start, and pay for, a second generation.
+
+    Raises TryLater(`engine_unavailable`) when nothing was started, Failed(`start_outcome_unknown`) when nobody knows.
+    """
+    from temporalio.common import WorkflowIDReusePolicy
+    from temporalio.exceptions import WorkflowAlreadyStartedError
+    from temporalio.service import RPCError
+
+    for _ in range(START_TRIES):
+        try:
+            with suppress(WorkflowAlreadyStartedError):
+                await engine.start_workflow(
+                    GENERATION_WORKFLOW,
+                    request,
+                    id=workflow_id,
+                    task_queue=task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    search_attributes=_search_attributes(request, plan),
+                    static_summary=summary_of(request, plan),
+                    static_details=details_of(workflow_id, request, plan),
+                    rpc_timeout=START_LIMIT,
+                )
+        except RPCError as error:
+            if error.status.name in REFUSED_STARTS:
+                raise TryLater("engine_unavailable", f"It answered {error.status.name}.") from None
+            await asyncio.sleep(START_RETRY_S)
+        else:
+            return
+    raise Failed("start_outcome_unknown", f"Its workflow id is {workflow_id}.")
+
+
+def summary_of(request: GenerationRequest, plan: Plan) -> str:
+    """One line for a list of runs: route, seconds, resolution, who pays, price; at most 200 bytes, never the prompt."""
+    price = format_usd(plan.price.amount_micros)
+    line = f"{plan.route} · {plan.duration_s} s · {plan.resolution} · {request.tenant} · {price}"
+    return line.encode()[:SUMMARY_BYTES].decode(errors="ignore")
+
+
+def details_of(workflow_id: str, request: GenerationRequest, plan: Plan) -> str:
+    """What an operator reads before anything has happened, as Markdown; never the prompt."""
+    generation_id = workflow_id.rpartition("/")[2]
+    price = f"{format_usd(plan.price.amount_micros)} ({plan.price.unit}, table {plan.price.table_version})"
+    rows = {
+        "Generation": f"`{generation_id}`",
+        "Route": f"`{plan.route}`",
+        "Clip": f"{plan.duration_s} s, {plan.resolution}",
+        "Tenant": f"`{request.tenant}`",
+        "Price": in_cell(price),
+        "Deadline": f"{plan.deadline_s:g} s after the vendor accepted it",
+    }
+    return f"{table_of(rows.items())}\n\n`onetake get {generation_id}` · `onetake ledger {generation_id}`"
+
+
+def _search_attributes(request: GenerationRequest, plan: Plan) -> "TypedSearchAttributes":
+    from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+    values = {
+        SearchAttribute.TENANT: request.tenant,
+        SearchAttribute.VENDOR: plan.vendor,
+        SearchAttribute.ROUTE: plan.route,
+        SearchAttribute.PHASE: "accepted",
+        SearchAttribute.DAY: datetime.now(UTC).date().isoformat(),
+    }
+    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()]
+    return TypedSearchAttributes(pairs)

@@ -1,0 +1,371 @@
+"""Every marker, as a client sees it on the wire and as the book records it."""
+
+import json
+import socket
+import time
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from onetake.dev.simulator.app import SimulatorConfig
+from onetake.dev.simulator.faults import MARKERS, script
+from onetake.dev.simulator.server import running
+from tests.dev.simulator.calls import KEY, Apixo, seen, until
+
+
+def _jobs_of(apixo: Apixo, reason: str) -> tuple[bool, int | None, str]:
+    last = apixo.last_submit()
+    assert reason in last["reason"]
+    return last["accepted"], last["status"], last["task_id"]
+
+
+def _raw(apixo: Apixo, prompt: str) -> bytes:
+    """Submit by hand and return every byte of the answer; ConnectionResetError when the peer resets."""
+    body = json.dumps({"request_type": "async", "input": {"mode": "text-to-video", "prompt": prompt}}).encode()
+    head = (
+        "POST /apixo/api/v1/generateTask/wan-2-6-video HTTP/1.1\r\nHost: simulator\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with _connection(apixo) as connection:
+        connection.sendall(head.encode() + body)
+        return _all(connection)
+
+
+def _raw_get(url: str) -> tuple[bytes, bytes]:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5) as connection:
+        connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: simulator\r\n\r\n".encode())
+        head, _, body = _all(connection).partition(b"\r\n\r\n")
+        return head.lower(), body
+
+
+def _connection(apixo: Apixo) -> socket.socket:
+    parts = urlsplit(apixo.url)
+    return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5)
+
+
+def _all(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while chunk := connection.recv(1 << 16):
+        received += chunk
+    return bytes(received)
+
+
+def _busy_share() -> float:
+    """The share of one core that this process, the simulator's thread in it, uses for a moment."""
+    began, before = time.monotonic(), time.process_time()
+    time.sleep(0.2)
+    return (time.process_time() - before) / (time.monotonic() - began)
+
+
+def test_every_marker_is_described_and_a_wrong_one_is_named(apixo: Apixo) -> None:
+    assert all(MARKERS.values())
+    assert [(fault.name, fault.value) for fault in script("a [[sim:delay=8]] fox [[sim:silent]]")] == [
+        ("delay", "8"),
+        ("silent", ""),
+    ]
+    for prompt, name in (("[[sim:dealy=8]]", "dealy"), ("[[sim:delay]]", "delay"), ("[[sim:never=1]]", "never")):
+        answer = apixo.submit(prompt)
+        assert answer.status_code == 400
+        assert name in answer.json()["data"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "Invalid request"),
+        (401, "Missing or invalid API key"),
+        (402, "Insufficient balance or quota"),
+        (403, "Key or route cannot access the model"),
+        (404, "Model or task not found"),
+    ],
+)
+def test_reject_refuses_with_the_documented_envelope(apixo: Apixo, status: int, message: str) -> None:
+    answer = apixo.submit(f"[[sim:reject={status}]]")
+    assert (status, status, message) == (answer.status_code, answer.json()["code"], answer.json()["message"])
+    assert (False, status, None) == _jobs_of(apixo, "on demand")
+
+
+def test_reject_200_hides_the_error_in_the_body(apixo: Apixo) -> None:
+    answer = apixo.submit("[[sim:reject-200=400]]")
+    assert (answer.status_code, answer.json()["code"]) == (200, 400)
+    assert _jobs_of(apixo, "reject-200") == (False, 200, None)
+
+
+@pytest.mark.parametrize(("marker", "status"), [("throttle", 429), ("busy", 503)])
+@pytest.mark.parametrize("retry_after", ["", "7", "-3", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_throttle_and_busy_refuse_the_first_submissions_of_a_prompt_and_then_accept(
+    apixo: Apixo, marker: str, status: int, retry_after: str
+) -> None:
+    prompt = f"[[sim:{marker}=2{',' if retry_after else ''}{retry_after}]][[sim:never]]"
+    answers = [apixo.submit(prompt) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [status, status, 200]
+    assert [retry_after or None] * 2 == [answer.headers.get("retry-after") for answer in answers[:2]]
+
+
+def test_submit_500_makes_no_job_and_submit_502_accepted_makes_one(apixo: Apixo) -> None:
+    assert apixo.submit("[[sim:submit-500]]").status_code == 500
+    assert _jobs_of(apixo, "on demand") == (False, 500, None)
+    answer = apixo.submit("[[sim:submit-502-accepted]][[sim:never]]")
+    assert (answer.status_code, answer.json()["code"]) == (502, 502)
+    accepted, status, task_id = _jobs_of(apixo, "accepted")
+    assert (accepted, status) == (True, 502)
+    assert apixo.state(task_id)["taskId"] == task_id
+
+
+@pytest.mark.parametrize(("marker", "accepted"), [("submit-reset", True), ("submit-reset-refused", False)])
+def test_a_reset_submission_gets_not_one_byte(apixo: Apixo, marker: str, accepted: bool) -> None:
+    prompt = f"[[sim:{marker}]][[sim:never]]"
+    with pytest.raises(ConnectionResetError):
+        _raw(apixo, prompt)
+    with pytest.raises(httpx.ReadError):
+        apixo.submit(prompt)
+    last = apixo.last_submit()
+    assert (accepted, None, accepted) == (last["accepted"], last["status"], last["task_id"] is not None)
+
+
+def test_submit_hang_accepts_at_once_and_answers_late(apixo: Apixo) -> None:
+    before = time.time()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{apixo.url}/apixo/api/v1/generateTask/wan-2-6-video",
+            headers={"Authorization": f"Bearer {KEY}"},
+            json={"request_type": "async", "input": {"mode": "text-to-video", "prompt": "[[sim:submit-hang=30]]"}},
+            timeout=0.8,
+        )
+    accepted, _, task_id = _jobs_of(apixo, "accepted")
+    assert accepted
+    assert apixo.job(task_id)["created_at"] - before < 0.8
+    began = time.monotonic()
+    apixo.task("[[sim:submit-hang=0.4]][[sim:never]]")
+    assert time.monotonic() - began >= 0.4
+
+
+def test_submit_html_and_submit_no_id_are_200_without_an_id(apixo: Apixo) -> None:
+    page = apixo.submit("[[sim:submit-html]]")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert _jobs_of(apixo, "submit-html") == (False, 200, None)
+    answer = apixo.submit("[[sim:submit-no-id]][[sim:never]]")
+    assert answer.json() == {"code": 200, "message": "success", "data": {}}
+    assert _jobs_of(apixo, "accepted")[0]
+
+
+def test_delay_and_never_set_the_time_of_a_job(apixo: Apixo) -> None:
+    slow, never = apixo.task("[[sim:delay=0.6]]", duration=2), apixo.task("[[sim:never]]")
+    until(lambda: apixo.state(never)["state"], lambda state: state == "processing")
+    assert apixo.state(slow)["state"] in ("pending", "processing")
+    assert apixo.finished(slow)["costTime"] == 600
+    assert apixo.state(never)["state"] == "processing"
+    assert apixo.job(never)["finished_at"] is None
+
+
+@pytest.mark.parametrize("code", ["SensitiveContent", "Task TimeOut", "SOMETHING_NEW"])
+def test_fail_ends_the_job_with_its_code(apixo: Apixo, code: str) -> None:
+    task_id = apixo.task(f"[[sim:fail={code}]]")
+    assert apixo.finished(task_id)["state"] == "failed"
+    answer = apixo.read(task_id)
+    assert (200, 200, code) == (answer.status_code, answer.json()["code"], answer.json()["data"]["failCode"])
+    assert "resultJson" not in answer.json()["data"]
+
+
+def test_status_faults_are_used_up_one_after_the_other(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-500=1]][[sim:status-429=2,3]][[sim:status-404=1]][[sim:delay=0.01]]", duration=2)
+    answers = [apixo.read(task_id) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [500, 429, 429, 404, 200]
+    assert [answer.headers.get("retry-after") for answer in answers] == [None, "3", "3", None, None]
+    assert apixo.job(task_id)["status_reads"] == 5
+
+
+def test_a_status_read_is_refused_reset_or_answered_with_what_is_no_status(apixo: Apixo) -> None:
+    kinds = ("401", "403", "reset", "html", "malformed", "array")
+    task_id = apixo.task("".join(f"[[sim:status-{kind}=1]]" for kind in kinds) + "[[sim:never]]")
+    assert [apixo.read(task_id).status_code for _ in range(2)] == [401, 403]
+    with pytest.raises(httpx.ReadError):
+        apixo.read(task_id)
+    page, half, listed, whole = (apixo.read(task_id) for _ in range(4))
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert (half.status_code, half.headers["content-type"]) == (200, "application/json")
+    with pytest.raises(ValueError, match=r"Expecting|Unterminated|Invalid"):
+        half.json()
+    assert listed.json()[0]["data"]["taskId"] == whole.json()["data"]["taskId"] == task_id
+    assert apixo.job(task_id)["status_reads"] == 7
+
+
+def test_a_status_read_that_hangs_ends_when_the_caller_leaves(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-hang=1]][[sim:never]]")
+    with pytest.raises(httpx.ReadTimeout):
+        apixo.http.get("/apixo/api/v1/statusTask/wan-2-6-video", params={"taskId": task_id}, timeout=0.3)
+    assert apixo.read(task_id).status_code == 200
+
+
+def test_status_reads_can_be_down_for_a_time_and_lost_from_a_time_on(apixo: Apixo) -> None:
+    down, lost = apixo.task("[[sim:status-down=0.4]][[sim:never]]"), apixo.task("[[sim:status-lost=0.4]][[sim:never]]")
+    assert apixo.read(down).status_code == 503
+    until(lambda: apixo.read(down).status_code, lambda status: status == 200)
+    until(lambda: apixo.read(lost).status_code, lambda status: status == 404)
+    assert apixo.read(lost).status_code == 404
+    found = apixo.task("[[sim:status-lost=0,0.3]][[sim:never]]")
+    assert apixo.read(found).status_code == 404
+    until(lambda: apixo.read(found).status_code, lambda status: status == 200)
+
+
+@pytest.mark.parametrize("word", ['"REVIEWING"', '"SUCCESS"', "null", "7", "true"])
+def test_a_state_can_be_any_word_until_the_job_is_done(apixo: Apixo, word: str) -> None:
+    task_id = apixo.task(f"[[sim:status-word={word}]][[sim:delay=0.3]]", duration=2)
+    assert apixo.state(task_id)["state"] == json.loads(word)
+    assert until(lambda: apixo.state(task_id), lambda data: data["state"] == "success")["taskId"] == task_id
+
+
+def test_status_regress_shows_the_job_running_before_it_waits(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-regress]][[sim:delay=1]]", duration=2)
+    assert apixo.state(task_id)["state"] == "processing"
+    until(lambda: apixo.state(task_id)["state"], lambda state: state == "pending")
+    assert apixo.finished(task_id)["state"] == "success"
+
+
+def test_a_job_can_run_again_after_its_end_or_fail_after_its_success(apixo: Apixo) -> None:
+    again = apixo.task("[[sim:status-relapse=2]][[sim:delay=0]]", duration=2)
+    assert [apixo.state(again)["state"] for _ in range(4)] == ["success", "processing", "processing", "success"]
+    later = apixo.task("[[sim:status-relapse=9,2]][[sim:delay=0]]", duration=2)
+    assert [apixo.state(later)["state"] for _ in range(3)] == ["success", "success", "processing"]
+    sorry = apixo.task("[[sim:status-success=2]][[sim:fail=Timeout]][[sim:delay=0]]", duration=2)
+    first, second, third = (apixo.state(sorry) for _ in range(3))
+    assert [first["state"], second["state"], third["state"]] == ["success", "success", "failed"]
+    (url,) = json.loads(first["resultJson"])["resultUrls"]
+    assert httpx.get(url).status_code == 404
+
+
+def test_a_refund_can_come_late_or_never(clips_home: Path) -> None:
+    config = SimulatorConfig(clips_home=clips_home, refund_failed_jobs={"apixo": True})
+    with running(config) as url, (apixo := Apixo(url)).http:
+        failed = "[[sim:fail=Timeout]][[sim:delay=0]]"
+        soon, late, never = (
+            apixo.task(f"{failed}{marker}", duration=2)
+            for marker in ("", "[[sim:refund-late=0.5]]", "[[sim:no-refund]]")
+        )
+        until(lambda: apixo.job(soon)["refunded_micros"], lambda micros: micros > 0)
+        assert apixo.job(late)["state"] == "failed"
+        assert until(lambda: apixo.job(late)["refunded_micros"], lambda micros: micros > 0) == 200_000
+        assert apixo.job(never)["refunded_micros"] == 0
+
+
+def test_bad_result_is_a_success_that_cannot_be_read_and_urls_is_one_with_several(apixo: Apixo) -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads(apixo.finished(apixo.task("[[sim:bad-result]]", duration=2))["resultJson"])
+    data = apixo.finished(apixo.task("[[sim:urls=3]]", duration=2))
+    bodies = [httpx.get(url).content for url in json.loads(data["resultJson"])["resultUrls"]]
+    assert [body.partition(b"freetask_")[2][24:] for body in bodies] == [b"", b"/1", b"/2"]
+
+
+def test_status_unknown_lasts_until_the_job_is_done(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:status-unknown]][[sim:delay=0.3]]", duration=2)
+    assert apixo.state(task_id)["state"] == "reviewing"
+    assert apixo.finished(task_id)["state"] == "success"
+
+
+def test_no_url_is_a_success_without_a_link(apixo: Apixo) -> None:
+    data = apixo.finished(apixo.task("[[sim:no-url]]", duration=2))
+    assert json.loads(data["resultJson"]) == {"resultUrls": []}
+
+
+def test_asset_403_and_asset_500(apixo: Apixo) -> None:
+    assert httpx.get(apixo.link(apixo.task("[[sim:asset-403]]", duration=2))).status_code == 403
+    task_id = apixo.task("[[sim:asset-500=2]]", duration=2)
+    url = apixo.link(task_id)
+    assert [httpx.get(url).status_code for _ in range(3)] == [500, 500, 200]
+    job = apixo.job(task_id)
+    assert (job["asset_requests"], job["downloads"]) == (3, 1)
+
+
+def test_asset_html_and_asset_truncated_file_are_complete_answers_with_the_wrong_bytes(apixo: Apixo) -> None:
+    page = httpx.get(apixo.link(apixo.task("[[sim:asset-html]]", duration=2)))
+    assert (page.headers["content-type"], page.text.startswith("<!doctype html>")) == ("video/mp4", True)
+    url = apixo.link(apixo.task("[[sim:asset-truncated-file]]", duration=2))
+    half, whole = httpx.get(url), int(httpx.head(url).headers["content-length"])
+    assert (200, str(whole // 2), whole // 2) == (half.status_code, half.headers["content-length"], len(half.content))
+
+
+def test_asset_cut_promises_the_whole_and_closes_at_half(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:asset-cut]]", duration=2)
+    url = apixo.link(task_id)
+    whole = int(httpx.head(url).headers["content-length"])
+    head, body = _raw_get(url)
+    assert f"content-length: {whole}".encode() in head
+    assert whole // 2 == len(body)
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url)
+    assert apixo.job(task_id)["downloads"] == 0
+
+
+def test_asset_cut_closed_promises_nothing_and_closes_at_half(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-cut-closed]]", duration=2))
+    whole = int(httpx.head(url).headers["content-length"])
+    head, body = _raw_get(url)
+    assert b"content-length" not in head
+    assert b"transfer-encoding" not in head
+    assert whole // 2 == len(body)
+    # The silent case: a client sees a complete answer.
+    assert whole // 2 == len(httpx.get(url).content)
+
+
+def test_a_chunked_body_is_cut_before_its_last_chunk(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-cut-chunked]]", duration=2))
+    half = int(httpx.head(url).headers["content-length"]) // 2
+    head, body = _raw_get(url)
+    assert b"transfer-encoding: chunked" in head
+    assert body.startswith(f"{half:x}\r\n".encode())
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url)
+
+
+def test_asset_reset_breaks_the_first_downloads_in_the_middle(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-reset=1]]", duration=2))
+    with httpx.stream("GET", url) as answer, pytest.raises(httpx.ReadError):
+        answer.read()
+    assert answer.status_code == 200
+    assert len(httpx.get(url).content) == int(answer.headers["content-length"])
+
+
+def test_lengths_can_lie(apixo: Apixo) -> None:
+    short = apixo.link(apixo.task("[[sim:asset-short-length]]", duration=2))
+    whole = int(httpx.head(short).headers["content-length"])
+    head, body = _raw_get(short)
+    assert (f"content-length: {whole // 2}".encode() in head, len(body)) == (True, whole)
+    two = apixo.link(apixo.task("[[sim:asset-two-lengths]]", duration=2))
+    assert _raw_get(two)[0].count(b"content-length: ") == 2
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(two)
+
+
+def test_asset_slow_drips(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("[[sim:asset-slow=200000]]", duration=2))
+    began = time.monotonic()
+    with httpx.stream("GET", url) as answer:
+        received = sum(len(chunk) for chunk in islice(answer.iter_raw(10_000), 8))
+    assert (received, 0.25 <= time.monotonic() - began < 2) == (80_000, True)
+
+
+def test_asset_endless_never_ends_and_stops_when_the_client_leaves(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:asset-endless]]", duration=2)
+    url = apixo.link(task_id)
+    whole = int(httpx.head(url).headers["content-length"])
+    with httpx.stream("GET", url) as answer:
+        assert "content-length" not in answer.headers
+        received = 0
+        for chunk in answer.iter_raw():
+            received += len(chunk)
+            if received > whole + (8 << 20):
+                break
+    until(_busy_share, lambda share: share < 0.5)
+    assert apixo.job(task_id)["downloads"] == 0
+
+
+@pytest.mark.parametrize(("marker", "duration_s", "has_sound"), [("silent", 2, False), ("wrong-duration", 5, True)])
+def test_a_clip_can_differ_from_what_was_ordered(apixo: Apixo, marker: str, duration_s: int, has_sound: bool) -> None:
+    content = httpx.get(apixo.link(apixo.task(f"[[sim:{marker}]]", duration=2))).content
+    clip = seen(content)
+    assert abs(clip["duration_s"] - duration_s) < 0.05
+    assert clip["has_sound"] == has_sound

@@ -1,0 +1,351 @@
+"""Every rule that GMI's guides document for a request, just inside and just outside, and the queue's own answers."""
+
+import time
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from onetake.dev.simulator.app import SimulatorConfig
+from onetake.dev.simulator.server import running
+from tests.dev.simulator.calls import until
+
+QUEUE = "/gmi/api/v1/ie/requestqueue/apikey"
+STILL = "a fox in neon rain [[sim:never]]"  # never rendered: most of these tests look at requests only
+PNG, MP4, MP3 = "https://example.com/hero.png", "https://example.com/scene.mp4", "https://example.com/voice.mp3"
+T2V, I2V, R2V = "wan2.6-t2v", "wan2.6-i2v", "wan2.6-r2v"
+MODELS = {T2V: "text-to-video", I2V: "image-to-video", R2V: "reference-to-video"}
+MEDIA: dict[str, dict[str, Any]] = {T2V: {}, I2V: {"img_url": PNG}, R2V: {"reference_video_urls": [MP4]}}
+SIZES = {
+    "720p": ("1280*720", "720*1280", "960*960", "1088*832", "832*1088"),
+    "1080p": ("1920*1080", "1080*1920", "1440*1440", "1632*1248", "1248*1632"),
+}
+REMOVED = object()
+
+
+class Gmi:
+    """Calls to one simulator, by one who knows only the documents."""
+
+    def __init__(self, url: str) -> None:
+        headers = {"Authorization": "Bearer sim-gmi-key"}
+        self.http = httpx.Client(base_url=url, timeout=20, headers=headers, trust_env=False)
+
+    def post(self, body: Any, **options: Any) -> httpx.Response:
+        return self.http.post(f"{QUEUE}/requests", json=body, **options)
+
+    def submit(self, model: str = T2V, /, **fields: Any) -> httpx.Response:
+        return self.post(body_of(model, **fields))
+
+    def accepted(self, model: str = T2V, /, **fields: Any) -> str:
+        answer = self.submit(model, **fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["request_id"]
+
+    def read(self, request_id: str, **options: Any) -> httpx.Response:
+        return self.http.get(f"{QUEUE}/requests/{request_id}", **options)
+
+    def ended(self, request_id: str) -> dict[str, Any]:
+        return until(
+            lambda: self.read(request_id).json(), lambda body: body["status"] in ("success", "failed", "cancelled")
+        )
+
+    def job(self, request_id: str) -> dict[str, Any]:
+        return self.http.get(f"/book/jobs/{request_id}").json()
+
+    def jobs(self) -> int:
+        return self.http.get("/book").json()["totals"]["jobs"]
+
+
+def body_of(model: str = T2V, /, **fields: Any) -> dict[str, Any]:
+    payload = {"prompt": STILL, **MEDIA[model], **fields}
+    return {"model": model, "payload": {name: value for name, value in payload.items() if value is not REMOVED}}
+
+
+@pytest.fixture(scope="session")
+def gmi(clips_home: Path) -> Generator[Gmi]:
+    with running(SimulatorConfig(clips_home=clips_home, render_s=0.2)) as url:
+        client = Gmi(url)
+        with client.http:
+            yield client
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_needs_no_more_than_the_fields_it_calls_required(gmi: Gmi, model: str) -> None:
+    fields = {} if model == T2V else {"prompt": REMOVED}
+    job = gmi.job(gmi.accepted(model, **fields))
+    assert (model, MODELS[model], 5, "1080p") == (job["model"], job["mode"], job["duration_s"], job["resolution"])
+    assert (job["width"], job["height"], job["sound"]) == (1920, 1080, True)
+
+
+EVERYWHERE: list[dict[str, Any]] = [
+    *({"negative_prompt": text} for text in ("", "x" * 500, "火" * 500)),
+    {"prompt": STILL.ljust(1500, "x")},
+    *({"shot_type": shot} for shot in ("single", "multi")),
+    *({"watermark": flag} for flag in (True, False)),
+    *({"seed": seed} for seed in (0, 2_147_483_647)),
+    *({"duration": seconds} for seconds in (5, 10)),
+]
+SWITCHES: list[dict[str, Any]] = [
+    {"duration": 15},
+    *({"prompt_extend": flag} for flag in (True, False)),
+    *({"audio": flag} for flag in (True, False)),
+    *({"audio_url": url} for url in (MP3, None)),
+    {"audio": False, "audio_url": MP3},
+    {"prompt_extend": False, "shot_type": "multi"},
+]
+INSIDE: list[tuple[str, dict[str, Any]]] = [
+    *((model, fields) for model in MODELS for fields in EVERYWHERE),
+    *((model, fields) for model in (T2V, I2V) for fields in SWITCHES),
+    *((model, {"size": size}) for model in (T2V, R2V) for sizes in SIZES.values() for size in sizes),
+    *((I2V, {"resolution": tier}) for tier in ("720P", "1080P")),
+    (I2V, {"prompt": ""}),
+    *((R2V, {"reference_video_urls": [MP4] * count}) for count in (1, 3)),
+]
+OUTSIDE: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        (model, {"duration": v}, "duration")
+        for model in MODELS
+        for v in (4, 6, 7, 0, -5, 20, "5", 5.0, True, None, "5s")
+    ),
+    (R2V, {"duration": 15}, "duration"),
+    *((model, {"prompt": STILL.ljust(1501, "x")}, "prompt") for model in MODELS),
+    *((model, {"prompt": value}, "prompt") for model in MODELS for value in (None, 7, ["x"])),
+    *((T2V, {"prompt": value}, "prompt") for value in ("", " \n\t", REMOVED)),
+    *((model, {"negative_prompt": value}, "negative_prompt") for model in MODELS for value in ("x" * 501, None, 7)),
+    *((model, {"shot_type": value}, "shot_type") for model in MODELS for value in ("Single", "wide", "", None)),
+    *((model, {"watermark": value}, "watermark") for model in MODELS for value in ("true", 1, None)),
+    *((model, {"seed": v}, "seed") for model in MODELS for v in (-1, 2_147_483_648, "7", 7.0, True, None)),
+    *(
+        (model, {name: v}, name)
+        for model in (T2V, I2V)
+        for name in ("audio", "prompt_extend")
+        for v in ("true", 1, None)
+    ),
+    *((model, {"audio_url": v}, "audio_url") for model in (T2V, I2V) for v in ("voice.mp3", "", 7, [MP3])),
+    *(
+        (model, {"size": value}, "size")
+        for model in (T2V, R2V)
+        for value in ("1280x720", "720p", "720P", "1280*721", "", None, 1280, " 1280*720", "01280*720")
+    ),
+    *((I2V, {"resolution": value}, "resolution") for value in ("720p", "1080p", "480P", "1280*720", "", None, 720)),
+    *((I2V, {"img_url": v}, "img_url") for v in (REMOVED, None, "", "hero.png", "data:image/png;base64,AA", [PNG], 1)),
+    *(
+        (R2V, {"reference_video_urls": value}, "reference_video_urls")
+        for value in (REMOVED, None, [], [MP4] * 4, MP4, ["scene.mp4"], [MP4, 7])
+    ),
+    # What another model, another vendor or this vendor's newer models call it.
+    (T2V, {"resolution": "720P"}, "resolution"),
+    (R2V, {"resolution": "720P"}, "resolution"),
+    (I2V, {"size": "1280*720"}, "size"),
+    (T2V, {"img_url": PNG}, "img_url"),
+    (I2V, {"reference_video_urls": [MP4]}, "reference_video_urls"),
+    *((R2V, {name: value}, name) for name, value in (("audio", True), ("audio_url", MP3), ("prompt_extend", True))),
+    *(
+        (model, {name: "x"}, name)
+        for model in MODELS
+        for name in ("aspect_ratio", "image_urls", "callback_url", "Seed")
+    ),
+    (I2V, {"first_frame": PNG}, "first_frame"),
+]
+
+
+@pytest.mark.parametrize(("model", "fields"), INSIDE)
+def test_a_value_just_inside_a_rule_is_accepted(gmi: Gmi, model: str, fields: dict[str, Any]) -> None:
+    gmi.accepted(model, **fields)
+
+
+@pytest.mark.parametrize(("model", "fields", "field"), OUTSIDE)
+def test_a_value_just_outside_a_rule_is_refused_by_name(
+    gmi: Gmi, model: str, fields: dict[str, Any], field: str
+) -> None:
+    jobs, answer = gmi.jobs(), gmi.submit(model, **fields)
+    assert (answer.status_code, set(answer.json())) == (400, {"error"})
+    assert answer.json()["error"].startswith(f"payload.{field}")
+    assert gmi.jobs() == jobs
+
+
+@pytest.mark.parametrize("model", [T2V, R2V])
+def test_a_size_is_a_tier_and_its_pixels(gmi: Gmi, model: str) -> None:
+    for tier, sizes in SIZES.items():
+        for size in sizes:
+            job = gmi.job(gmi.accepted(model, size=size))
+            assert (tier, size) == (job["resolution"], f"{job['width']}*{job['height']}")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("tier", "usd"), [("720p", "0.10"), ("1080p", "0.15")])
+def test_a_clip_costs_the_development_price(gmi: Gmi, model: str, tier: str, usd: str) -> None:
+    size = {"resolution": tier.upper()} if model == I2V else {"size": SIZES[tier][0]}
+    job = gmi.job(gmi.accepted(model, duration=10, **size))
+    assert (job["charged_micros"], job["refunded_micros"]) == (int(usd.replace(".", "")) * 100_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sound"), [({}, True), ({"audio": False}, False), ({"audio_url": MP3, "audio": False}, True)]
+)
+def test_audio_counts_only_without_an_audio_url(gmi: Gmi, fields: dict[str, Any], sound: bool) -> None:
+    assert gmi.job(gmi.accepted(I2V, **fields))["sound"] is sound
+
+
+@pytest.mark.parametrize("model", ["wan2.7-t2v", "wan2.6-T2V", "", "wan-2.6"])
+def test_an_unknown_model_is_not_found(gmi: Gmi, model: str) -> None:
+    answer = gmi.post({"model": model, "payload": {"prompt": STILL}})
+    assert (answer.status_code, set(answer.json())) == (404, {"error"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"payload": {"prompt": STILL}},
+        {"model": None, "payload": {"prompt": STILL}},
+        {"model": 7, "payload": {"prompt": STILL}},
+        {"model": T2V},
+        {"model": T2V, "payload": None},
+        {"model": T2V, "payload": []},
+        {"model": T2V, "prompt": STILL},
+        {"model": T2V, "payload": {"prompt": STILL}, "callback_url": "https://example.com/hook"},
+        [],
+        "x",
+        None,
+    ],
+)
+def test_a_body_of_another_shape_is_refused(gmi: Gmi, body: Any) -> None:
+    answer = gmi.post(body)
+    assert (answer.status_code in (400, 404), set(answer.json())) == (True, {"error"})
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_json_is_refused(gmi: Gmi, content: bytes) -> None:
+    answer = gmi.http.post(f"{QUEUE}/requests", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, set(answer.json())) == (400, {"error"})
+
+
+@pytest.mark.parametrize("kind", ["text/plain", ""])
+def test_a_body_must_be_sent_as_json(gmi: Gmi, kind: str) -> None:
+    assert gmi.post(body_of(), headers={"Content-Type": kind}).status_code == 400
+
+
+def test_a_refusal_repeats_nothing_of_what_was_sent(gmi: Gmi) -> None:
+    assert "canary" not in gmi.submit(T2V, prompt="canary", size="canary", seed="canary").text
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer wrong", "Basic sim-gmi-key", "sim-gmi-key"])
+def test_a_wrong_key_is_refused_by_every_endpoint(gmi: Gmi, value: str) -> None:
+    header = {"Authorization": value}
+    answers = [gmi.post(body_of(), headers=header)]
+    answers += [
+        gmi.http.get(f"{QUEUE}/{path}", headers=header) for path in ("requests/x", "requests?model_id=x", "models")
+    ]
+    for answer in answers:
+        assert (answer.status_code, set(answer.json())) == (401, {"error"})
+
+
+@pytest.mark.parametrize("path", ["", "/requests/x/cancel", "/models/x", "/elsewhere"])
+def test_another_path_is_not_found(gmi: Gmi, path: str) -> None:
+    answer = gmi.http.get(f"{QUEUE}{path}")
+    assert (answer.status_code, set(answer.json())) == (404, {"error"})
+
+
+def test_nothing_cancels_a_request(gmi: Gmi) -> None:
+    request_id = gmi.accepted()
+    assert gmi.http.delete(f"{QUEUE}/requests/{request_id}").status_code in (404, 405)
+    assert gmi.read(request_id).json()["status"] in ("queued", "processing")
+
+
+def test_a_receipt_names_the_request_and_its_times_in_whole_seconds(gmi: Gmi) -> None:
+    receipt = gmi.submit(I2V).json()
+    assert {"request_id", "model", "status", "created_at", "updated_at", "queued_at"} == set(receipt)
+    assert (receipt["model"], receipt["status"]) == (I2V, "queued")
+    assert str(uuid.UUID(receipt["request_id"])) == receipt["request_id"]
+    assert all(
+        type(receipt[name]) is int and abs(receipt[name] - time.time()) < 60 for name in receipt if "_at" in name
+    )
+
+
+def test_a_status_repeats_the_request_and_holds_no_outcome_before_the_end(gmi: Gmi) -> None:
+    body = body_of(I2V, resolution="720P", seed=7)
+    status = gmi.read(gmi.post(body).json()["request_id"]).json()
+    assert (status["payload"], status["model"], status["outcome"]) == (body["payload"], I2V, None)
+    assert (status["status"], status["is_public"]) == ("queued", False)
+    assert "error" not in status
+
+
+def test_a_success_holds_its_media_as_objects(gmi: Gmi) -> None:
+    status = gmi.ended(gmi.accepted(T2V, prompt="a fox", size="1280*720"))
+    (media,) = status["outcome"]["media_urls"]
+    assert (status["status"], set(media), media["id"]) == ("success", {"id", "url"}, "0")
+    assert gmi.http.get(media["url"]).headers["content-type"] == "video/mp4"
+    assert status["updated_at"] >= status["created_at"]
+
+
+@pytest.mark.parametrize(("code", "word"), [("Timeout", "failed"), ("cancelled", "cancelled")])
+def test_a_failure_says_why_and_stays_charged(gmi: Gmi, code: str, word: str) -> None:
+    request_id = gmi.accepted(T2V, prompt=f"a fox [[sim:fail={code}]]", size="1280*720")
+    status, job = gmi.ended(request_id), gmi.job(request_id)
+    assert (status["status"], status["outcome"]) == (word, None)
+    assert status["error"].startswith(code)
+    assert (job["charged_micros"], job["refunded_micros"]) == (500_000, 0)
+
+
+def test_an_unknown_request_is_not_found(gmi: Gmi) -> None:
+    answer = gmi.read("00000000-0000-4000-8000-000000000000")
+    assert (answer.status_code, set(answer.json())) == (404, {"error"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_list_holds_the_requests_of_one_model_newest_first_as_their_status_shows_them(gmi: Gmi, model: str) -> None:
+    first, other, second = (
+        gmi.accepted(model, seed=1),
+        gmi.accepted(T2V if model != T2V else I2V),
+        gmi.accepted(model, seed=2),
+    )
+    listed = gmi.http.get(f"{QUEUE}/requests", params={"model_id": model}).json()["requests"]
+    assert [one["request_id"] for one in listed[:2]] == [second, first]
+    assert {one["model"] for one in listed} == {model}
+    assert other not in {one["request_id"] for one in listed}
+    assert listed[0] == gmi.read(second).json()
+    assert listed[0]["payload"]["seed"] == 2
+
+
+@pytest.mark.parametrize("marker", ["submit-reset", "submit-502-accepted", "submit-no-id"])
+def test_a_request_whose_answer_was_lost_is_in_the_list(gmi: Gmi, marker: str) -> None:
+    prompt = f"lost {marker} [[sim:{marker}]][[sim:never]]"
+    try:
+        assert "request_id" not in gmi.submit(T2V, prompt=prompt).json()
+    except httpx.TransportError:
+        assert marker == "submit-reset"
+    listed = gmi.http.get(f"{QUEUE}/requests", params={"model_id": T2V}).json()["requests"]
+    assert sum(one["payload"]["prompt"] == prompt for one in listed) == 1
+
+
+def test_the_list_wants_a_model_and_knows_when_there_is_nothing(gmi: Gmi) -> None:
+    assert gmi.http.get(f"{QUEUE}/requests").status_code == 400
+    assert gmi.http.get(f"{QUEUE}/requests", params={"model_id": "wan2.7-t2v"}).json() == {"requests": []}
+
+
+def test_the_models_are_the_documented_three(gmi: Gmi) -> None:
+    assert gmi.http.get(f"{QUEUE}/models").json() == {"model_ids": [*MODELS]}
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
+def test_a_refusal_on_demand_has_the_vendors_envelope(gmi: Gmi, status: int) -> None:
+    answer = gmi.submit(T2V, prompt=f"a fox [[sim:reject={status}]]")
+    assert (answer.status_code, set(answer.json())) == (status, {"error"})
+
+
+def test_what_was_said_is_never_written_down(tmp_path: Path) -> None:
+    with running(SimulatorConfig(home=tmp_path)) as url:
+        client = Gmi(url)
+        with client.http:
+            request_id = client.accepted(
+                I2V, prompt="canary-prompt [[sim:never]]", img_url="https://example.com/canary"
+            )
+            assert client.read(request_id).json()["payload"]["prompt"].startswith("canary")
+    assert "canary" not in (tmp_path / "journal.jsonl").read_text()
+    with running(SimulatorConfig(home=tmp_path)) as url:
+        client = Gmi(url)
+        with client.http:
+            assert client.read(request_id).json()["status"] in ("queued", "processing")

@@ -1,0 +1,310 @@
+"""One job's life: states by the clock, the book's truth, and the bytes that are delivered."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+
+from onetake.dev.simulator.app import BASE_PATHS, SimulatorConfig
+from onetake.dev.simulator.book import Book
+from onetake.dev.simulator.rendering import VARIANTS, Clip, render
+from onetake.dev.simulator.server import running
+from tests.dev.simulator.calls import Apixo, seen, sink, until
+
+
+@contextmanager
+def simulator(**settings: Any) -> Generator[Apixo]:
+    with running(SimulatorConfig(**settings)) as url:
+        client = Apixo(url)
+        with client.http:
+            yield client
+
+
+def test_a_job_is_pending_then_processing_then_done(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=1.5) as apixo:
+        began_ms = time.time() * 1000
+        task_id = apixo.task("a fox", duration=2)
+        first = apixo.state(task_id)
+        assert {"taskId", "state", "createTime"} == set(first)
+        assert first["state"] == "pending"
+        assert abs(first["createTime"] - began_ms) < 500
+        until(lambda: apixo.state(task_id), lambda data: data["state"] == "processing", 1)
+        done = apixo.finished(task_id)
+        assert {"taskId", "state", "createTime", "completeTime", "costTime", "resultJson"} == set(done)
+        assert (done["costTime"], done["state"]) == (1500, "success")
+        assert abs(done["completeTime"] - done["createTime"] - 1500) <= 1
+
+
+def test_the_result_is_a_json_text_with_one_link_that_stays_the_same(apixo: Apixo) -> None:
+    task_id = apixo.task("a fox", duration=2)
+    result = apixo.finished(task_id)["resultJson"]
+    (url,) = json.loads(result)["resultUrls"]
+    assert url.startswith(f"{apixo.url}/files/{task_id}/0.mp4?expires=")
+    assert result == apixo.state(task_id)["resultJson"]
+
+
+def test_an_unknown_task_is_not_found_and_a_missing_id_is_refused(apixo: Apixo) -> None:
+    answer = apixo.read("task_unknown")
+    assert (
+        answer.status_code,
+        answer.json()["code"],
+        answer.json()["message"],
+    ) == (404, 404, "Model or task not found")
+    assert apixo.http.get("/apixo/api/v1/statusTask/wan-2-6-video").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields", "expected"),
+    [
+        ("text-to-video", {"duration": 2}, (2, (1280, 720), True)),
+        ("text-to-video", {"duration": "3", "resolution": "1080p"}, (3, (1920, 1080), True)),
+        ("image-to-video-flash", {"duration": 2, "sound": False}, (2, (1280, 720), False)),
+    ],
+)
+def test_a_clip_is_playable_and_as_ordered(
+    apixo: Apixo, mode: str, fields: dict[str, Any], expected: tuple[int, tuple[int, int], bool]
+) -> None:
+    duration_s, pixels, has_sound = expected
+    clip = seen(httpx.get(apixo.link(apixo.task("a fox", mode, **fields))).content)
+    assert abs(clip["duration_s"] - duration_s) < 0.05
+    assert (24 * duration_s, pixels, has_sound) == (clip["video_frames"], clip["pixels"], clip["has_sound"])
+    assert (["aac", "h264"] if has_sound else ["h264"]) == clip["codecs"]
+
+
+def test_every_job_has_bytes_of_its_own(apixo: Apixo) -> None:
+    tasks = [apixo.task("the same fox", duration=2) for _ in range(2 * VARIANTS)]
+    contents = [httpx.get(apixo.link(task)).content for task in tasks]
+    assert len(tasks) == len({hashlib.sha256(content).hexdigest() for content in contents})
+    for task, content in zip(tasks, contents, strict=True):
+        assert content.endswith(b"free" + task.encode())
+        assert seen(content)["video_frames"] == 48
+
+
+def test_the_variants_look_different(tmp_path: Path) -> None:
+    pictures = set[bytes]()
+    for variant in range(VARIANTS):
+        path = tmp_path / f"{variant}.mp4"
+        render(Clip(1, 320, 180, sound=False, variant=variant), path)
+        with av.open(str(path)) as clip:
+            chroma = next(clip.decode(video=0)).planes[1]
+            pictures.add(bytes(chroma))
+    assert len(pictures) == VARIANTS
+
+
+def test_a_submission_never_waits_for_its_rendering(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.1) as apixo:
+        began = time.monotonic()
+        task_id = apixo.task("a long fox", duration=15, resolution="1080p")
+        assert time.monotonic() - began < 1
+        assert apixo.finished(task_id)["state"] == "success"
+
+
+def test_clips_can_be_rendered_beforehand(tmp_path: Path) -> None:
+    with simulator(home=tmp_path) as apixo:
+        order = {"duration_s": 2, "resolution": "720p", "sound": False}
+        assert apixo.http.post("/control/prerender", json=order).json() == {"clips": VARIANTS}
+        assert len(list((tmp_path / "clips").glob("2s-1280x720-silent-*.mp4"))) == VARIANTS
+        assert apixo.http.post("/control/prerender", json=order | {"resolution": "8k"}).status_code == 400
+
+
+def test_ranges_heads_and_conditions_are_those_of_http(apixo: Apixo) -> None:
+    url = apixo.link(apixo.task("a fox", duration=2))
+    whole = httpx.get(url)
+    size, etag = len(whole.content), whole.headers["etag"]
+    assert (200, str(size), "video/mp4", "bytes") == (
+        whole.status_code,
+        whole.headers["content-length"],
+        whole.headers["content-type"],
+        whole.headers["accept-ranges"],
+    )
+    head = httpx.head(url)
+    assert (200, str(size), etag, b"") == (
+        head.status_code,
+        head.headers["content-length"],
+        head.headers["etag"],
+        head.content,
+    )
+    for text, start, end in (
+        ("0-0", 0, 1),
+        ("10-19", 10, 20),
+        (f"{size - 40}-{size + 9}", size - 40, size),
+        (f"{size // 2}-", size // 2, size),
+        ("-20", size - 20, size),
+    ):
+        part = httpx.get(url, headers={"Range": f"bytes={text}", "If-Range": etag})
+        assert (206, f"bytes {start}-{end - 1}/{size}") == (part.status_code, part.headers["content-range"])
+        assert whole.content[start:end] == part.content
+    beyond = httpx.get(url, headers={"Range": f"bytes={size}-"})
+    assert (416, f"bytes */{size}") == (beyond.status_code, beyond.headers["content-range"])
+    assert httpx.get(url, headers={"Range": "bytes=0-0", "If-Range": '"other"'}).status_code == 200
+    assert httpx.get(url, headers={"Range": "bytes=0-0,5-6"}).status_code == 200
+
+
+def test_a_link_is_refused_when_it_was_changed_or_has_expired(apixo: Apixo, clips_home: Path) -> None:
+    url = apixo.link(apixo.task("a fox", duration=2))
+    assert httpx.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
+    assert httpx.get(url.replace("expires=", "expires=1")).status_code == 403
+    assert httpx.get(url.replace("/0.mp4", "/1.mp4")).status_code == 403
+    assert httpx.get(url.partition("?")[0]).status_code == 403
+    with simulator(clips_home=clips_home, render_s=0.05, link_life_s=1.5) as short:
+        link = short.link(short.task("a fox", duration=2))
+        assert httpx.get(link).status_code == 200
+        until(lambda: httpx.get(link).status_code, lambda status: status == 403, 3)
+
+
+def test_the_book_knows_every_submission_the_money_and_the_delivery(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.1) as apixo:
+        before = time.time()
+        task_id = apixo.task("a secret fox", duration=2)
+        apixo.submit("a secret fox", duration=1)
+        httpx.get(apixo.link(task_id), headers={"Range": "bytes=0-9"})
+        book = apixo.book()
+        assert (apixo.job(task_id)["asset_requests"], apixo.job(task_id)["downloads"]) == (1, 0)
+        httpx.get(apixo.link(task_id))
+        job = apixo.job(task_id)
+        accepted, refused = book["submits"]
+        assert (True, 200, task_id) == (accepted["accepted"], accepted["status"], accepted["task_id"])
+        assert (refused["accepted"], refused["status"], refused["task_id"]) == (False, 400, None)
+        assert "duration" in refused["reason"]
+        assert before <= accepted["received_at"] <= refused["received_at"] <= time.time()
+        assert hashlib.sha256(b"a secret fox").hexdigest() == accepted["prompt_sha256"] == job["prompt_sha256"]
+        assert accepted["body_sha256"] != refused["body_sha256"]
+        assert tuple(job[name] for name in ("charged_micros", "duration_s", "resolution", "width", "height")) == (
+            200_000,
+            2,
+            "720p",
+            1280,
+            720,
+        )
+        assert (job["asset_requests"], job["downloads"], job["state"]) == (2, 1, "success")
+        assert job["status_reads"] >= 2
+        totals = apixo.book()["totals"]
+        assert tuple(
+            totals[name]
+            for name in ("submits", "accepted", "jobs", "success", "delivered", "charged_micros", "refunded_micros")
+        ) == (2, 1, 1, 1, 1, 200_000, 0)
+        assert "secret" not in apixo.http.get("/book").text
+        assert not apixo.http.get("/book", params={"vendor": "gmi"}).json()["jobs"]
+        assert apixo.http.get("/book/jobs/task_unknown").status_code == 404
+
+
+@pytest.mark.parametrize(("refund", "refunded_micros"), [({}, 0), ({"apixo": True}, 200_000)])
+def test_a_failed_job_stays_charged_unless_the_simulator_is_told_otherwise(
+    refund: dict[str, bool], refunded_micros: int
+) -> None:
+    with simulator(render_s=0.1, refund_failed_jobs=refund) as apixo:
+        task_id = apixo.task("[[sim:fail=SensitiveContent]]", duration=2)
+        assert apixo.finished(task_id)["state"] == "failed"
+        job = apixo.job(task_id)
+        assert (200_000, refunded_micros) == (job["charged_micros"], job["refunded_micros"])
+
+
+def test_a_restart_keeps_jobs_links_and_the_book(tmp_path: Path) -> None:
+    with simulator(home=tmp_path, render_s=1.0) as apixo:
+        running_task = apixo.task("[[sim:delay=2.5]] a fox", duration=2)
+        done_task = apixo.task("[[sim:delay=0]] another fox", duration=2)
+        content = httpx.get(apixo.link(done_task)).content
+        book = apixo.book()
+    with simulator(home=tmp_path, render_s=9) as apixo:
+        assert apixo.state(running_task)["state"] in ("pending", "processing")
+        assert content == httpx.get(apixo.link(done_task)).content
+        assert apixo.finished(running_task)["costTime"] == 2500
+        assert book["submits"] == apixo.book()["submits"]
+        assert book["totals"]["charged_micros"] == apixo.book()["totals"]["charged_micros"]
+        assert apixo.job(done_task)["downloads"] == 2
+
+
+def test_a_restart_still_owes_the_callback(tmp_path: Path) -> None:
+    with sink() as receiver:
+        with simulator(home=tmp_path) as apixo:
+            task_id = apixo.task("[[sim:delay=1.5]] a fox", callback=receiver.url, duration=2)
+        assert receiver.bodies == []
+        with simulator(home=tmp_path) as apixo:
+            until(lambda: apixo.job(task_id), lambda job: job["callback_acknowledged"])
+        with simulator(home=tmp_path) as apixo:
+            assert apixo.job(task_id)["callback_acknowledged"]
+    assert [task_id] == [body["data"]["taskId"] for body in receiver.bodies]
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_forgotten(tmp_path: Path) -> None:
+    with simulator(home=tmp_path) as apixo:
+        task_id = apixo.task("[[sim:never]]")
+    journal = tmp_path / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[: len(whole) // 2])
+    book = Book(tmp_path)
+    book.close()
+    assert [task_id] == list(book.entries)
+    assert whole == journal.read_bytes()
+
+
+def test_a_journal_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text('{"event": "unheard of"}\n')
+    with pytest.raises(ValueError, match="line 1"):
+        Book(tmp_path)
+
+
+def test_the_journal_holds_no_prompt(tmp_path: Path) -> None:
+    with simulator(home=tmp_path) as apixo:
+        apixo.task("canary-prompt [[sim:never]]", negative_prompt="canary-negative")
+        apixo.submit("canary-prompt", duration=99)
+    assert "canary" not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_the_command_reports_its_address_and_ends_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "onetake.dev.simulator", "--home", str(tmp_path), "--render-s", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        name, url, *vendors = process.stdout.readline().split()
+        assert name == "simulator"
+        assert [f"{vendor}={url}{path}" for vendor, path in BASE_PATHS.items()] == vendors
+        client = Apixo(url)
+        with client.http:
+            assert client.http.get("/healthz").json()["status"] == "ok"
+            client.task("[[sim:never]]")
+            second = subprocess.run(
+                [*command, "--port", url.rpartition(":")[2]], capture_output=True, text=True, check=False, timeout=10
+            )
+            other = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        process.terminate()
+        began = time.monotonic()
+        _, complaints = process.communicate(timeout=5)
+        assert time.monotonic() - began < 2
+    assert (process.returncode, second.returncode, other.returncode) == (0, 9, 9)
+    assert url.rpartition(":")[2] in second.stderr
+    assert str(tmp_path) in other.stderr
+    assert "leniency" in complaints
+    assert complaints.count("\n") == 1
+
+
+def test_an_outage_answers_503_everywhere_and_is_in_the_book(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.05) as apixo:
+        task_id = apixo.task("[[sim:never]]")
+        outage = {"vendor": "apixo", "seconds": 60}
+        assert apixo.http.post("/control/outage", json=outage).status_code == 200
+        assert [apixo.submit("a fox").status_code, apixo.read(task_id).status_code] == [503, 503]
+        assert apixo.submit("a fox").json()["code"] == 503
+        assert (apixo.last_submit()["accepted"], apixo.last_submit()["status"]) == (False, 503)
+        apixo.http.post("/control/outage", json=outage | {"seconds": 0})
+        assert apixo.read(task_id).status_code == 200
+        assert apixo.http.post("/control/outage", json={"vendor": "nobody", "seconds": 1}).status_code == 400
+
+
+def test_two_hundred_submissions_a_second_with_clips_at_hand(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home) as apixo:
+        apixo.http.post("/control/prerender", json={"duration_s": 2, "resolution": "720p"})
+        before = time.process_time()
+        for number in range(200):
+            apixo.task(f"fox {number}", duration=2)
+        # Client and simulator share this process: both together stay within a core and a half.
+        assert time.process_time() - before < 1.5

@@ -1,0 +1,92 @@
+"""A server that speaks raw bytes, and the guard set up to reach it by name."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from onetake.media.outbound import Limits, Outbound
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+# Quick enough for tests: a body must bring 64 KiB over each 0.2 s of waiting.
+QUICK = Limits(
+    resolve_s=0.3, connect_s=1.0, headers_s=1.0, read_s=0.5, window_s=0.2, min_bytes_per_s=320 * 1024, total_s=1.5
+)
+
+
+class Visits(list[str]):
+    """The request heads that a server has seen."""
+
+    @property
+    def paths(self) -> list[str]:
+        return [head.split(" ")[1] for head in self]
+
+
+@asynccontextmanager
+async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[tuple[int, Visits]]:
+    """Run a script for each connection after its request head; yields the port and the heads seen."""
+    visits, tasks = Visits(), set[asyncio.Task[None]]()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+            visits.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            await script(reader, writer)
+        writer.close()
+        tasks.discard(task)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1], visits
+    finally:
+        for task in tasks:
+            task.cancel()
+        server.close()
+        await server.wait_closed()
+
+
+def saying(answer: bytes, *, pause_s: float = 0.0) -> Script:
+    """Send these bytes, wait, and close."""
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        await asyncio.sleep(pause_s)
+
+    return script
+
+
+def ok(body: bytes, *headers: str, length: int | None = None) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@asynccontextmanager
+async def guard(
+    trusted: frozenset[str] = frozenset({"127.0.0.1"}), *, limits: Limits = QUICK
+) -> AsyncGenerator[Outbound]:
+    outbound = Outbound(trusted, limits=limits)
+    try:
+        yield outbound
+    finally:
+        await outbound.aclose()
+
+
+async def read(outbound: Outbound, url: str) -> bytes:
+    async with outbound.open(url) as body:
+        return b"".join([chunk async for chunk in body.chunks])
+
+
+class Answers:
+    """A resolver that gives one prepared answer after another, and counts."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.count = 0
+        self._answers = answers
+
+    async def __call__(self, _host: str, _port: int) -> Sequence[str]:
+        self.count += 1
+        return self._answers[min(self.count, len(self._answers)) - 1]

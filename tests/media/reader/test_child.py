@@ -1,0 +1,135 @@
+"""The process that reads: what it may know, when it dies, and what its death means."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from onetake.core.errors import Failed
+from onetake.media.reader import ClipProcess
+
+LIMIT_S = 10.0
+
+
+def pid_of(reader: ClipProcess) -> int:
+    assert reader.pid is not None
+    return reader.pid
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+async def test_a_child_that_died_in_between_is_replaced(clips: Path) -> None:
+    async with ClipProcess() as reader:
+        first = pid_of(reader)
+        os.kill(first, signal.SIGKILL)
+        assert (await reader.read(clips / "silent.mp4")).width == 320
+        assert pid_of(reader) != first
+
+
+async def test_a_file_that_kills_two_children_is_not_video(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths, mortal = tmp_path / "deaths", tmp_path / "mortal.py"
+    mortal.write_text(f"input()\nwith open({str(deaths)!r}, 'a') as file: file.write('x')\n")
+    async with ClipProcess() as reader:
+        with monkeypatch.context() as patch:
+            patch.setattr("onetake.media.reader._CHILD", mortal)
+            os.kill(pid_of(reader), signal.SIGKILL)
+            with pytest.raises(Failed, match="crashes the reader") as failure:
+                await reader.read(clips / "silent.mp4")
+        assert failure.value.code == "asset_not_video"
+        assert deaths.read_text() in {"x", "xx"}
+        assert (await reader.read(clips / "silent.mp4")).width == 320
+
+
+async def test_a_child_that_hangs_is_killed_and_replaced(clips: Path) -> None:
+    async with ClipProcess(limit_s=3) as reader:
+        await reader.read(clips / "silent.mp4")
+        hung = pid_of(reader)
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises(Failed, match=r"longer than 3 s") as failure:
+            await reader.read(clips / "silent.mp4")
+        assert failure.value.code == "asset_not_video"
+        assert not alive(hung)
+        await reader.start()
+        assert (await reader.read(clips / "silent.mp4")).width == 320
+
+
+async def test_an_answer_that_nobody_waits_for_reaches_nobody_else(clips: Path) -> None:
+    async with ClipProcess() as reader:
+        await reader.read(clips / "silent.mp4")
+        os.kill(pid_of(reader), signal.SIGSTOP)
+        waiting = asyncio.create_task(reader.read(clips / "silent.mp4"))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await reader.read(clips / "index-first.mp4")).has_audio
+
+
+async def test_a_child_is_replaced_after_enough_clips(clips: Path) -> None:
+    async with ClipProcess(reads_per_child=2) as reader:
+        pids: set[int] = set()
+        for _ in range(4):
+            await reader.start()
+            pids.add(pid_of(reader))
+            await reader.read(clips / "silent.mp4")
+        assert len(pids) == 2
+
+
+async def test_the_child_knows_no_secret_and_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONETAKE_S3_SECRET_KEY", "canary")
+    async with ClipProcess() as reader:
+        await reader.start()
+        proc = Path(f"/proc/{pid_of(reader)}")
+        assert set(_names(proc)) == {"PYTHONPATH"}
+        maps = (proc / "maps").read_text()
+        assert "temporalio" not in maps
+        assert "asyncpg" not in maps
+
+
+def _names(proc: Path) -> list[str]:
+    return [entry.partition("=")[0] for entry in (proc / "environ").read_text().split("\0") if entry]
+
+
+async def test_a_closed_reader_leaves_no_process(clips: Path) -> None:
+    async with ClipProcess() as reader:
+        await reader.read(clips / "silent.mp4")
+        child = pid_of(reader)
+    assert not alive(child)
+
+
+PARENT = """
+import asyncio, sys
+from onetake.media.reader import ClipProcess
+async def main():
+    reader = ClipProcess()
+    await reader.start()
+    print(reader.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_the_child_dies_with_a_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert alive(child)
+        process.kill()
+    deadline = time.monotonic() + LIMIT_S
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(child)

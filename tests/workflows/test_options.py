@@ -1,0 +1,131 @@
+"""The workflow's timeouts: production's values, and how a plan's scale shortens them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.workflow import ActivityConfig
+
+from onetake.core.contracts import Plan
+from tests.providers.parts import PROMPT, plan_of, request_for
+from workflows import options
+
+Made = Callable[[Plan], ActivityConfig]
+CONFIGS: dict[str, Made] = {
+    "validate": lambda _: options.validate(),
+    "reserve": options.reserve,
+    "submit": options.submit,
+    "resolve-3": lambda plan: options.resolve(plan, 3, 1800),
+    "wait-4": lambda plan: options.wait(plan, 4, 1800),
+    "read-5": lambda plan: options.read_once(plan, 5),
+    "confirm-6": lambda plan: options.confirm(plan, 6),
+    "persist": options.persist,
+    "settle": lambda plan: options.settle(plan, "post"),
+}
+START_TO_CLOSE_S = {
+    "validate": 20,
+    "reserve": 30,
+    "submit": 120,
+    "resolve-3": 60,
+    "wait-4": 60,
+    "read-5": 60,
+    "confirm-6": 60,
+    "persist": 900,
+    "settle": 30,
+}
+SCHEDULE_TO_CLOSE_S = {
+    "validate": 900,
+    "reserve": 900,
+    "submit": 1980,
+    "resolve-3": 1800,
+    "wait-4": 1800,
+    "read-5": 300,
+    "confirm-6": 300,
+    "persist": 86_400,
+}
+HEARTBEAT_S = {"submit": 15, "persist": 15}
+QUEUES = {
+    "submit": "onetake-submit-apixo",
+    "resolve-3": "onetake-read-apixo",
+    "wait-4": "onetake-read-apixo",
+    "read-5": "onetake-read-apixo",
+    "confirm-6": "onetake-read-apixo",
+    "persist": "onetake-media",
+}
+
+
+def _seconds(config: ActivityConfig, name: str) -> float | None:
+    value = config.get(name)
+    return value.total_seconds() if isinstance(value, timedelta) else None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_values_of_production(name: str) -> None:
+    config = CONFIGS[name](plan_of(request_for()))
+    assert START_TO_CLOSE_S[name] == _seconds(config, "start_to_close_timeout")
+    assert SCHEDULE_TO_CLOSE_S.get(name) == _seconds(config, "schedule_to_close_timeout")
+    assert HEARTBEAT_S.get(name) == _seconds(config, "heartbeat_timeout")
+    assert QUEUES.get(name) == config.get("task_queue")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_activity_has_an_id_a_summary_and_a_retry_without_a_limit(name: str) -> None:
+    config = CONFIGS[name](plan_of(request_for()))
+    assert config.get("activity_id") == name
+    summary, retry = config.get("summary"), config.get("retry_policy")
+    assert summary
+    assert len(summary) < 100
+    assert PROMPT not in summary
+    assert retry is not None
+    assert retry.maximum_attempts == 0, "time limits end a phase, not a count of attempts"
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.05, 0.001])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_scale_shortens_and_never_below_what_a_busy_machine_needs(name: str, scale: float) -> None:
+    whole = CONFIGS[name](plan_of(request_for()))
+    short = CONFIGS[name](plan_of(request_for(), time_scale=scale))
+    for limit in ("start_to_close_timeout", "schedule_to_close_timeout"):
+        before, after = _seconds(whole, limit), _seconds(short, limit)
+        assert (before is None) == (after is None)
+        if before is not None and after is not None:
+            assert min(before, options.SHORTEST_S) <= after <= before
+    heartbeat_s = _seconds(short, "heartbeat_timeout")
+    assert heartbeat_s is None or heartbeat_s >= 2
+
+
+def test_a_post_and_its_limits_fit_into_their_activity() -> None:
+    """The activity gives up by itself, with a code; the engine's timeout would only say that time is over."""
+    plan = plan_of(request_for())
+    limit_s = _seconds(options.submit(plan), "schedule_to_close_timeout")
+    assert limit_s is not None
+    assert limit_s > plan.throttle_limit_s + options.SUBMIT_TIMEOUT_S
+
+
+def test_a_cancellation_waits_for_the_end_of_a_post() -> None:
+    config = options.submit(plan_of(request_for()))
+    assert config.get("cancellation_type") == workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+
+
+def test_a_read_that_is_lost_after_many_reads_costs_one_interval() -> None:
+    """Attempts count the reads: a backoff that grew with them would leave a finished clip lying."""
+    plan = plan_of(request_for())
+    retry = options.wait(plan, 4, 1800).get("retry_policy")
+    assert retry is not None
+    assert retry.maximum_interval is not None
+    assert retry.maximum_interval.total_seconds() == plan.cadence.max_interval_s
+    assert retry.initial_interval <= retry.maximum_interval
+
+
+def test_a_wait_is_never_shorter_than_the_engine_allows() -> None:
+    plan = plan_of(request_for())
+    assert _seconds(options.wait(plan, 1, -5), "schedule_to_close_timeout") == 1
+    assert _seconds(options.resolve(plan, 1, 0.2), "schedule_to_close_timeout") == 1
+
+
+def test_a_settlement_says_what_it_does_to_the_hold() -> None:
+    plan = plan_of(request_for())
+    assert options.settle(plan, "suspend").get("summary") == "suspend the hold: the vendor may charge it"
+    assert "nothing was held" in (options.settle(None, "none").get("summary") or "")
+    assert _seconds(options.settle(None, "none"), "start_to_close_timeout") == 30
