@@ -8,8 +8,7 @@ import time
 from decimal import Decimal
 
 from activities.heartbeat import Memory, elapsed_s, remaining_s
-from activities.submit import told
-from onetake.core.contracts import Message, Plan, ResolveInput, Submission
+from onetake.core.contracts import ErrorInfo, Message, Plan, ResolveInput, Submission
 from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.core.money import MICROS_PER_USD
 from onetake.core.ports import Account, Evidence, Submissions, SubmitOrder, VendorClient, Vendors
@@ -105,7 +104,7 @@ class Resolve:
             return None
         if not _seen_before(order.plan, memory, "unmoved", started):
             return None
-        error = told("vendor_took_nothing")
+        error = ErrorInfo.of("vendor_took_nothing")
         return await self._submissions.record(order.generation_id, order.attempt, state="rejected", error=error)
 
     async def _note_charge(self, order: ResolveInput, stored: Submission) -> None:

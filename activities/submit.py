@@ -6,7 +6,7 @@ import secrets
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats, to_the_end
 from onetake.core.contracts import ErrorInfo, Plan, Submission, SubmitInput
-from onetake.core.errors import CATALOGUE, Failed, OnetakeError, TryLater
+from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.core.ports import Bracket, Submissions, SubmitOrder, SubmitOutcome, VendorClient, Vendors
 
 TOKEN_BYTES = 16
@@ -108,7 +108,10 @@ class Submit:
             except OnetakeError as error:
                 if error.code == "vendor_protocol_error":  # another submission owns the id: ours is in doubt
                     return await self._submissions.record(
-                        order.generation_id, order.attempt, state="ambiguous", error=told(error.code, error.detail)
+                        order.generation_id,
+                        order.attempt,
+                        state="ambiguous",
+                        error=ErrorInfo.from_error(error),
                     )
                 if not left:
                     raise TryLater("ledger_unavailable", error.detail) from None
@@ -130,15 +133,9 @@ def _submission_of(outcome: SubmitOutcome) -> Submission:
         case "ambiguous":
             # The exception's class or the HTTP status. An error says, too, that this POST is over.
             note = f"({outcome.note})" if outcome.note else ""
-            return Submission(state="ambiguous", error=told("submission_outcome_unknown", note))
+            return Submission(state="ambiguous", error=ErrorInfo.of("submission_outcome_unknown", note))
         case "throttled" | "not_sent":
             return Submission(state="not_sent")
-
-
-def told(code: str, detail: str = "") -> ErrorInfo:
-    """The catalogue's error of this code, with what was measured, for the operator."""
-    entry = CATALOGUE[code]
-    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)
 
 
 def _again(plan: Plan, outcome: SubmitOutcome, post: int = 1) -> TryLater | Failed:

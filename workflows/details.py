@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from onetake.core.contracts import (
     Asset,
@@ -10,19 +11,20 @@ from onetake.core.contracts import (
     Finding,
     GenerationRequest,
     GenerationResult,
-    Persisted,
     Plan,
     Reconciled,
-    Recovered,
     RecoveryRequest,
 )
 from onetake.core.errors import VENDOR_SAID
 from onetake.core.money import format_usd
 from onetake.core.names import Phase
 
+if TYPE_CHECKING:  # the state needs the Temporal SDK, the client that draws summaries does not
+    from workflows.state import GenerationState, RecoveryState
+
 QUOTE_LENGTH = 16  # characters in a row that count as a quotation of the prompt
 SHORTEST_PROMPT = 4
-MOST_FINDINGS = 50  # of a pass over the books, in the UI
+MOST_FINDINGS = 50  # of one pass of the reconciler, in the UI
 
 _DOING: dict[Phase, str] = {
     "accepted": "accepted",
@@ -43,33 +45,24 @@ _ENDING: frozenset[Phase] = frozenset({"settling", "done"})
 _AFTERWARDS = "then it ends as failed with the amount in suspense"
 
 
-def details_of(
-    *,
-    phase: Phase,
-    generation_id: str,
-    plan: Plan | None,
-    task_id: str | None,
-    persisted: Persisted | None,
-    error: ErrorInfo | None,
-    result: GenerationResult | None,
-    canceled: bool,
-    now: datetime,
-) -> str:
+def details_of(state: "GenerationState", now: datetime) -> str:
     """Draw the table. Every row is a fact that this workflow holds."""
+    phase, plan, result = state.phase, state.plan, state.result
     doing = result.status if result is not None else _DOING[phase]
     rows = [("Phase", f"**{phase}**: {doing}"), ("Since", _clock(now))]
-    if generation_id:
-        rows.append(("Generation", f"`{generation_id}`"))
+    if state.generation_id:
+        rows.append(("Generation", f"`{state.generation_id}`"))
     if plan is not None:
         rows += _rows_of_plan(plan, phase, now)
-    if task_id:
-        rows.append(("Vendor's id", f"`{task_id}`"))
-    if canceled:
+    if state.task_id:
+        rows.append(("Vendor's id", f"`{state.task_id}`"))
+    if state.canceled:
         rows.append(("Cancel", _canceling(plan, phase)))
-    rows += [("Asset", _asset_line(asset)) for asset in (persisted.assets if persisted else ())]
+    rows += [("Asset", _asset_line(asset)) for asset in (state.persisted.assets if state.persisted else ())]
     if result is not None:
         rows += _rows_of_result(result)
-        error = result.error  # what was recorded counts: a run that was reset ends as it ended before
+    # What was recorded counts: a run that was reset ends as it ended before.
+    error = state.error if result is None else result.error
     if error is not None:
         rows.append(("Error", f"`{error.code}`: {in_cell(error.message)}"))
     if error is not None and phase in _ENDING:
@@ -86,26 +79,19 @@ _LOOKING: dict[Phase, str] = {
 }
 
 
-def recovery_details_of(
-    *,
-    request: RecoveryRequest,
-    phase: Phase,
-    plan: Plan | None,
-    task_id: str | None,
-    recovered: Recovered | None,
-    now: datetime,
-) -> str:
+def recovery_details_of(request: RecoveryRequest, state: "RecoveryState", now: datetime) -> str:
     """Draw the table of a recovery."""
+    plan, recovered = state.plan, state.recovered
     rows = [
-        ("Phase", f"**{phase}**: {_LOOKING[phase]}"),
+        ("Phase", f"**{state.phase}**: {_LOOKING[state.phase]}"),
         ("Since", _clock(now)),
         ("Generation", f"`{request.generation_id}`"),
         ("Asked for by", in_cell(f"{request.who}: {request.why}")),
     ]
     if plan is not None:
         rows.append(("Route", f"{plan.route}, {plan.duration_s} s, {plan.resolution}"))
-    if task_id:
-        rows.append(("Vendor's id", f"`{task_id}`"))
+    if state.task_id:
+        rows.append(("Vendor's id", f"`{state.task_id}`"))
     if recovered is not None:
         rows.append(("Outcome", "corrected" if recovered.changed else "nothing changed"))
     if recovered is not None and recovered.result is not None:
@@ -117,7 +103,7 @@ def recovery_details_of(
 
 
 def reconciled_details_of(reconciled: Reconciled) -> str:
-    """Draw the findings of a pass over the books."""
+    """Draw the findings of one pass of the reconciler."""
     found = len(reconciled.findings) if reconciled.found is None else reconciled.found
     rows = [("Looked at", f"{reconciled.looked_at} generations"), ("Findings", str(found))]
     return table_of([*rows, *(_row_of_finding(finding) for finding in reconciled.findings[:MOST_FINDINGS])])

@@ -6,54 +6,48 @@ generation free of charge; afterwards the job is paid for, so the generation goe
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
 with workflow.unsafe.imports_passed_through():
     from onetake.core.contracts import (
         ErrorInfo,
         GenerationRequest,
         GenerationResult,
-        Persisted,
         PersistInput,
         Plan,
         ReadInput,
-        Reserved,
         ReserveInput,
         ResolveInput,
         SettleInput,
         StatusReading,
         Submission,
         SubmitInput,
-        Validated,
         ValidateInput,
         WakeSignal,
     )
-    from onetake.core.names import GENERATION_WORKFLOW, WAKE_SIGNAL, Phase, Resolution, SearchAttribute
-    from workflows import options
+    from onetake.core.names import (
+        FIRST_ATTEMPT,
+        GENERATION_WORKFLOW,
+        WAKE_SIGNAL,
+        EndStatus,
+        Phase,
+        Resolution,
+        SearchAttribute,
+    )
+    from workflows import options, steps
     from workflows.details import details_of, without_quotes
-    from workflows.outcomes import cost_of_failure, error_of, failure_of, last_try_of
+    from workflows.outcomes import cost_of_failure, failure_of, last_try_of
+    from workflows.state import GenerationState, has_attribute, show, with_phase
 
 T = TypeVar("T")
 
 _NOTHING_WAS_SENT = {"vendor_throttled", "vendor_unreachable"}
-
-_TENANT = SearchAttributeKey.for_keyword(SearchAttribute.TENANT)
-_VENDOR = SearchAttributeKey.for_keyword(SearchAttribute.VENDOR)
-_ROUTE = SearchAttributeKey.for_keyword(SearchAttribute.ROUTE)
-_PHASE = SearchAttributeKey.for_keyword(SearchAttribute.PHASE)
-_ERROR_CODE = SearchAttributeKey.for_keyword(SearchAttribute.ERROR_CODE)
-_DAY = SearchAttributeKey.for_keyword(SearchAttribute.DAY)
-
-ATTEMPT = 1  # failover to another vendor would count up; every key carries it from the first day
-
-
-EndStatus = Literal["completed", "failed", "canceled"]
 
 
 class _End(Exception):
@@ -74,21 +68,8 @@ class Generation:
     _request: GenerationRequest
 
     def __init__(self) -> None:
-        # Without the request: a start with none, or with two, must fail in `run` and not leave the run open for ever.
-        self._phase: Phase = "accepted"
-        self._id = ""
-        self._plan: Plan | None = None
-        self._task_id: str | None = None
-        self._reading: StatusReading | None = None
-        self._refusal: ErrorInfo | None = None
-        self._reported_micros: int | None = None
-        self._persisted: Persisted | None = None
-        self._result: GenerationResult | None = None
-        self._canceled_while_rendering = False
-        self._error: ErrorInfo | None = None
-        self._canceled = False
-        self._wakes = 0
-        self._seen_wakes = 0
+        self._state = GenerationState()
+        self._wakes = steps.Wakes()
         self._reads = 0
 
     @workflow.run
@@ -99,14 +80,14 @@ class Generation:
         try:
             return await asyncio.shield(life)
         except asyncio.CancelledError:
-            self._canceled = True
+            self._state.canceled = True
             return await life
 
     @workflow.signal(name=WAKE_SIGNAL)
     def wake(self, signal: WakeSignal) -> None:
         """A callback came for this attempt. It only wakes: what it claims is not looked at here."""
-        if signal.attempt == ATTEMPT and self._wakes < options.MOST_WAKES:
-            self._wakes += 1
+        if signal.attempt == FIRST_ATTEMPT:
+            self._wakes.hear()
 
     async def _live(self) -> GenerationResult:
         try:
@@ -124,29 +105,29 @@ class Generation:
     # -- The phases ----------------------------------------------------------------------------------------------------
 
     async def _validate(self) -> Plan:
-        if _TENANT in workflow.info().typed_search_attributes:
+        if self._was_started_by_our_client():
             self._show("validating")
-        else:  # started by a plain client
-            self._enter("validating", *self._attributes_of_request())
+        else:
+            self._enter("validating", self._attributes_of_request())
         info = workflow.info()
         order = ValidateInput(
             request=self._request, workflow_id=info.workflow_id, run_id=info.original_execution_run_id
         )
         try:
-            validated = await workflow.execute_activity("validate", order, result_type=Validated, **options.validate())
+            validated = await steps.validate(order)
         except ActivityError as error:
-            raise _End("failed", "none", last_try_of(error) or error_of("ledger_unavailable")) from None
-        self._id, self._plan = validated.generation_id, validated.plan
+            raise _End("failed", "none", last_try_of(error) or ErrorInfo.of("ledger_unavailable")) from None
+        self._state.generation_id, self._state.plan = validated.generation_id, validated.plan
         if validated.plan is None:
             raise _End("failed", "none", validated.error)
         return validated.plan
 
     async def _reserve(self, plan: Plan) -> None:
         self._end_if_canceled()
-        self._enter("reserving", _ROUTE.value_set(plan.route), _VENDOR.value_set(plan.vendor))
+        self._enter("reserving", {SearchAttribute.ROUTE: plan.route, SearchAttribute.VENDOR: plan.vendor})
         order = ReserveInput(
-            generation_id=self._id,
-            attempt=ATTEMPT,
+            generation_id=self._state.generation_id,
+            attempt=FIRST_ATTEMPT,
             tenant=self._request.tenant,
             user=self._request.user,
             feature=self._request.feature,
@@ -154,9 +135,7 @@ class Generation:
             vendor=plan.vendor,
             price=plan.price,
         )
-        await self._until_canceled(
-            workflow.start_activity("reserve", order, result_type=Reserved, **options.reserve(plan))
-        )
+        await self._until_canceled(steps.reserve(order, plan))
 
     async def _submit(self, plan: Plan) -> str:
         """Submit, and resolve an outcome that is not known. Nothing is submitted again from here: Temporal repeats
@@ -165,29 +144,29 @@ class Generation:
         self._enter("submitting")
         submission, failure = await self._submit_once(plan)
         if submission is None or submission.state in {"sending", "ambiguous"}:
-            self._error = submission.error if submission else failure
+            self._state.error = submission.error if submission else failure
             submission = await self._resolve(plan)
-            self._error = None
+            self._state.error = None
         if submission.state == "accepted" and submission.vendor_task_id:
-            self._task_id = submission.vendor_task_id
-            self._reported_micros = submission.reported_micros
+            self._state.task_id = submission.vendor_task_id
+            self._state.reported_micros = submission.reported_micros
             return submission.vendor_task_id
         if submission.state == "rejected":
-            raise _End("failed", "release", submission.error or error_of("vendor_rejected"))
+            raise _End("failed", "release", submission.error or ErrorInfo.of("vendor_rejected"))
         self._end_if_canceled()
-        raise _End("failed", "release", failure or error_of("vendor_unreachable"))
+        raise _End("failed", "release", failure or ErrorInfo.of("vendor_unreachable"))
 
     async def _submit_once(self, plan: Plan) -> tuple[Submission | None, ErrorInfo | None]:
         """The submit activity: what it answered, or the failure with which it ended without telling."""
         order = SubmitInput(
-            generation_id=self._id,
-            attempt=ATTEMPT,
+            generation_id=self._state.generation_id,
+            attempt=FIRST_ATTEMPT,
             workflow_id=workflow.info().workflow_id,
             plan=plan,
             request=self._request,
         )
-        handle = workflow.start_activity(f"{plan.vendor}.submit", order, result_type=Submission, **options.submit(plan))
-        await workflow.wait_condition(lambda: handle.done() or self._canceled)
+        handle = steps.submit(order)
+        await workflow.wait_condition(lambda: handle.done() or self._state.canceled)
         if not handle.done():
             handle.cancel()  # a POST under way is not cut off: the activity answers with its outcome
         try:
@@ -203,127 +182,93 @@ class Generation:
         """Find out what became of a submission. It is never sent again while that is not known."""
         self._enter("resolving")
         started = workflow.now()
-        order = ResolveInput(generation_id=self._id, attempt=ATTEMPT, plan=plan)
+        order = ResolveInput(generation_id=self._state.generation_id, attempt=FIRST_ATTEMPT, plan=plan)
         while (left_s := plan.unknown_deadline_s - _seconds_since(started)) > 1:
-            self._reads += 1
-            self._seen_wakes = self._wakes
-            submission = await self._unless_woken(
-                workflow.start_activity(
-                    f"{plan.vendor}.resolve",
-                    order,
-                    result_type=Submission,
-                    **options.resolve(plan, self._reads, left_s),
-                )
-            )
+            self._wakes.note()
+            submission = await self._raced(steps.resolve(order, self._next_number(), left_s))
             if submission is not None:
                 return submission
-            if self._wakes == self._seen_wakes:
+            if not self._wakes.due:
                 break  # the time is over
-        self._reads += 1
         look = order.model_copy(update={"last_look": True})
         try:
-            submission = await workflow.execute_activity(
-                f"{plan.vendor}.resolve",
-                look,
-                result_type=Submission,
-                **options.resolve(plan, self._reads, options.last_look_s(plan)),
-            )
+            submission = await steps.resolve(look, self._next_number(), options.last_look_s(plan))
         except ActivityError:
             submission = Submission(state="ambiguous")
         if submission.state in {"sending", "ambiguous"}:
             # What was learned stands in the stored error: how the answer was lost, and whether the balance fell.
-            raise _End("failed", "suspend", submission.error or error_of("submission_outcome_unknown"))
+            raise _End("failed", "suspend", submission.error or ErrorInfo.of("submission_outcome_unknown"))
         return submission
 
     async def _wait(self, plan: Plan, task_id: str) -> None:
         """Poll, raced with the webhook: a callback cancels the poll and one authoritative read decides."""
         self._enter("generating")
-        self._refusal = None
+        self._state.refusal = None
         started = workflow.now()
-        self._seen_wakes = 0  # a callback that came before the vendor's id did is a reason to read at once
+        self._wakes.recall()  # a callback that came before the vendor's id did is a reason to read at once
         while True:
             waited_s = _seconds_since(started)
             reading = await self._next_reading(plan, task_id, waited_s)
             if reading is not None and reading.state != "open":
                 break
-        self._reading = reading
+        self._state.reading = reading
         if reading.state == "missing":
-            raise _End("failed", "suspend", error_of("vendor_task_lost"))
+            raise _End("failed", "suspend", ErrorInfo.of("vendor_task_lost"))
         self._end_if_failed(plan, reading)
 
     def _end_if_failed(self, plan: Plan, reading: StatusReading) -> None:
         if reading.state == "failed":
-            self._reading = reading
-            raise _End("failed", cost_of_failure(plan, reading), reading.error or error_of("vendor_failed"))
+            self._state.reading = reading
+            raise _End("failed", cost_of_failure(plan, reading), reading.error or ErrorInfo.of("vendor_failed"))
 
     async def _next_reading(self, plan: Plan, task_id: str, waited_s: float) -> StatusReading | None:
         """The next reading, or None when a callback woke us and the vendor could not be read: go round again."""
         left_s = plan.deadline_s - waited_s
         if left_s <= 1:
             raise self._too_late()
-        order = ReadInput(
-            generation_id=self._id,
-            attempt=ATTEMPT,
-            plan=plan,
-            vendor_task_id=task_id,
-            waiting=True,
-            elapsed_s=waited_s,
-        )
-        self._reads += 1
-        if self._wakes == self._seen_wakes:
-            reading = await self._unless_woken(
-                workflow.start_activity(
-                    f"{plan.vendor}.read_status",
-                    order,
-                    result_type=StatusReading,
-                    **options.wait(plan, self._reads, left_s),
-                )
-            )
+        order = self._read_order(plan, task_id, waiting=True, elapsed_s=waited_s)
+        number = self._next_number()
+        if not self._wakes.due:
+            reading = await self._raced(steps.poll(order, number, left_s))
             if reading is not None:
                 return reading
-            if self._wakes == self._seen_wakes:
+            if not self._wakes.due:
                 raise self._too_late()
-        self._seen_wakes = self._wakes
+        self._wakes.note()
         try:
-            return await workflow.execute_activity(
-                f"{plan.vendor}.read_status",
-                order.model_copy(update={"waiting": False}),
-                result_type=StatusReading,
-                **options.read_once(plan, self._reads),
-            )
+            return await steps.read_once(order.model_copy(update={"waiting": False}), number)
         except ActivityError as error:
-            self._refusal = last_try_of(error)
+            self._state.refusal = last_try_of(error)
         return None
 
     def _too_late(self) -> _End:
         """The deadline: the job may still be billed. A key that was refused to the last is another's to mend."""
-        refused = self._refusal is not None and self._refusal.code == "vendor_auth"
-        return _End("failed", "suspend", self._refusal if refused else error_of("vendor_timeout"))
+        refusal = self._state.refusal
+        refused = refusal is not None and refusal.code == "vendor_auth"
+        return _End("failed", "suspend", refusal if refused else ErrorInfo.of("vendor_timeout"))
 
     async def _persist(self, plan: Plan, task_id: str) -> None:
-        self._canceled_while_rendering = self._canceled
+        self._state.canceled_while_rendering = self._state.canceled
         self._enter("persisting")
         order = PersistInput(
-            generation_id=self._id,
-            attempt=ATTEMPT,
+            generation_id=self._state.generation_id,
+            attempt=FIRST_ATTEMPT,
             tenant=self._request.tenant,
             plan=plan,
             vendor_task_id=task_id,
         )
         for _ in range(options.MOST_VERDICTS):
-            if await self._persist_once(plan, order):
+            if await self._persist_once(order):
                 return
             await self._confirm(plan, task_id)
-        raise _End("failed", "suspend", error_of("vendor_protocol_error"))
+        raise _End("failed", "suspend", ErrorInfo.of("vendor_protocol_error"))
 
-    async def _persist_once(self, plan: Plan, order: PersistInput) -> bool:
+    async def _persist_once(self, order: PersistInput) -> bool:
         """Store the clip; False when the vendor says by now that the job has failed."""
         try:
-            self._persisted = await workflow.execute_activity(
-                "persist", order, result_type=Persisted, **options.persist(plan)
-            )
+            self._state.persisted = await steps.persist(order)
         except ActivityError as error:
-            failure = failure_of(error) or error_of("storage_unavailable")
+            failure = failure_of(error) or ErrorInfo.of("storage_unavailable")
         else:
             return True
         if failure.code != "vendor_failed":
@@ -332,117 +277,106 @@ class Generation:
 
     async def _confirm(self, plan: Plan, task_id: str) -> None:
         """The vendor said success, and now failure: what it says to one more read is its word."""
-        self._reads += 1
-        order = ReadInput(generation_id=self._id, attempt=ATTEMPT, plan=plan, vendor_task_id=task_id, waiting=False)
+        order = self._read_order(plan, task_id, waiting=False)
         with suppress(ActivityError):
-            reading = await workflow.execute_activity(
-                f"{plan.vendor}.read_status", order, result_type=StatusReading, **options.confirm(plan, self._reads)
-            )
-            self._end_if_failed(plan, reading)
+            self._end_if_failed(plan, await steps.confirm(order, self._next_number()))
 
     async def _settle(self, end: _End) -> GenerationResult:
         """Resolve the hold, record the end, and close the workflow the way the generation ended."""
         end = self._as_canceled(end)
         if end.error is not None:
             end.error = without_quotes(end.error, self._request)
-        self._error = end.error
+        state = self._state
+        state.error = end.error
         self._show("settling")
-        if not self._id:
-            raise _closed(end.error or error_of("internal_error"))
-        read = self._reading.reported_micros if self._reading else None
-        reported = self._reported_micros if read is None else read
+        if not state.generation_id:
+            raise _closed(end.error or ErrorInfo.of("internal_error"))
         order = SettleInput(
-            generation_id=self._id,
-            attempt=ATTEMPT,
+            generation_id=state.generation_id,
+            attempt=FIRST_ATTEMPT,
             status=end.status,
             resolution=end.resolution,
-            actual_micros=reported if end.resolution == "post" else None,
-            basis="pinned_price" if reported is None else "vendor_reported",
+            actual_micros=state.billed_micros if end.resolution == "post" else None,
+            basis="pinned_price" if state.billed_micros is None else "vendor_reported",
             error=end.error,
-            assets=self._persisted.assets if self._persisted else (),
-            warnings=self._persisted.warnings if self._persisted else (),
-            vendor_task_id=self._task_id,
+            assets=state.persisted.assets if state.persisted else (),
+            warnings=state.persisted.warnings if state.persisted else (),
+            vendor_task_id=state.task_id,
         )
-        result = await workflow.execute_activity(
-            "settle", order, result_type=GenerationResult, **options.settle(self._plan, end.resolution)
-        )
-        self._result = result
-        self._enter("done", *([_ERROR_CODE.value_set(result.error.code)] if result.error else []))
+        result = state.result = await steps.settle(order, state.plan)
+        self._enter("done", {SearchAttribute.ERROR_CODE: result.error.code} if result.error else {})
         if result.status == "completed":
             return result
         if result.status == "canceled":
             raise CancelledError("The generation was canceled.")
-        raise _closed(result.error or error_of("internal_error"), result)
+        raise _closed(result.error or ErrorInfo.of("internal_error"), result)
 
     def _as_canceled(self, end: _End) -> _End:
         """A cancellation that came while the vendor rendered ends as canceled, with the cost as it is."""
-        rendering = self._canceled if self._phase == "generating" else self._canceled_while_rendering
+        state = self._state
+        rendering = state.canceled if state.phase == "generating" else state.canceled_while_rendering
         if not rendering or (end.error and end.error.code == "submission_outcome_unknown"):
             return end
-        error = error_of("canceled", _what_canceling_did(self._plan, kept=self._persisted is not None))
+        error = ErrorInfo.of("canceled", _what_canceling_did(state.plan, kept=state.persisted is not None))
         return _End("canceled", end.resolution, error)
 
     def _end_if_canceled(self) -> None:
-        if self._canceled:
-            raise _End("canceled", "release", error_of("canceled"))
+        if self._state.canceled:
+            raise _End("canceled", "release", ErrorInfo.of("canceled"))
 
     # -- Racing and waiting --------------------------------------------------------------------------------------------
 
     async def _until_canceled(self, handle: workflow.ActivityHandle[T]) -> T:
         """Await an activity that costs nothing to abandon: a cancellation ends the generation at once."""
-        await workflow.wait_condition(lambda: handle.done() or self._canceled)
+        await workflow.wait_condition(lambda: handle.done() or self._state.canceled)
         if not handle.done():
             handle.cancel()
-            raise _End("canceled", "release", error_of("canceled"))
+            raise _End("canceled", "release", ErrorInfo.of("canceled"))
         try:
             return await handle
         except ActivityError as error:
-            raise _End("failed", "release", failure_of(error) or error_of("ledger_unavailable")) from None
+            raise _End("failed", "release", failure_of(error) or ErrorInfo.of("ledger_unavailable")) from None
 
-    async def _unless_woken(self, handle: workflow.ActivityHandle[T]) -> T | None:
-        """Await a poll raced with the webhook; None when a callback woke us or the poll's time is over."""
-        await workflow.wait_condition(lambda: handle.done() or self._wakes > self._seen_wakes)
-        if not handle.done():
-            handle.cancel()
-        try:
-            return await handle
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                return None
-            if (failure := failure_of(error)) is not None:
-                raise _End("failed", "suspend", failure) from None
-            self._refusal = last_try_of(error)
-            return None  # the poll's time is over
+    async def _raced(self, handle: workflow.ActivityHandle[T]) -> T | None:
+        """Await a poll raced with callbacks; None when one came or the poll's time is over."""
+        raced = await steps.race(handle, self._wakes)
+        if raced.failure is not None:
+            raise _End("failed", "suspend", raced.failure)
+        if raced.timed_out:
+            self._state.refusal = raced.last_try
+        return raced.answer
+
+    def _read_order(self, plan: Plan, task_id: str, *, waiting: bool, elapsed_s: float = 0.0) -> ReadInput:
+        return ReadInput(
+            generation_id=self._state.generation_id,
+            attempt=FIRST_ATTEMPT,
+            plan=plan,
+            vendor_task_id=task_id,
+            waiting=waiting,
+            elapsed_s=elapsed_s,
+        )
+
+    def _next_number(self) -> int:
+        """The number of a look or a read, for its activity id."""
+        self._reads += 1
+        return self._reads
 
     # -- What an operator sees -----------------------------------------------------------------------------------------
 
-    def _enter(self, phase: Phase, *attributes: SearchAttributeUpdate[Any]) -> None:
-        updates = [_PHASE.value_set(phase), *attributes]
-        workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]
-        self._show(phase)
+    def _enter(self, phase: Phase, attributes: Mapping[str, str] | None = None) -> None:
+        self._show(phase, with_phase(phase, attributes or {}))
 
-    def _show(self, phase: Phase) -> None:
-        self._phase = phase
-        workflow.set_current_details(self._details())
+    def _show(self, phase: Phase, attributes: Mapping[str, str] | None = None) -> None:
+        self._state.phase = phase
+        show(details_of(self._state, workflow.now()), attributes)
 
-    def _attributes_of_request(self) -> tuple[SearchAttributeUpdate[Any], ...]:
-        return (
-            _TENANT.value_set(self._request.tenant),
-            _DAY.value_set(workflow.info().start_time.strftime("%Y-%m-%d")),
-        )
+    def _was_started_by_our_client(self) -> bool:
+        """Ours sets the search attributes at the start; a plain one does not."""
+        return has_attribute(SearchAttribute.TENANT)
 
-    def _details(self) -> str:
-        return details_of(
-            phase=self._phase,
-            generation_id=self._id,
-            plan=self._plan,
-            task_id=self._task_id,
-            persisted=self._persisted,
-            error=self._error,
-            result=self._result,
-            canceled=self._canceled,
-            now=workflow.now(),
-        )
+    def _attributes_of_request(self) -> Mapping[str, str]:
+        day = workflow.info().start_time.strftime("%Y-%m-%d")
+        return {SearchAttribute.TENANT: self._request.tenant, SearchAttribute.DAY: day}
 
 
 def _what_canceling_did(plan: Plan | None, *, kept: bool) -> str:

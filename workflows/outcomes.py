@@ -10,12 +10,6 @@ with workflow.unsafe.imports_passed_through():
     from onetake.core.names import Resolution
 
 
-def error_of(code: str, detail: str = "") -> ErrorInfo:
-    """The catalogue's error of this code, with what was measured."""
-    entry = CATALOGUE[code]
-    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)
-
-
 def failure_of(error: ActivityError) -> ErrorInfo | None:
     """The catalogue's error inside a failed activity; None for a timeout, a cancellation or anything else."""
     return None if error.retry_state == RetryState.TIMEOUT else _said(error.cause)

@@ -1,11 +1,12 @@
-"""One pass over the books, started by a schedule: the activity does it, this only bounds and shows it."""
+"""One pass over all open generations and all amounts in suspense, started by a schedule: the activity does it, this
+only bounds and shows it."""
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from onetake.core.contracts import Reconciled, ReconcileInput
     from onetake.core.names import RECONCILE_WORKFLOW
-    from workflows import options
+    from workflows import steps
     from workflows.details import reconciled_details_of
 
 
@@ -15,6 +16,6 @@ class Reconcile:
 
     @workflow.run
     async def run(self, order: ReconcileInput) -> Reconciled:
-        reconciled = await workflow.execute_activity("reconcile", order, result_type=Reconciled, **options.reconcile())
+        reconciled = await steps.reconcile(order)
         workflow.set_current_details(reconciled_details_of(reconciled))
         return reconciled

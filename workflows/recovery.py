@@ -4,13 +4,12 @@ It never submits. What it finds is written once, as the generation's correction;
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from onetake.core.contracts import (
@@ -25,19 +24,13 @@ with workflow.unsafe.imports_passed_through():
         RecoveryRequest,
         ResolveInput,
         StatusReading,
-        Submission,
         WakeSignal,
     )
     from onetake.core.names import RECOVERY_WORKFLOW, WAKE_SIGNAL, Phase, SearchAttribute
-    from workflows import options
+    from workflows import options, steps
     from workflows.details import recovery_details_of
-    from workflows.outcomes import cost_of_failure, error_of, failure_of
-
-_TENANT = SearchAttributeKey.for_keyword(SearchAttribute.TENANT)
-_VENDOR = SearchAttributeKey.for_keyword(SearchAttribute.VENDOR)
-_ROUTE = SearchAttributeKey.for_keyword(SearchAttribute.ROUTE)
-_PHASE = SearchAttributeKey.for_keyword(SearchAttribute.PHASE)
-_ERROR_CODE = SearchAttributeKey.for_keyword(SearchAttribute.ERROR_CODE)
+    from workflows.outcomes import cost_of_failure, failure_of
+    from workflows.state import RecoveryState, show, with_phase
 
 
 class _Nothing(Exception):
@@ -56,12 +49,9 @@ class Recovery:
     _request: RecoveryRequest
 
     def __init__(self) -> None:
-        self._plan: Plan | None = None
-        self._phase: Phase = "resolving"
-        self._task_id: str | None = None
-        self._wakes = 0
+        self._state = RecoveryState()
+        self._wakes = steps.Wakes()
         self._looks = 0
-        self._recovered: Recovered | None = None
 
     @workflow.run
     async def run(self, request: RecoveryRequest) -> Recovered:
@@ -71,29 +61,24 @@ class Recovery:
             recovered = await self._recover()
         except _Nothing as nothing:
             recovered = Recovered(changed=False, error=nothing.error)
-        self._recovered = recovered
-        self._enter("done", *([_ERROR_CODE.value_set(recovered.error.code)] if recovered.error else []))
+        self._state.recovered = recovered
+        self._enter("done", {SearchAttribute.ERROR_CODE: recovered.error.code} if recovered.error else {})
         return recovered
 
     @workflow.signal(name=WAKE_SIGNAL)
     def wake(self, signal: WakeSignal) -> None:
         """A callback came: look at once. What it claims is not looked at here."""
         del signal
-        if self._wakes < options.MOST_WAKES:
-            self._wakes += 1
+        self._wakes.hear()
 
     async def _recover(self) -> Recovered:
         case = await self._examine()
         if case.plan is None or case.refusal is not None:
-            raise _Nothing(case.refusal or error_of("nothing_to_replay"))
-        self._plan = case.plan
-        self._enter(
-            "resolving",
-            _TENANT.value_set(case.tenant),
-            _VENDOR.value_set(case.plan.vendor),
-            _ROUTE.value_set(case.plan.route),
-        )
-        task_id = self._task_id = case.vendor_task_id or await self._find(case, case.plan)
+            raise _Nothing(case.refusal or ErrorInfo.of("nothing_to_replay"))
+        plan = self._state.plan = case.plan
+        who = {SearchAttribute.TENANT: case.tenant}
+        self._enter("resolving", {**who, SearchAttribute.VENDOR: plan.vendor, SearchAttribute.ROUTE: plan.route})
+        task_id = self._state.task_id = case.vendor_task_id or await self._find(case, case.plan)
         self._enter("generating")
         reading, persisted = await self._verdict(case, case.plan, task_id)
         self._enter("settling")
@@ -108,15 +93,13 @@ class Recovery:
             self._enter("persisting")
             if (persisted := await self._persist(case, plan, task_id)) is not None:
                 return reading, persisted
-        raise _Nothing(error_of("vendor_protocol_error"))
+        raise _Nothing(ErrorInfo.of("vendor_protocol_error"))
 
     async def _examine(self) -> RecoveryCase:
         try:
-            return await workflow.execute_activity(
-                "examine", self._request, result_type=RecoveryCase, **options.examine()
-            )
+            return await steps.examine(self._request)
         except ActivityError as error:
-            reason = failure_of(error) or error_of("ledger_unavailable")
+            reason = failure_of(error) or ErrorInfo.of("ledger_unavailable")
         raise _Nothing(reason)
 
     async def _find(self, case: RecoveryCase, plan: Plan) -> str:
@@ -124,22 +107,17 @@ class Recovery:
         order = ResolveInput(generation_id=case.generation_id, attempt=case.attempt, plan=plan)
         gap_s = options.FIRST_GAP_S * plan.time_scale
         while (left_s := self._left_s(plan)) > 1:
-            seen, self._looks = self._wakes, self._looks + 1
+            self._wakes.note()
             submission = None
             with suppress(ActivityError):  # the look's time is over
-                submission = await workflow.execute_activity(
-                    f"{plan.vendor}.resolve",
-                    order,
-                    result_type=Submission,
-                    **options.resolve(plan, self._looks, min(options.look_s(plan), left_s)),
-                )
+                submission = await steps.resolve(order, self._next_number(), min(options.look_s(plan), left_s))
             if submission is not None and submission.state == "accepted" and submission.vendor_task_id:
                 return submission.vendor_task_id
             if submission is not None and submission.state in {"rejected", "not_sent"}:
-                raise _Nothing(submission.error or error_of("nothing_to_replay", "The vendor never took it."))
-            await self._until_woken(seen, min(gap_s, left_s))
+                raise _Nothing(submission.error or ErrorInfo.of("nothing_to_replay", "The vendor never took it."))
+            await self._until_woken(min(gap_s, left_s))
             gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
-        raise _Nothing(error_of("submission_outcome_unknown"))
+        raise _Nothing(ErrorInfo.of("submission_outcome_unknown"))
 
     async def _read(self, case: RecoveryCase, plan: Plan, task_id: str) -> StatusReading:
         """The vendor's word about the job. A lost one, and a failed one that may be refunded, is asked for again."""
@@ -152,57 +130,45 @@ class Recovery:
             elapsed_s=plan.deadline_s,
         )
         if self._request.goal == "persist":
-            return await self._read_once(plan, order)
+            return await self._read_once(order)
         last, gap_s = None, options.FIRST_GAP_S * plan.time_scale
         while (left_s := self._left_s(plan)) > 1:
-            seen = self._wakes
-            reading = await self._read_until_woken(plan, order, left_s)
+            self._wakes.note()
+            reading = await self._read_until_woken(order, left_s)
             if reading is None:
                 continue
             refundable = reading.state == "failed" and cost_of_failure(plan, reading) == "suspend"
             if not refundable and reading.state != "missing":
                 return reading
             last = reading
-            await self._until_woken(seen, min(gap_s, left_s))
+            await self._until_woken(min(gap_s, left_s))
             gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
         if last is not None and last.refunded is False:
             return last  # charged, and no refund came
         codes = {"missing": "vendor_task_lost", "failed": "vendor_failed"}
-        raise _Nothing(error_of(codes[last.state] if last else "vendor_timeout"))
+        raise _Nothing(ErrorInfo.of(codes[last.state] if last else "vendor_timeout"))
 
-    async def _read_once(self, plan: Plan, order: ReadInput) -> StatusReading:
-        self._looks += 1
+    async def _read_once(self, order: ReadInput) -> StatusReading:
         reading = None
         with suppress(ActivityError):
-            reading = await workflow.execute_activity(
-                f"{plan.vendor}.read_status",
-                order.model_copy(update={"waiting": False}),
-                result_type=StatusReading,
-                **options.read_once(plan, self._looks),
-            )
+            reading = await steps.read_once(order.model_copy(update={"waiting": False}), self._next_number())
         if reading is None:
-            raise _Nothing(error_of("vendor_unavailable"))
+            raise _Nothing(ErrorInfo.of("vendor_unavailable"))
         if reading.state != "succeeded":
-            raise _Nothing(error_of("nothing_to_replay", f"The vendor says {reading.vendor_state!r} of its job."))
+            raise _Nothing(ErrorInfo.of("nothing_to_replay", f"The vendor says {reading.vendor_state!r} of its job."))
         return reading
 
-    async def _read_until_woken(self, plan: Plan, order: ReadInput, left_s: float) -> StatusReading | None:
-        """One poll raced with the webhook; None when a callback woke us or the time is over."""
+    async def _read_until_woken(self, order: ReadInput, left_s: float) -> StatusReading | None:
+        """One poll raced with callbacks; None when one came or the time is over."""
+        raced = await steps.race(steps.poll(order, self._next_number(), left_s), self._wakes)
+        if raced.failure is not None:
+            raise _Nothing(raced.failure)
+        return raced.answer
+
+    def _next_number(self) -> int:
+        """The number of a look or a read, for its activity id."""
         self._looks += 1
-        seen = self._wakes
-        handle = workflow.start_activity(
-            f"{plan.vendor}.read_status", order, result_type=StatusReading, **options.wait(plan, self._looks, left_s)
-        )
-        await workflow.wait_condition(lambda: handle.done() or self._wakes > seen)
-        if not handle.done():
-            handle.cancel()
-        try:
-            return await handle
-        except ActivityError as error:
-            reason = None if is_cancelled_exception(error) else failure_of(error)
-        if reason is not None:
-            raise _Nothing(reason)
-        return None
+        return self._looks
 
     async def _persist(self, case: RecoveryCase, plan: Plan, task_id: str) -> Persisted | None:
         """The clip, stored; None when the vendor says by now that the job has failed."""
@@ -214,9 +180,9 @@ class Recovery:
             vendor_task_id=task_id,
         )
         try:
-            return await workflow.execute_activity("persist", order, result_type=Persisted, **options.persist(plan))
+            return await steps.persist(order)
         except ActivityError as error:
-            reason = failure_of(error) or error_of("storage_unavailable")
+            reason = failure_of(error) or ErrorInfo.of("storage_unavailable")
         if reason.code == "vendor_failed":
             return None
         raise _Nothing(reason)
@@ -239,30 +205,20 @@ class Recovery:
             why=self._request.why,
         )
         try:
-            return await workflow.execute_activity("correct", order, result_type=Recovered, **options.correct())
+            return await steps.correct(order)
         except ActivityError as error:
-            reason = failure_of(error) or error_of("ledger_unavailable")
+            reason = failure_of(error) or ErrorInfo.of("ledger_unavailable")
         raise _Nothing(reason)
 
-    async def _until_woken(self, seen: int, limit_s: float) -> None:
+    async def _until_woken(self, limit_s: float) -> None:
         with suppress(asyncio.TimeoutError):
-            await workflow.wait_condition(lambda: self._wakes > seen, timeout=timedelta(seconds=max(limit_s, 0.1)))
+            await workflow.wait_condition(lambda: self._wakes.due, timeout=timedelta(seconds=max(limit_s, 0.1)))
 
     def _left_s(self, plan: Plan) -> float:
         passed_s = (workflow.now() - workflow.info().start_time).total_seconds()
         return options.late_window_s(plan) - passed_s
 
-    def _enter(self, phase: Phase, *attributes: SearchAttributeUpdate[Any]) -> None:
-        self._phase = phase
-        updates = [_PHASE.value_set(phase), *attributes]
-        workflow.upsert_search_attributes(updates)  # pyright: ignore[reportUnknownMemberType]
-        workflow.set_current_details(
-            recovery_details_of(
-                request=self._request,
-                phase=phase,
-                plan=self._plan,
-                task_id=self._task_id,
-                recovered=self._recovered,
-                now=workflow.now(),
-            )
-        )
+    def _enter(self, phase: Phase, attributes: Mapping[str, str] | None = None) -> None:
+        self._state.phase = phase
+        details = recovery_details_of(self._request, self._state, workflow.now())
+        show(details, with_phase(phase, attributes or {}))

@@ -16,7 +16,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +29,7 @@ from onetake.core.errors import Failed, Refused, TryLater
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.names import TERMINAL, Status
 from onetake.core.settings import Settings, load_settings, require
+from onetake.engine.limits import RPC_LIMIT
 from onetake.engine.starting import start_run
 from onetake.ledger.database import Database
 from onetake.ledger.generations import FirstRow, PostgresGenerations
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from onetake.media.storage import BucketStore
 
 LINK_LIFE_S = 900
-ENGINE_TIMEOUT = timedelta(seconds=10)
 WATCH_EVERY_S = 0.5
 GONE_EVERY_S = 1.0
 RECONCILED_WITHIN_S = 300.0  # after its run is gone: the reconciler passes every minute
@@ -296,7 +296,7 @@ async def _canceled(engine: "Client", workflow_id: str) -> bool:
     absent = False
     with _engine_errors():
         try:
-            await engine.get_workflow_handle(workflow_id).cancel(rpc_timeout=ENGINE_TIMEOUT)
+            await engine.get_workflow_handle(workflow_id).cancel(rpc_timeout=RPC_LIMIT)
         except RPCError as error:
             absent = error.status is RPCStatusCode.NOT_FOUND
             if not absent:
@@ -363,7 +363,7 @@ async def _known_namespace(engine: "Client") -> None:
 
     try:
         request = DescribeNamespaceRequest(namespace=engine.namespace)
-        await engine.workflow_service.describe_namespace(request, timeout=ENGINE_TIMEOUT)
+        await engine.workflow_service.describe_namespace(request, timeout=RPC_LIMIT)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             reason = f"It has no namespace {engine.namespace!r}; check TEMPORAL_NAMESPACE."

@@ -36,6 +36,8 @@ PERIODS: Final = cast("tuple[Period, ...]", get_args(Period))
 REPLAY_VERBS: Final = cast("tuple[ReplayVerb, ...]", get_args(ReplayVerb))
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
+FIRST_ATTEMPT: Final = 1  # failover to another vendor would count up; every key carries it from the first day
+
 # -- Temporal ----------------------------------------------------------------------------------------------------------
 
 GENERATION_WORKFLOW: Final = "Generation"

@@ -1,16 +1,12 @@
 """Starting the second, small workflow that looks again for the job of a generation that has ended."""
 
-from datetime import timedelta
-from typing import Final
-
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from onetake.core.contracts import Recovered, RecoveryRequest, WakeSignal
 from onetake.core.ids import recovery_id_of
 from onetake.core.names import RECOVERY_WORKFLOW, WAKE_SIGNAL
-
-_LIMIT: Final = timedelta(seconds=10)
+from onetake.engine.limits import RPC_LIMIT
 
 
 async def begin_recovery(
@@ -31,5 +27,5 @@ async def begin_recovery(
         static_summary=f"look again for the job of {request.generation_id}: {request.why}"[:200],
         start_signal=WAKE_SIGNAL if wake else None,
         start_signal_args=[wake] if wake else [],
-        rpc_timeout=_LIMIT,
+        rpc_timeout=RPC_LIMIT,
     )

@@ -21,10 +21,10 @@ from onetake.core import logs
 from onetake.core.contracts import ReconcileInput
 from onetake.core.names import RECONCILE_WORKFLOW
 from onetake.core.settings import Settings
+from onetake.engine.limits import RPC_LIMIT
 
 LEAST_EVERY_S: Final = 2.0
 RUN_LIMIT: Final = timedelta(minutes=30)
-RPC_LIMIT: Final = timedelta(seconds=10)
 
 _log = logs.logger(__name__)
 

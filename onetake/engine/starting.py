@@ -4,13 +4,14 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from onetake.core.contracts import GenerationRequest, Plan
 from onetake.core.errors import Failed, TryLater
 from onetake.core.money import format_usd
 from onetake.core.names import GENERATION_WORKFLOW, SearchAttribute
+from onetake.engine.limits import RPC_LIMIT
 from workflows.details import in_cell, table_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from temporalio.common import TypedSearchAttributes
 
 SUMMARY_BYTES: Final = 200
-START_LIMIT: Final = timedelta(seconds=10)
 START_TRIES: Final = 3
 START_RETRY_S: Final = 1.0
 # Answers that say for certain that nothing was started.
@@ -57,7 +57,7 @@ async def start_run(
                     search_attributes=_search_attributes(request, plan),
                     static_summary=summary_of(request, plan),
                     static_details=details_of(workflow_id, request, plan),
-                    rpc_timeout=START_LIMIT,
+                    rpc_timeout=RPC_LIMIT,
                 )
         except RPCError as error:
             if error.status.name in REFUSED_STARTS:

@@ -37,14 +37,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from onetake.core import logs
 from onetake.core.contracts import ErrorInfo, GenerationRequest
-from onetake.core.errors import CATALOGUE, OnetakeError, Refused, TryLater
+from onetake.core.errors import OnetakeError, Refused, TryLater
 from onetake.core.names import SearchAttribute
 from onetake.core.settings import Settings
 from onetake.engine.codec import data_converter_with, request_invalid
+from onetake.engine.limits import RPC_LIMIT
 
 CONNECT_LIMIT_S: Final = 5.0
 _SEARCHABLE_LIMIT_S: Final = 20.0
-_RPC_LIMIT: Final = timedelta(seconds=10)
 _MIN_RETRY_DELAY_S: Final = 0.001  # the SDK does not send a delay of zero
 
 # Read but never changed by a workflow. `workflows` itself is not here: its modules stay in the sandbox.
@@ -144,11 +144,11 @@ class _Plugin(SimplePlugin):
 
 def failure_of(error: OnetakeError) -> ApplicationError:
     """The one translation of our errors into what Temporal records: code as type, the sentence, and an ErrorInfo."""
-    message = logs.scrub(str(error))
+    told = ErrorInfo(code=error.code, message=logs.scrub(str(error)), hint=error.hint)
     after_s = error.after_s if isinstance(error, TryLater) else None
     return ApplicationError(
-        message,
-        ErrorInfo(code=error.code, message=message, hint=error.hint),
+        told.message,
+        told,
         type=error.code,
         non_retryable=not isinstance(error, TryLater),
         next_retry_delay=None if after_s is None else timedelta(seconds=max(after_s, _MIN_RETRY_DELAY_S)),
@@ -180,12 +180,10 @@ class _FailureText(ActivityInboundInterceptor):
 
 
 def _internal(error: Exception, message: Any) -> ApplicationError:
-    entry, name = CATALOGUE["internal_error"], type(error).__name__
+    name = type(error).__name__
     _log.error("activity_failed", error_type=name, exception=logs.exception_text(error, also=_words_in(message)))
-    text = f"{entry.sentence} ({name})"
-    return ApplicationError(
-        text, ErrorInfo(code="internal_error", message=text, hint=entry.hint), type="internal_error"
-    )
+    told = ErrorInfo.of("internal_error", f"({name})")
+    return ApplicationError(told.message, told, type=told.code)
 
 
 def _ids_in(message: Any) -> dict[str, Any]:
@@ -280,7 +278,7 @@ def _command(client: Client) -> str:
 
 async def _missing_attributes(client: Client) -> list[str]:
     request = ListSearchAttributesRequest(namespace=client.namespace)
-    listed = await client.operator_service.list_search_attributes(request, timeout=_RPC_LIMIT)
+    listed = await client.operator_service.list_search_attributes(request, timeout=RPC_LIMIT)
     present = listed.custom_attributes
     keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
     wrong = [name for name in SearchAttribute.ALL if present.get(name, keyword) != keyword]
@@ -293,7 +291,7 @@ async def _register(client: Client, names: list[str]) -> None:
     kinds = dict.fromkeys(names, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD)
     request = AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds)
     try:
-        await client.operator_service.add_search_attributes(request, timeout=_RPC_LIMIT)
+        await client.operator_service.add_search_attributes(request, timeout=RPC_LIMIT)
     except RPCError as error:
         if error.status != RPCStatusCode.ALREADY_EXISTS:
             raise
@@ -304,7 +302,7 @@ async def _until_searchable(client: Client) -> None:
     query = " AND ".join(f'{name} = "x"' for name in SearchAttribute.ALL)
     while True:
         try:
-            await client.count_workflows(query, rpc_timeout=_RPC_LIMIT)
+            await client.count_workflows(query, rpc_timeout=RPC_LIMIT)
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise

@@ -21,20 +21,20 @@ from onetake.core.errors import CATALOGUE, OnetakeError, TryLater
 from onetake.core.ids import recovery_id_of
 from onetake.core.money import format_usd
 from onetake.core.names import FindingKind
+from onetake.engine.limits import RPC_LIMIT
 from onetake.engine.recovery import begin_recovery
 from onetake.engine.starting import start_run
 from onetake.ledger.database import Database
 from onetake.ledger.holds import PostgresLedger
 from onetake.ledger.recoveries import OpenRow, Recoveries, SuspendedRow
+from workflows.options import LATE_WINDOW_S
 
 STALE_START_S: Final = 45.0  # a client's own tries to start take 33 s; with a pass a minute a row is served within two
 LEAST_STALE_S: Final = 15.0
 STUCK_S: Final = 300.0
 STUCK_ATTEMPTS: Final = 5
-LATE_WINDOW_S: Final = 86_400.0
 MOST_AT_ONCE: Final = 16
 MOST_WITNESSES: Final = 16
-RPC_LIMIT: Final = timedelta(seconds=10)
 
 STRANGER: Final = (
     "unknown to Temporal, as is all else that is open or ended lately: is TEMPORAL_NAMESPACE the right one?"

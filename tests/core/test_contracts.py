@@ -16,7 +16,7 @@ ROUTE = "apixo/wan-2.6/text-to-video"
 MODELS = [
     model
     for _, model in inspect.getmembers(contracts, inspect.isclass)
-    if issubclass(model, BaseModel) and model.__module__ == contracts.__name__
+    if issubclass(model, BaseModel) and model.__module__.startswith(contracts.__name__)
 ]
 MESSAGES = [model for model in MODELS if issubclass(model, Message)]
 # The shape that outsiders rely on; a change here is a change of the public contract.

@@ -17,9 +17,10 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.resolve import Resolve
-from activities.submit import Submit, told
+from activities.submit import Submit
 from activities.wait import SPARE_S, ReadStatus
 from onetake.core.contracts import (
+    ErrorInfo,
     GenerationRequest,
     Message,
     Plan,
@@ -263,7 +264,7 @@ async def test_a_balance_proves_something_when_it_stood_still_twice_after_the_en
     idle = await at.submissions.idle_at(at.vendor)
     assert idle is not None
     await at.begin(Bracket(await at.driver.read_account(), idle))
-    error = told("submission_outcome_unknown") if over else None
+    error = ErrorInfo.of("submission_outcome_unknown") if over else None
     await at.submissions.record(at.generation_id, 1, state="ambiguous", error=error)
     late_s = at.plan.absence_window_s + 60
     with pytest.raises(TryLater):

@@ -10,6 +10,7 @@ from onetake.core.errors import VENDOR_SAID
 from onetake.core.names import PHASES, Phase
 from tests.providers.parts import PROMPT, plan_of, request_for
 from workflows.details import details_of, without_quotes
+from workflows.state import GenerationState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PLAN = plan_of(request_for())
@@ -31,16 +32,7 @@ COST = Cost(reserved_micros=500_000, settled_micros=500_000)
 
 def _rows(phase: Phase, **known: Any) -> dict[str, str]:
     """The table as a dictionary, after a look at its form."""
-    nothing: dict[str, Any] = {
-        "generation_id": "",
-        "plan": None,
-        "task_id": None,
-        "persisted": None,
-        "error": None,
-        "result": None,
-        "canceled": False,
-    }
-    text = details_of(phase=phase, now=NOW, **{**nothing, **known})
+    text = details_of(GenerationState(phase=phase, **known), NOW)
     assert PROMPT not in text
     assert "canary" not in text
     assert "$" not in text.replace("\\$", ""), "the UI reads a pair of them as mathematics"

@@ -9,6 +9,7 @@ from onetake.core.contracts.plan import Plan, Price
 from onetake.core.contracts.request import GenerationRequest
 from onetake.core.contracts.results import Asset, ErrorInfo, GenerationResult, Notice
 from onetake.core.names import (
+    FIRST_ATTEMPT,
     CostBasis,
     EndStatus,
     FindingKind,
@@ -134,7 +135,7 @@ class SettleInput(Message):
 class WakeSignal(Message):
     """What the gateway tells a workflow: a callback came. Nothing in it is believed; it only wakes."""
 
-    attempt: int = 1
+    attempt: int = FIRST_ATTEMPT
     claimed_task_id: str | None = None
 
 
