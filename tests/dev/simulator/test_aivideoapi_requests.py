@@ -12,22 +12,9 @@ import pytest
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
 from tests.dev.simulator.calls import seen, sink, until
+from tests.dev.simulator.rules.aivideoapi import KEY, MODES, STILL, body_of
 
-KEY = "sk-sim-aivideoapi-key"
 GENERATIONS, TASKS, CREDITS = "/aivideoapi/v1/videos/generations", "/aivideoapi/v1/tasks", "/aivideoapi/v1/credits"
-STILL = "a fox in neon rain [[sim:never]]"  # never rendered: most of these tests look at requests only
-PNG, MP4, MP3 = "https://example.com/hero.png", "https://example.com/scene.mp4", "https://example.com/voice.mp3"
-MEDIA: dict[str, dict[str, Any]] = {
-    "text-to-video": {},
-    "image-to-video": {"image_urls": [PNG]},
-    "reference-to-video": {"image_urls": [PNG], "video_urls": [MP4]},
-}
-MODES = tuple(MEDIA)
-SHAPED = ("text-to-video", "reference-to-video")
-SWITCHED = ("image-to-video", "reference-to-video")
-WITH_AUDIO = ("text-to-video", "image-to-video")
-LONGEST = {"text-to-video": 15, "image-to-video": 15, "reference-to-video": 10}
-REMOVED = object()
 
 
 class Caller:
@@ -41,7 +28,7 @@ class Caller:
         return self.http.post(GENERATIONS, json=body, **options)
 
     def submit(self, prompt: str, mode: str = "text-to-video", callback: str = "", **fields: Any) -> httpx.Response:
-        body = _body(mode, prompt=prompt, **fields)
+        body = body_of(mode, prompt=prompt, **fields)
         return self.post(body | {"callback_url": callback} if callback else body)
 
     def task(self, prompt: str, mode: str = "text-to-video", callback: str = "", **fields: Any) -> str:
@@ -70,11 +57,6 @@ def vendor(clips_home: Path) -> Generator[Caller]:
             yield caller
 
 
-def _body(mode: str = "text-to-video", /, **fields: Any) -> dict[str, Any]:
-    wanted = {"prompt": STILL, **MEDIA[mode], **fields}
-    return {"model": f"wan-2.6-{mode}", "input": {k: v for k, v in wanted.items() if v is not REMOVED}}
-
-
 def _accepts(vendor: Caller, body: Any) -> str:
     answer = vendor.post(body)
     assert answer.status_code == 200, answer.text
@@ -97,7 +79,7 @@ def _refuses(vendor: Caller, body: Any, words: str = "") -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_model_needs_no_more_than_its_prompt_and_its_media(vendor: Caller, mode: str) -> None:
-    task_id = _accepts(vendor, _body(mode))
+    task_id = _accepts(vendor, body_of(mode))
     assert str(uuid.UUID(task_id)) == task_id
     job = vendor.job(task_id)
     assert (f"wan-2.6-{mode}", mode, 5, "1080p") == (job["model"], job["mode"], job["duration_s"], job["resolution"])
@@ -108,89 +90,20 @@ def test_the_documents_own_examples_are_accepted(vendor: Caller) -> None:
     callback = {"callback_url": "https://your-server.com/webhook"}
     shape = {"aspect_ratio": "16:9", "resolution": "1080p"}
     for body in (
-        _body(duration=5, **shape),
-        _body("image-to-video", resolution="1080p", duration=5),
-        _body("reference-to-video", duration=8, shot_type="multi", **shape),
+        body_of(duration=5, **shape),
+        body_of("image-to-video", resolution="1080p", duration=5),
+        body_of("reference-to-video", duration=8, shot_type="multi", **shape),
     ):
         _accepts(vendor, body | callback)
 
 
-INSIDE: list[tuple[str, dict[str, Any]]] = [
-    *((mode, {"duration": duration}) for mode in MODES for duration in (2, LONGEST[mode])),
-    *((mode, {"resolution": tier}) for mode in MODES for tier in ("720p", "1080p")),
-    *((mode, {"aspect_ratio": ratio}) for mode in SHAPED for ratio in ("16:9", "9:16", "1:1", "4:3", "3:4")),
-    *((mode, {"audio": audio}) for mode in SWITCHED for audio in (True, False)),
-    *((mode, {"audio_urls": [MP3] * number}) for mode in WITH_AUDIO for number in (1, 3)),
-    *((mode, {"seed": seed}) for mode in MODES for seed in (0, 2_147_483_647)),
-    *((mode, {"shot_type": shot}) for mode in MODES for shot in ("single", "multi")),
-    *((mode, {"prompt_extend": flag, "watermark": flag}) for mode in MODES for flag in (True, False)),
-    ("text-to-video", {"shot_type": "multi", "prompt_extend": True}),
-    ("text-to-video", {"shot_type": "single", "prompt_extend": False}),
-    ("text-to-video", {"prompt": STILL.ljust(1500, "x"), "negative_prompt": "ü" * 500}),
-    ("image-to-video", {"image_urls": ["http://example.com/signed?id=7&sig=a.mp4"]}),
-    ("reference-to-video", {"image_urls": [PNG] * 5, "video_urls": REMOVED}),
-    ("reference-to-video", {"image_urls": REMOVED, "video_urls": [MP4] * 3}),
-    ("reference-to-video", {"image_urls": [PNG] * 2, "video_urls": [MP4] * 3}),
-]
-OUTSIDE: list[tuple[str, dict[str, Any], str]] = [
-    *((mode, {"duration": value}, "duration") for mode in MODES for value in (1, 0, -5, LONGEST[mode] + 1)),
-    *(("text-to-video", {"duration": value}, "duration") for value in ("5", 5.0, 5.5, True, None, [5])),
-    *((mode, {"resolution": v}, "resolution") for mode in MODES for v in ("720P", "480p", 720, "1280*720", None)),
-    *((mode, {"aspect_ratio": v}, "aspect_ratio") for mode in SHAPED for v in ("21:9", "16x9", "auto", "", None)),
-    *((mode, {"audio": value}, "audio") for mode in SWITCHED for value in ("true", 1, None)),
-    *((mode, {"audio_urls": v}, "audio_urls") for mode in WITH_AUDIO for v in ([], MP3, [PNG], ["voice.mp3"], None)),
-    *((mode, {"prompt": value}, "prompt") for mode in MODES for value in ("", " \n\t", None, 7, "x" * 1501)),
-    *((mode, {"negative_prompt": value}, "negative_prompt") for mode in MODES for value in ("x" * 501, 7, None)),
-    *((mode, {"seed": value}, "seed") for mode in MODES for value in (-1, 2_147_483_648, "42", 1.5, True)),
-    *(("text-to-video", {"shot_type": value}, "shot_type") for value in ("triple", "Multi", None)),
-    *((mode, {"shot_type": "multi", "prompt_extend": False}, "requires prompt_extend") for mode in MODES),
-    *(("text-to-video", {name: value}, name) for name in ("prompt_extend", "watermark") for value in ("true", 1, None)),
-    *(("image-to-video", {"image_urls": value}, "image_urls") for value in ([], [PNG, PNG], PNG, REMOVED, None)),
-    *(("image-to-video", {"image_urls": [v]}, "image_urls") for v in (MP4, "data:image/png;base64,AA", "a.png", "", 1)),
-    ("reference-to-video", {"image_urls": REMOVED, "video_urls": REMOVED}, "1 to 5 references"),
-    ("reference-to-video", {"image_urls": [PNG] * 6, "video_urls": REMOVED}, "image_urls"),
-    ("reference-to-video", {"image_urls": REMOVED, "video_urls": [MP4] * 4}, "video_urls"),
-    ("reference-to-video", {"image_urls": [PNG] * 3, "video_urls": [MP4] * 3}, "1 to 5 references"),
-    ("reference-to-video", {"image_urls": [MP4]}, "image_urls"),
-    ("reference-to-video", {"video_urls": [PNG]}, "video_urls"),
-    ("reference-to-video", {"video_urls": []}, "video_urls"),
-]
-
-
-@pytest.mark.parametrize(("mode", "fields"), INSIDE)
-def test_a_value_just_inside_a_rule_is_accepted(vendor: Caller, mode: str, fields: dict[str, Any]) -> None:
-    _accepts(vendor, _body(mode, **fields))
-
-
-@pytest.mark.parametrize(("mode", "fields", "words"), OUTSIDE)
-def test_a_value_just_outside_a_rule_is_refused_by_name(
-    vendor: Caller, mode: str, fields: dict[str, Any], words: str
-) -> None:
-    _refuses(vendor, _body(mode, **fields), words)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    "field", ["aspect_ratio", "audio", "audio_urls", "video_urls", "reference_urls", "image_url", "sound", "quality"]
-)
-def test_a_field_that_the_model_does_not_list_is_refused(vendor: Caller, mode: str, field: str) -> None:
-    listed = {
-        "aspect_ratio": SHAPED,
-        "audio": SWITCHED,
-        "audio_urls": WITH_AUDIO,
-        "video_urls": ("reference-to-video",),
-    }
-    if mode not in listed.get(field, ()):
-        _refuses(vendor, _body(mode, **{field: True}), f"input.{field}")
-
-
 @pytest.mark.parametrize("field", ["prompt", "mode", "webhook"])
 def test_an_unknown_field_beside_the_input_is_refused(vendor: Caller, field: str) -> None:
-    _refuses(vendor, _body() | {field: "x"}, field)
+    _refuses(vendor, body_of() | {field: "x"}, field)
 
 
 def test_the_model_must_be_named_and_known(vendor: Caller) -> None:
-    nameless = {"input": _body()["input"]}
+    nameless = {"input": body_of()["input"]}
     assert vendor.post(nameless).json()["error"] == {
         "code": "invalid_request",
         "message": "'model' is required.",
@@ -205,7 +118,7 @@ def test_the_model_must_be_named_and_known(vendor: Caller) -> None:
     "url", [None, "", "no url", "http://example.com/h", "https://10.0.0.7/h", "https://intranet/h", "ftp://127.0.0.1/h"]
 )
 def test_a_callback_needs_a_public_https_address(vendor: Caller, url: Any) -> None:
-    _refuses(vendor, _body() | {"callback_url": url}, "callback_url")
+    _refuses(vendor, body_of() | {"callback_url": url}, "callback_url")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b"[" * 100_000, b"{}"])
@@ -215,14 +128,14 @@ def test_a_body_that_is_not_a_submission_is_refused(vendor: Caller, content: byt
 
 
 def test_the_content_type_must_be_json(vendor: Caller) -> None:
-    assert vendor.post(_body(), headers={"Content-Type": "text/plain"}).status_code == 400
+    assert vendor.post(body_of(), headers={"Content-Type": "text/plain"}).status_code == 400
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer sk-other", "Bearer sim-aivideoapi-key", f"Basic {KEY}", KEY])
 def test_a_wrong_key_is_refused_by_every_endpoint(vendor: Caller, value: str) -> None:
     header = {"Authorization": value}
     answers = (
-        vendor.post(_body(), headers=header),
+        vendor.post(body_of(), headers=header),
         vendor.http.get(f"{TASKS}/{uuid.uuid4()}", headers=header),
         vendor.http.get(CREDITS, headers=header),
     )
@@ -285,7 +198,7 @@ def test_a_failed_task_says_why_and_is_refunded(vendor: Caller) -> None:
 def test_the_charge_is_seconds_times_the_documented_credits(
     vendor: Caller, mode: str, resolution: str, credits_per_s: int
 ) -> None:
-    job = vendor.job(_accepts(vendor, _body(mode, resolution=resolution, duration=7)))
+    job = vendor.job(_accepts(vendor, body_of(mode, resolution=resolution, duration=7)))
     assert 7 * credits_per_s * 5_000 == job["charged_micros"]
 
 
