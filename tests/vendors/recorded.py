@@ -1,4 +1,4 @@
-"""The recorded exchanges of `tests/vendors/recordings/VENDOR`: what the document shows, and the bytes we make of it."""
+"""The recorded exchanges of `recordings/VENDOR`: what a document shows, and the bytes we make of it."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-HERE = Path(__file__).parent
+RECORDINGS = Path(__file__).with_name("recordings")
 # How the source begins that every recording names first.
 SOURCES = {
     "aivideoapi": "aivideoapi.ai docs, ",
@@ -17,14 +17,14 @@ SOURCES = {
 }
 
 
-def recorded(name: str, vendor: str = "apixo") -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((HERE / vendor / f"{name}.json").read_text(encoding="utf-8"))
+def recorded(vendor: str, name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RECORDINGS / vendor / f"{name}.json").read_text(encoding="utf-8"))
     assert loaded["comment"].startswith(SOURCES[vendor])
     return loaded
 
 
-def names(prefix: str, vendor: str = "apixo") -> list[str]:
-    return sorted(path.stem for path in (HERE / vendor).glob(f"{prefix}*.json"))
+def names(vendor: str, prefix: str = "") -> list[str]:
+    return sorted(path.stem for path in (RECORDINGS / vendor).glob(f"{prefix}*.json"))
 
 
 def response(recording: dict[str, Any]) -> httpx.Response:
