@@ -1,4 +1,4 @@
-"""One pass over the books, on behalf of the schedule."""
+"""One pass over the ledger, on behalf of the schedule."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ MOST_FINDINGS = 500  # in a history, of which there is one a minute; those that 
 
 
 class Pass(Protocol):
-    """What goes through the books."""
+    """What goes through the ledger."""
 
     def run_once(self, *, dry_run: bool = False, beat: Callable[[], None] = ...) -> Awaitable[Reconciled]: ...
 

@@ -1,23 +1,23 @@
-"""What a recovery asks of the books, and the one change it may make to them."""
+"""What a recovery asks of the records, and the one change it may make to them."""
 
 from temporalio import activity
 
 from onetake.core.contracts import CorrectInput, Recovered, RecoveryCase, RecoveryRequest
 from onetake.core.errors import Failed, Refused, TryLater
-from onetake.core.ports import Ledger, RecoveryBooks
+from onetake.core.ports import Ledger, RecoveryRecords
 
 
 class Recover:
     """Reads a generation that has ended, and corrects it. Repeatable: the first correction stands."""
 
-    def __init__(self, books: RecoveryBooks, ledger: Ledger) -> None:
-        self._books = books
+    def __init__(self, records: RecoveryRecords, ledger: Ledger) -> None:
+        self._records = records
         self._ledger = ledger
 
     @activity.defn(name="examine")
     async def examine(self, request: RecoveryRequest) -> RecoveryCase:
         """What is known of the generation. Fails with `generation_not_found`, also for another tenant's."""
-        case = await self._books.case(request.generation_id)
+        case = await self._records.case(request.generation_id)
         if case.tenant != request.tenant:
             raise Refused("generation_not_found")
         return case
@@ -33,6 +33,6 @@ class Recover:
 
     async def _corrected(self, order: CorrectInput) -> Recovered:
         if order.assets:
-            return Recovered(changed=True, result=await self._books.correct(order))
+            return Recovered(changed=True, result=await self._records.correct(order))
         result = await self._ledger.decide(order)
         return Recovered(changed=result is not None, result=result)

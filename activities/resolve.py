@@ -76,7 +76,7 @@ class Resolve:
         """Exactly one listed job of this very body that is nobody else's, seen twice: the first look may be early."""
         started, memory = time.monotonic(), Memory()
         sent = await self._evidence.sent(order.generation_id, order.attempt)
-        if sent is None or sent.twin_is_sending:
+        if sent is None or sent.equal_is_sending:
             return None
         await self._admit()
         listed = await self._client.find_jobs(SubmitOrder(order.plan, sent.request, None, sent.seed), sent.at)

@@ -5,14 +5,12 @@ Pure and repeatable: the client asks before anything exists, and the workflow's 
 
 import re
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from difflib import get_close_matches
 from typing import get_args
 from urllib.parse import urlsplit
 
 from onetake.core.contracts import Cadence, GenerationRequest, Plan, Price, Queues
 from onetake.core.errors import Refused, Violation
-from onetake.core.money import MICROS_PER_USD, format_usd
 from onetake.core.names import InputKind
 from onetake.core.ports import InputRule, MediaLimit, MediaRules
 from onetake.core.settings import Settings
@@ -51,23 +49,31 @@ class Catalogue:
 
     def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
         """See `onetake.core.ports.Admission.plan`."""
-        found = self.data.route(request.route)
-        if found is None:
-            raise Refused("route_unknown", _nearest_route(request.route, self.data.route_names()))
-        name, vendor, route = found
-        violations = tuple(broken_rules(route, request))
-        if violations:
-            raise Refused("request_invalid", violations=violations)
-        if self._sends:
-            self._require_key(name)
+        name, vendor, route = self._checked(request)
         plan = self._pinned(name, vendor, route, request, base_queue)
-        _within_max_cost(request, plan.price.amount_micros)
+        request.afford(plan.price.amount_micros)
         return plan
+
+    def check(self, request: GenerationRequest) -> None:
+        """See `onetake.core.ports.Admission.check`."""
+        self._checked(request)
 
     def media_rules(self, request: GenerationRequest) -> MediaRules:
         """See `onetake.core.ports.Admission.media_rules`."""
         found = self.data.route(request.route)
         return _media_rules(found[2], request) if found else MediaRules()
+
+    def _checked(self, request: GenerationRequest) -> tuple[str, Vendor, Route]:
+        found = self.data.route(request.route)
+        if found is None:
+            raise Refused("route_unknown", _nearest_route(request.route, self.data.route_names()))
+        name, _, route = found
+        violations = tuple(broken_rules(route, request))
+        if violations:
+            raise Refused("request_invalid", violations=violations)
+        if self._sends:
+            self._require_key(name)
+        return found
 
     def _require_key(self, name: str) -> None:
         key = self._settings.vendor(name).api_key
@@ -188,14 +194,6 @@ def _scaled(cadence: Cadence, first_read_s: float | None, scale: float) -> Caden
 def _nearest_route(given: str, names: tuple[str, ...]) -> str:
     close = get_close_matches(given, names, n=3, cutoff=0.4)
     return f"Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _within_max_cost(request: GenerationRequest, amount_micros: int) -> None:
-    # Compared and not converted: a comparison rounds nothing and has no largest number.
-    limit = request.max_cost_usd
-    if limit is not None and Decimal(amount_micros) / MICROS_PER_USD > limit:
-        allowed = format_usd(int(limit * MICROS_PER_USD))
-        raise Refused("max_cost_exceeded", f"It costs {format_usd(amount_micros)}; max_cost_usd is {allowed}.")
 
 
 def broken_rules(route: Route, request: GenerationRequest) -> Iterator[Violation]:

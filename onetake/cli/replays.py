@@ -140,7 +140,7 @@ def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")] = False,
     as_json: AsJson = False,
 ) -> Answer:
-    """Go through the books once. What nobody serves is started, ended, or looked for; workers do it every minute."""
+    """Go through the ledger once. What nobody serves is started, ended, or looked for; workers do it every minute."""
     del as_json
     settings = surroundings.settings()
     from onetake.cli.waiting import run

@@ -110,21 +110,26 @@ class Onetake:
         engine = await self._temporal()
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         crashpoint("start.before_row")
-        row = await self._generations.accept_once(request, workflow_id=workflow_id, run_id=None, plan=plan)
+        row = await self._generations.accept_once(request, workflow_id=workflow_id, plan=plan)
         crashpoint("start.after_row")
         if row.replayed and (first := await self._generations.first_of(request)) is not None:
             return await self._again(first, request)
-        await start_run(engine, row.workflow_id, request, plan, task_queue=self.settings.task_queue)
+        assert row.plan is not None
+        await start_run(engine, row.workflow_id, request, row.plan, task_queue=self.settings.task_queue)
         crashpoint("start.after_run")
-        return Started(row.id, row.workflow_id, plan.price.amount_micros, row.replayed, self._ui_url(row.workflow_id))
+        price = row.plan.price.amount_micros
+        return Started(row.id, row.workflow_id, price, row.replayed, self._ui_url(row.workflow_id))
 
     async def _again(self, first: FirstRow, request: GenerationRequest) -> Started:
-        """The first answer to a key, at the price of then: what routes and prices are today is not asked."""
+        """The first answer to a key, at the price of then: what routes and prices are today is only asked when nobody
+        has pinned a plan yet."""
         plan = first.plan or self.plan(request)
         if first.status not in TERMINAL:
-            await start_run(
-                await self._temporal(), first.workflow_id, request, plan, task_queue=self.settings.task_queue
-            )
+            engine = await self._temporal()
+            row = await self._generations.accept_once(request, workflow_id=first.workflow_id, plan=plan)
+            assert row.plan is not None
+            plan = row.plan
+            await start_run(engine, first.workflow_id, request, plan, task_queue=self.settings.task_queue)
         return Started(first.id, first.workflow_id, plan.price.amount_micros, True, self._ui_url(first.workflow_id))
 
     async def get(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:

@@ -27,6 +27,9 @@ FindingKind = Literal["never_started", "run_closed", "suspense", "stuck"]
 ReconcileAction = Literal["started", "expired", "settled", "recovery_started", "none"]
 Role = Literal["orchestrate", "vendors", "media"]
 
+# Which attempt at a vendor a hold and a submission are of; failover to another vendor would count up.
+FIRST_ATTEMPT: Final = 1
+
 STATUSES: Final = cast("tuple[Status, ...]", get_args(Status))
 TERMINAL: Final = frozenset[Status](get_args(EndStatus))
 PHASES: Final = cast("tuple[Phase, ...]", get_args(Phase))
@@ -36,7 +39,6 @@ PERIODS: Final = cast("tuple[Period, ...]", get_args(Period))
 REPLAY_VERBS: Final = cast("tuple[ReplayVerb, ...]", get_args(ReplayVerb))
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
-FIRST_ATTEMPT: Final = 1  # failover to another vendor would count up; every key carries it from the first day
 
 # -- Temporal ----------------------------------------------------------------------------------------------------------
 

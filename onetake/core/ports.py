@@ -69,6 +69,11 @@ class Admission(Protocol):
         `vendor_key_missing`). Pure: the same request gives the same plan."""
         ...
 
+    def check(self, request: GenerationRequest) -> None:
+        """All of `plan` but the price: the rules of the route, and the vendor's key. Raises Refused
+        (`request_invalid`, `route_unknown`, `vendor_key_missing`)."""
+        ...
+
     def media_rules(self, request: GenerationRequest) -> MediaRules:
         """What the inputs of a request that has a plan may be. Pure."""
         ...
@@ -200,15 +205,25 @@ class Begun:
     post: int = 1
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """The row of a generation. `plan` is what whoever came first has pinned; None when nobody has."""
+
+    generation_id: str
+    plan: Plan | None
+
+
 class Generations(Protocol):
     """The generation row: what people list and search."""
 
-    async def accept(
-        self, request: GenerationRequest, *, workflow_id: str, run_id: str | None, plan: Plan | None
-    ) -> str:
-        """Write the row once and return the generation's id; the client and the workflow both call it.
-        With a `run_id` (the workflow's original run) the row is bound to that run.
+    async def accept(self, request: GenerationRequest, *, workflow_id: str, run_id: str | None) -> Accepted:
+        """Write the row once, or find it. With a `run_id` (the workflow's original run) it is bound to that run.
         Raises Refused (`idempotency_key_reused`, `workflow_id_reused`)."""
+        ...
+
+    async def pin(self, generation_id: str, plan: Plan) -> Plan:
+        """Keep the plan that is stored, with the given `reference_kinds`; store the given plan where there is none.
+        Returns what is stored. Repeatable."""
         ...
 
     async def enter(self, generation_id: str, phase: Phase) -> None:
@@ -233,8 +248,8 @@ class Ledger(Protocol):
         ...
 
 
-class RecoveryBooks(Protocol):
-    """The books after a generation's end."""
+class RecoveryRecords(Protocol):
+    """The records of a generation after its end."""
 
     async def case(self, generation_id: str) -> RecoveryCase:
         """What is known of a generation. Raises Refused(`generation_not_found`)."""
@@ -291,12 +306,13 @@ class Submissions(Protocol):
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent, for finding it again. `twin_is_sending`: another one of the same bytes waits for its answer."""
+    """What was sent, for finding it again. `equal_is_sending`: another submission of equal bytes waits for its
+    answer."""
 
     request: GenerationRequest = field(repr=False)
     seed: int | None
     at: datetime
-    twin_is_sending: bool
+    equal_is_sending: bool
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,32 @@ from onetake.core.crashpoints import crashpoint
 from onetake.core.errors import Refused
 from onetake.core.ids import generation_id_in, new_generation_id
 from onetake.core.names import Phase, Status
-from onetake.ledger.database import Database
+from onetake.core.ports import Accepted
+from onetake.ledger.database import Database, Row
 
 _RECORD: Final = "select to_jsonb(r)::text as record from onetake.generation_record r"
+
+# An attempt at validation that was only stopped may come late: what the run goes by already is not touched.
+_PIN: Final = """
+update onetake.generation
+set plan = case
+        when plan is null then $2::jsonb
+        when phase < 'submitting' then jsonb_set(plan, '{reference_kinds}', $2::jsonb -> 'reference_kinds')
+        else plan end,
+    updated_at = now()
+where id = $1 returning plan::text
+"""
 
 
 @dataclass(frozen=True)
 class AcceptedRow:
-    """The row that stands for a request. `replayed`: it was there before, made by the same workflow or the same key."""
+    """The row that stands for a request, with the plan that it keeps. `replayed`: it was there before, made by the same
+    workflow or the same key."""
 
     id: str
     workflow_id: str
     replayed: bool
+    plan: Plan | None
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,10 @@ class PostgresGenerations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def accept(
-        self, request: GenerationRequest, *, workflow_id: str, run_id: str | None, plan: Plan | None
-    ) -> str:
-        """`accept_once`, for callers that only need the id."""
-        accepted = await self.accept_once(request, workflow_id=workflow_id, run_id=run_id, plan=plan)
-        return accepted.id
+    async def accept(self, request: GenerationRequest, *, workflow_id: str, run_id: str | None) -> Accepted:
+        """`accept_once`, for a workflow, which learns the plan from the row."""
+        row = await self.accept_once(request, workflow_id=workflow_id, run_id=run_id)
+        return Accepted(row.id, row.plan)
 
     async def accept_once(
         self,
@@ -62,8 +74,8 @@ class PostgresGenerations:
         parent_id: str | None = None,
     ) -> AcceptedRow:
         """Write the row once. Repeats of the same workflow id, and a client's repeats of the same idempotency key,
-        return the first row; run id and plan are kept from the first call that brings them. `parent_id` is the
-        generation that is rendered again.
+        return the first row; run id and plan are kept from the first call that brings them, and the plan that is kept
+        is returned. `parent_id` is the generation that is rendered again.
 
         Raises Refused: `idempotency_key_reused` (another request, or another workflow, under the key),
         `workflow_id_reused` (another request or another run under the workflow id), `request_invalid` (a NUL).
@@ -73,7 +85,7 @@ class PostgresGenerations:
             raise Refused("request_invalid", "A text contains the character U+0000.")
         crashpoint("accept.before_commit")
         row = await self._database.answer(
-            "select * from onetake.accept_child($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            "select * from onetake.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             generation_id_in(workflow_id, request.tenant) or new_generation_id(),
             request.tenant,
             workflow_id,
@@ -90,7 +102,18 @@ class PostgresGenerations:
             parent_id,
         )
         crashpoint("accept.after_commit")
-        return _accepted(row["outcome"], row["id"], row["workflow_id"])
+        return _accepted(row)
+
+    async def pin(self, generation_id: str, plan: Plan) -> Plan:
+        """Keep the plan that is stored, with the given `reference_kinds`; store the given plan where there is none.
+        Returns what is stored. Repeatable; once money was reserved a stored plan stays as it is.
+
+        Raises Refused(`generation_not_found`).
+        """
+        row = await self._database.row(_PIN, generation_id, plan.model_dump_json())
+        if row is None:
+            raise Refused("generation_not_found", generation_id)
+        return Plan.model_validate_json(row["plan"])
 
     async def first_of(self, request: GenerationRequest) -> FirstRow | None:
         """The row that this request's idempotency key has made, with the plan that was pinned then; None without one.
@@ -109,8 +132,7 @@ class PostgresGenerations:
             return None
         if row["request_sha256"] != sha256(canonical_json(request).encode()).digest():
             raise Refused("idempotency_key_reused", f"It belongs to {row['id']}.")
-        plan = Plan.model_validate_json(row["plan"]) if row["plan"] else None
-        return FirstRow(row["id"], row["workflow_id"], row["status"], plan)
+        return FirstRow(row["id"], row["workflow_id"], row["status"], _plan(row))
 
     async def enter(self, generation_id: str, phase: Phase) -> None:
         """Move the phase forward, and a queued generation to `in_progress`; a move back changes nothing."""
@@ -183,12 +205,16 @@ def canonical_json(request: GenerationRequest) -> str:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
-def _accepted(outcome: str, generation_id: str, workflow_id: str) -> AcceptedRow:
-    if outcome == "key_reused":
-        raise Refused("idempotency_key_reused", f"It belongs to {generation_id}.")
-    if outcome == "workflow_reused":
-        raise Refused("workflow_id_reused", f"It belongs to {generation_id}.")
-    return AcceptedRow(generation_id, workflow_id, replayed=outcome == "replayed")
+def _accepted(row: Row) -> AcceptedRow:
+    if row["outcome"] == "key_reused":
+        raise Refused("idempotency_key_reused", f"It belongs to {row['id']}.")
+    if row["outcome"] == "workflow_reused":
+        raise Refused("workflow_id_reused", f"It belongs to {row['id']}.")
+    return AcceptedRow(row["id"], row["workflow_id"], row["outcome"] == "replayed", _plan(row))
+
+
+def _plan(row: Row) -> Plan | None:
+    return Plan.model_validate_json(row["plan"]) if row["plan"] else None
 
 
 def _record(text: str) -> GenerationRecord:

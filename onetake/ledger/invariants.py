@@ -63,5 +63,5 @@ where w.held_micros <> coalesce(u.held, 0) or w.spent_micros <> coalesce(u.spent
 
 
 async def violations(database: Database) -> list[str]:
-    """Every broken rule with its subject; empty when the books are right. Reads all rows: not for a hot path."""
+    """Every broken rule with its subject; empty when the money is right. Reads all rows: not for a hot path."""
     return [row["violation"] for row in await database.rows(_VIOLATIONS)]

@@ -17,7 +17,8 @@ from onetake.core.contracts import (
     RecoveryCase,
     Value,
 )
-from onetake.core.errors import CATALOGUE, Refused
+from onetake.core.errors import Refused
+from onetake.core.names import FIRST_ATTEMPT
 from onetake.ledger.database import Database, Row
 
 PAGE: Final = 500
@@ -25,7 +26,7 @@ PAGE: Final = 500
 _log: Any = structlog.get_logger(__name__)
 
 _CASE: Final = """
-select g.id as generation_id, coalesce(h.attempt, 1) as attempt, g.tenant, g.plan::text as plan, h.state as hold,
+select g.id as generation_id, coalesce(h.attempt, $2) as attempt, g.tenant, g.plan::text as plan, h.state as hold,
        coalesce(s.vendor_task_id, g.vendor_task_id) as vendor_task_id, s.reported_micros, s.state as sent,
        g.status, g.phase, g.assets <> '[]' as has_clip, exists (
            select from onetake.event e where e.generation_id = h.generation_id and e.attempt = h.attempt
@@ -61,7 +62,7 @@ where h.state = 'suspended' and g.phase = 'done' and g.id > $1 order by g.id lim
 """
 
 # Temporal keeps a run for longer than an hour after its end.
-_WITNESSES: Final = """
+_KNOWN_RUNS: Final = """
 select g.workflow_id from onetake.generation g
 where g.origin_run_id is not null and (g.ended_at is null or g.ended_at > clock_timestamp() - interval '1 hour')
 order by g.ended_at desc nulls last limit $1
@@ -116,7 +117,7 @@ class Child(Value):
 
 
 class Recoveries:
-    """The books as recovery, the reconciler and replays need them."""
+    """The port `RecoveryRecords`, and what the reconciler and replays read and do."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -126,7 +127,7 @@ class Recoveries:
 
         Raises Refused(`generation_not_found`).
         """
-        row = await self._database.row(_CASE, generation_id)
+        row = await self._database.row(_CASE, generation_id, FIRST_ATTEMPT)
         if row is None:
             raise Refused("generation_not_found", generation_id)
         return RecoveryCase(
@@ -171,11 +172,8 @@ class Recoveries:
 
     async def expire(self, generation_id: str) -> bool:
         """End a row whose run never started as `failed/never_started`; False when it did start after all."""
-        entry = CATALOGUE["never_started"]
-        error = ErrorInfo(code="never_started", message=entry.sentence, hint=entry.hint)
-        row = await self._database.answer(
-            "select onetake.expire($1, $2) as expired", generation_id, error.model_dump_json()
-        )
+        error = ErrorInfo.of("never_started").model_dump_json()
+        row = await self._database.answer("select onetake.expire($1, $2) as expired", generation_id, error)
         return bool(row["expired"])
 
     async def open_rows(self, older_than_s: float) -> AsyncIterator[Sequence[OpenRow]]:
@@ -198,9 +196,9 @@ class Recoveries:
             after = rows[-1]["id"]
             yield [SuspendedRow(**dict(row)) for row in rows]
 
-    async def witnesses(self, limit: int) -> Sequence[str]:
+    async def known_runs(self, limit: int) -> Sequence[str]:
         """Workflow ids that Temporal must know: of what has started and is open, or ended within the hour."""
-        return [row["workflow_id"] for row in await self._database.rows(_WITNESSES, limit)]
+        return [row["workflow_id"] for row in await self._database.rows(_KNOWN_RUNS, limit)]
 
     async def child_of(self, parent_id: str) -> Child | None:
         """The generation that renders this one again, if there is one."""
@@ -224,18 +222,13 @@ def _open_row(row: Row) -> OpenRow:
 def _refusal(row: Row) -> ErrorInfo | None:
     """Why a generation cannot be looked for again; None when it can."""
     if row["phase"] != "done":
-        return _error("generation_running")
+        return ErrorInfo.of("generation_running")
     if row["status"] == "completed":
-        return _error("nothing_to_replay", "It is completed.")
+        return ErrorInfo.of("nothing_to_replay", "It is completed.")
     if row["has_clip"]:
-        return _error("nothing_to_replay", "It was canceled, and has its clip.")
+        return ErrorInfo.of("nothing_to_replay", "It was canceled, and has its clip.")
     if row["plan"] is None or row["sent"] is None or row["sent"] == "not_sent":
-        return _error("nothing_to_replay", "Nothing was ever sent for it.")
+        return ErrorInfo.of("nothing_to_replay", "Nothing was ever sent for it.")
     if row["hold"] == "released" and not row["was_decided"]:
-        return _error("nothing_to_replay", "It ended without cost: the vendor has no clip of it.")
+        return ErrorInfo.of("nothing_to_replay", "It ended without cost: the vendor has no clip of it.")
     return None
-
-
-def _error(code: str, detail: str = "") -> ErrorInfo:
-    entry = CATALOGUE[code]
-    return ErrorInfo(code=code, message=f"{entry.sentence} {detail}".strip(), hint=entry.hint)

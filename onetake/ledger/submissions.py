@@ -18,7 +18,7 @@ _SENT: Final = """
 select g.request::text as request, s.seed, s.sent_at, exists (
     select from onetake.submission t join onetake.generation o on o.id = t.generation_id
     where t.vendor = s.vendor and t.request_sha256 = s.request_sha256 and t.state = 'sending' and o.phase <> 'done'
-      and (t.generation_id, t.attempt) <> (s.generation_id, s.attempt)) as twin_is_sending
+      and (t.generation_id, t.attempt) <> (s.generation_id, s.attempt)) as equal_is_sending
 from onetake.submission s join onetake.generation g on g.id = s.generation_id
 where s.generation_id = $1 and s.attempt = $2
 """
@@ -107,7 +107,7 @@ class PostgresSubmissions:
         Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id.
         """
         row = await self._database.answer(
-            "select * from onetake.record_post($1, $2, $3, $4, $5, $6, $7)",
+            "select * from onetake.record_submission($1, $2, $3, $4, $5, $6, $7)",
             generation_id,
             attempt,
             post,
@@ -153,7 +153,7 @@ class PostgresSubmissions:
             request = GenerationRequest.model_validate_json(row["request"])
         except ValidationError:
             return None
-        return Sent(request, row["seed"], row["sent_at"], row["twin_is_sending"])
+        return Sent(request, row["seed"], row["sent_at"], row["equal_is_sending"])
 
     async def unowned(self, generation_id: str, attempt: int, task_ids: Sequence[str]) -> tuple[str, ...]:
         """Those of the vendor's ids that belong to no other submission, in the same order."""

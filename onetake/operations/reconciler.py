@@ -1,4 +1,4 @@
-"""One pass over the books: what nobody serves any more is started, ended, or looked for again.
+"""One pass over the ledger: what nobody serves any more is started, ended, or looked for again.
 
 Every action is safe to repeat and to do twice at once: starts are refused by Temporal's workflow id, ends and
 corrections are decided once in the database. It submits nothing and asks no vendor itself: recoveries do.
@@ -17,10 +17,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from onetake.core import logs
 from onetake.core.contracts import ErrorInfo, Finding, Reconciled, RecoveryRequest, SettleInput
 from onetake.core.crashpoints import crashpoint
-from onetake.core.errors import CATALOGUE, OnetakeError, TryLater
+from onetake.core.errors import OnetakeError, TryLater
 from onetake.core.ids import recovery_id_of
 from onetake.core.money import format_usd
-from onetake.core.names import FindingKind
+from onetake.core.names import FIRST_ATTEMPT, FindingKind
 from onetake.engine.limits import RPC_LIMIT
 from onetake.engine.recovery import begin_recovery
 from onetake.engine.starting import start_run
@@ -34,9 +34,9 @@ LEAST_STALE_S: Final = 15.0
 STUCK_S: Final = 300.0
 STUCK_ATTEMPTS: Final = 5
 MOST_AT_ONCE: Final = 16
-MOST_WITNESSES: Final = 16
+MOST_KNOWN_RUNS: Final = 16
 
-STRANGER: Final = (
+WRONG_TEMPORAL: Final = (
     "unknown to Temporal, as is all else that is open or ended lately: is TEMPORAL_NAMESPACE the right one?"
 )
 
@@ -59,25 +59,25 @@ class Reconciler:
 
     def __init__(self, engine: Client, database: Database, *, time_scale: float = 1.0) -> None:
         self._engine = engine
-        self._books = Recoveries(database)
+        self._records = Recoveries(database)
         self._ledger = PostgresLedger(database)
         self._scale = time_scale
         self._gate = asyncio.Semaphore(MOST_AT_ONCE)
         self._asking = asyncio.Lock()
-        self._at_home: bool | None = None
+        self._knows: bool | None = None
 
     async def run_once(self, *, dry_run: bool = False, beat: Callable[[], None] = lambda: None) -> Reconciled:
         """One pass. With `dry_run` it only says what it would do. A second pass finds nothing more to do.
 
         Raises TryLater (`engine_unavailable`, `ledger_unavailable`); what was done until then stays done.
         """
-        looked_at, findings, self._at_home = 0, list[Finding](), None
+        looked_at, findings, self._knows = 0, list[Finding](), None
         stale_s = max(STALE_START_S * self._scale, LEAST_STALE_S)
-        async for page in self._books.open_rows(stale_s):
+        async for page in self._records.open_rows(stale_s):
             found = await asyncio.gather(*(_beating(self._open(row, dry_run), beat) for row in page))
             looked_at, findings = looked_at + len(page), findings + [each for each in found if each]
             beat()
-        async for page in self._books.suspended_rows():
+        async for page in self._records.suspended_rows():
             found = await asyncio.gather(*(_beating(self._suspended(row, dry_run), beat) for row in page))
             looked_at, findings = looked_at + len(page), findings + [each for each in found if each]
             beat()
@@ -88,7 +88,7 @@ class Reconciler:
 
     async def stuck(self) -> list[Finding]:
         """Of the oldest generations that are open, the runs whose workflow task fails or is taken by nobody."""
-        async for page in self._books.open_rows(0):
+        async for page in self._records.open_rows(0):
             runs = await asyncio.gather(*(self._run(row.workflow_id) for row in page))
             return [_stuck(row.id, run) for row, run in zip(page, runs, strict=True) if run.stuck]
         return []
@@ -97,9 +97,9 @@ class Reconciler:
         run = await self._run(row.workflow_id)
         if run.state == "running":
             return _stuck(row.id, run) if run.stuck else None
-        if run.state == "absent" and not await self._is_at_home():
+        if run.state == "absent" and not await self._knows_our_runs():
             kind: FindingKind = "run_closed" if row.started else "never_started"
-            return Finding(kind=kind, generation_id=row.id, found=STRANGER, action="none")
+            return Finding(kind=kind, generation_id=row.id, found=WRONG_TEMPORAL, action="none")
         if run.state == "absent" and not row.started:
             return await self._never_started(row, dry_run)
         code = "terminated_by_operator" if run.state == "terminated" else "run_lost"
@@ -114,7 +114,7 @@ class Reconciler:
             return Finding(kind="never_started", generation_id=row.id, found=f"{found}; unreadable", action="none")
         if row.has_key and row.plan is not None and not row.cancel_requested:
             return await self._act("never_started", row.id, found, "started", dry_run, lambda: self._start(row))
-        return await self._act("never_started", row.id, found, "expired", dry_run, lambda: self._books.expire(row.id))
+        return await self._act("never_started", row.id, found, "expired", dry_run, lambda: self._records.expire(row.id))
 
     async def _start(self, row: OpenRow) -> None:
         assert row.request is not None
@@ -124,9 +124,13 @@ class Reconciler:
 
     async def _settle(self, generation_id: str, code: str) -> None:
         """The ledger decides about the hold: what was provably never sent is released, the rest is suspended."""
-        entry = CATALOGUE[code]
-        error = ErrorInfo(code=code, message=entry.sentence, hint=entry.hint)
-        order = SettleInput(generation_id=generation_id, attempt=1, status="failed", resolution="none", error=error)
+        order = SettleInput(
+            generation_id=generation_id,
+            attempt=FIRST_ATTEMPT,
+            status="failed",
+            resolution="none",
+            error=ErrorInfo.of(code),
+        )
         await self._ledger.settle(order)
 
     async def _suspended(self, row: SuspendedRow, dry_run: bool) -> Finding | None:
@@ -177,15 +181,15 @@ class Reconciler:
             crashpoint("reconcile.after_act")
         return Finding(kind=kind, generation_id=generation_id, found=found, action=action)
 
-    async def _is_at_home(self) -> bool:
-        """Whether this Temporal can be the one that runs these books. Pointed at another one, where every run is
-        unknown, a pass would end all that is healthy; so what is absent counts only beside something that is known."""
+    async def _knows_our_runs(self) -> bool:
+        """Whether this Temporal can be the one that runs what this ledger records. Pointed at another one, where every
+        run is unknown, a pass would end all that is healthy; so an absent run counts only beside one that is there."""
         async with self._asking:
-            if self._at_home is None:
-                witnesses = await self._books.witnesses(MOST_WITNESSES)
-                runs = await asyncio.gather(*(self._run(each) for each in witnesses))
-                self._at_home = not runs or any(run.state != "absent" for run in runs)
-            return self._at_home
+            if self._knows is None:
+                known = await self._records.known_runs(MOST_KNOWN_RUNS)
+                runs = await asyncio.gather(*(self._run(each) for each in known))
+                self._knows = not runs or any(run.state != "absent" for run in runs)
+            return self._knows
 
     async def _run(self, workflow_id: str) -> Run:
         async with self._gate:

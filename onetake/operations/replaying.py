@@ -62,7 +62,7 @@ class Replays:
         task_queue: str,
     ) -> None:
         self._generations = PostgresGenerations(database)
-        self._books = Recoveries(database)
+        self._records = Recoveries(database)
         self._price = price
         self._engine = engine
         self._task_queue = task_queue
@@ -111,7 +111,7 @@ class Replays:
         return record
 
     async def _recoverable(self, verb: ReplayVerb, generation_id: str) -> RecoveryCase:
-        case = await self._books.case(generation_id)
+        case = await self._records.case(generation_id)
         if case.refusal is not None:
             raise Refused(case.refusal.code, case.refusal.message.partition(". ")[2])
         if verb == "repersist" and case.vendor_task_id is None:
@@ -129,7 +129,7 @@ class Replays:
         return Replayed(case.generation_id, verb, handle.id, 0)
 
     async def _quote_render(self, record: GenerationRecord, *, accept_cost: bool) -> ReplayQuote:
-        if (child := await self._books.child_of(record.id)) is not None:
+        if (child := await self._records.child_of(record.id)) is not None:
             return ReplayQuote(record.id, "regenerate", 0, f"rendered again already, as {child.id} ({child.status})")
         plan = await self._priced(record, accept_cost=accept_cost)
         cost = plan.price.amount_micros
@@ -148,7 +148,7 @@ class Replays:
         return self._price(await self._request_again(record))
 
     async def _render(self, record: GenerationRecord, *, accept_cost: bool) -> Replayed:
-        child = await self._books.child_of(record.id)
+        child = await self._records.child_of(record.id)
         if child is not None:
             accept_cost = True  # it was accepted before; only a start that was cut off is finished
         plan = await self._priced(record, accept_cost=accept_cost)
@@ -161,10 +161,11 @@ class Replays:
         again = await self._record(row.id, None)
         if again.parent_id != record.id:  # a caller's own, under the key that this replay would have
             raise Refused("idempotency_key_reused", f"It belongs to {row.id}.")
+        assert row.plan is not None
         if again.status not in TERMINAL:
-            await start_run(engine, row.workflow_id, request, plan, task_queue=self._task_queue)
+            await start_run(engine, row.workflow_id, request, row.plan, task_queue=self._task_queue)
         crashpoint("replay.after_start")
-        cost = 0 if row.replayed else plan.price.amount_micros
+        cost = 0 if row.replayed else row.plan.price.amount_micros
         return Replayed(record.id, "regenerate", row.workflow_id, cost, row.id, row.replayed)
 
     async def _request_again(self, record: GenerationRecord) -> GenerationRequest:

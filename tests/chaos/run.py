@@ -149,7 +149,7 @@ class _Act:
         made = self._at.onetake.plan(request)
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         async with self._at.stack.database() as database:
-            await PostgresGenerations(database).accept(request, workflow_id=workflow_id, run_id=None, plan=made)
+            await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id, plan=made)
 
     async def _later(self, after_s: float | None, act: Callable[[], Awaitable[object]]) -> None:
         if after_s is not None:

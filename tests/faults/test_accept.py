@@ -253,7 +253,7 @@ async def budget_for_ten(stack: Stack) -> str:
 async def accepted(database: Database, tenant: str) -> str:
     request = GenerationRequest(route=ROUTE, prompt="in a crowd", duration_s=2, tenant=tenant)
     workflow_id = workflow_id_of(tenant, new_generation_id())
-    return await PostgresGenerations(database).accept(request, workflow_id=workflow_id, run_id=None, plan=None)
+    return (await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id)).id
 
 
 def order(generation_id: str, tenant: str) -> ReserveInput:

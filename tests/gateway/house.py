@@ -122,7 +122,7 @@ class House:
         request, workflow_id = GenerationRequest(route=ROUTE, prompt=CANARY), f"gen/default/{uuid4()}"
         handle = await self.temporal.start_workflow(Listening.run, request, id=workflow_id, task_queue=QUEUE)
         rows = PostgresGenerations(self.database)
-        identity = await rows.accept(request, workflow_id=workflow_id, run_id=None, plan=self.plan)
+        identity = (await rows.accept_once(request, workflow_id=workflow_id, plan=self.plan)).id
         price = Price(amount_micros=1, unit="clip", table_version="1")
         owner: dict[str, Any] = {"tenant": "default", "user": None, "feature": None, "route": ROUTE, "vendor": "apixo"}
         await PostgresLedger(self.database).reserve(

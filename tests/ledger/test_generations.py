@@ -9,6 +9,7 @@ import pytest
 from onetake.core.contracts import ErrorInfo, GenerationRecord, GenerationRequest, SettleInput
 from onetake.core.errors import Failed, Refused
 from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.ports import Accepted
 from onetake.ledger import PostgresGenerations, PostgresLedger
 
 ROUTE = "apixo/wan-2.6/text-to-video"
@@ -27,7 +28,7 @@ async def test_the_client_and_the_workflow_accept_the_same_row(generations: Post
     again = await generations.accept_once(request(), workflow_id=workflow_id, run_id="run-1")
     assert (again.id, again.replayed) == (first.id, True)
     assert (await _record(generations, first.id)).status == "in_progress"
-    assert await generations.accept(request(), workflow_id=workflow_id, run_id="run-1", plan=None) == first.id
+    assert await generations.accept(request(), workflow_id=workflow_id, run_id="run-1") == Accepted(first.id, None)
 
 
 async def test_a_plain_clients_workflow_id_gets_an_id_of_ours(generations: PostgresGenerations) -> None:

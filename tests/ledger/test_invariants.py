@@ -1,4 +1,4 @@
-"""Every rule of the query over the books bites: a book that is right, and then one thing written into it by hand."""
+"""Every rule of the query over the ledger bites: one that is right, and then one thing written into it by hand."""
 
 from collections.abc import Awaitable, Callable
 

@@ -21,7 +21,7 @@ USD = 1_000_000
 
 
 @pytest.fixture(autouse=True)
-async def books_are_right(database: Database) -> Any:
+async def ledger_is_right(database: Database) -> Any:
     """After every test of this file the invariants hold."""
     yield
     assert await violations(database) == []

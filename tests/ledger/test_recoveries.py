@@ -116,7 +116,7 @@ async def test_only_a_row_that_never_started_expires(
     await ledger.reserve(order(holding))
     request = GenerationRequest(route="apixo/wan-2.6/text-to-video", prompt="a fox", tenant="acme")
     workflow_id = workflow_id_of("acme", new_generation_id())
-    running = await generations.accept(request, workflow_id=workflow_id, run_id="run", plan=None)
+    running = (await generations.accept(request, workflow_id=workflow_id, run_id="run")).generation_id
     assert [await recoveries.expire(each) for each in (never, holding, running, never)] == [True, False, False, False]
     for generation_id, status in ((never, "failed"), (holding, "in_progress"), (running, "in_progress")):
         record = await generations.get(generation_id, "acme")

@@ -216,26 +216,26 @@ async def test_what_was_sent_is_kept_with_its_seed_and_its_time(
     await begin(held)
     sent = await submissions.sent(held, 1)
     assert sent is not None
-    assert (sent.request.prompt, sent.seed, sent.twin_is_sending) == ("a fox", 7, False)
+    assert (sent.request.prompt, sent.seed, sent.equal_is_sending) == ("a fox", 7, False)
     assert abs((datetime.now(UTC) - sent.at).total_seconds()) < 60
 
 
-async def test_a_twin_that_is_sending_is_seen_until_it_has_its_answer(
+async def test_an_equal_one_that_is_sending_is_seen_until_it_has_its_answer(
     begin: Begin, submissions: PostgresSubmissions, hold: Hold, held: str
 ) -> None:
-    twin = await hold()
+    equal = await hold()
     await begin(held)
     await submissions.record(held, 1, state="ambiguous")
-    await begin(twin)
-    assert await twin_of(submissions, held)
-    await submissions.record(twin, 1, state="ambiguous")
-    assert not await twin_of(submissions, held)
+    await begin(equal)
+    assert await equal_of(submissions, held)
+    await submissions.record(equal, 1, state="ambiguous")
+    assert not await equal_of(submissions, held)
 
 
-async def twin_of(submissions: PostgresSubmissions, generation_id: str) -> bool:
+async def equal_of(submissions: PostgresSubmissions, generation_id: str) -> bool:
     sent = await submissions.sent(generation_id, 1)
     assert sent is not None
-    return sent.twin_is_sending
+    return sent.equal_is_sending
 
 
 async def test_ids_of_other_submissions_are_left_out(
@@ -353,11 +353,6 @@ async def test_a_note_is_what_is_told_of_an_unknown_outcome(
     noted = DOUBT.model_copy(update={"message": "more"})
     await submissions.note(held, 1, noted)
     assert await submissions.read(held, 1) == Submission(state="ambiguous", error=noted)
-
-
-async def test_a_program_of_the_last_version_begins_without_a_bracket(database: Database, held: str) -> None:
-    row = await database.answer("select * from onetake.begin_submission($1, 1, 'apixo', $2, $2, 7)", held, bytes(32))
-    assert row["fresh"]
 
 
 async def test_an_outcome_needs_a_beginning(submissions: PostgresSubmissions, held: str) -> None:

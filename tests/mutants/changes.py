@@ -17,7 +17,19 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """Replace a piece of SQL. It must stand exactly once in the file, inside one string constant."""
+    """Replace a piece of a file of SQL. It must stand there exactly once."""
+
+    old: str
+    new: str
+
+    def applied_to(self, source: str) -> str:
+        _once(source.count(self.old), self.old)
+        return source.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Replace a piece of SQL in a file of Python. It must stand there exactly once, inside one string constant."""
 
     old: str
     new: str

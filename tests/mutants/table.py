@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.changes import Change, Expression, Statement, Text
+from tests.mutants.changes import Change, Expression, Quoted, Statement, Text
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -26,22 +26,18 @@ class Mutant:
         return source
 
 
-_TABLES = "onetake/ledger/migrations/versions/0001_tables.py"
-_FUNCTIONS = "onetake/ledger/migrations/versions/0002_functions.py"
-_RECOVERY = "onetake/ledger/migrations/versions/0004_recovery.py"
-_EVIDENCE = "onetake/ledger/migrations/versions/0005_evidence.py"
+# What the tests' databases are made of; tests/ledger/test_schema.py keeps it equal to onetake/ledger/schema/*.sql.
+_SCHEMA = "onetake/ledger/migrations/versions/0001_baseline.sql"
 
-_POSTS = "onetake/ledger/migrations/versions/0006_posts.py"
-
-_ACTIVITIES = "tests/ledger/test_activities.py"
+_ACTIVITIES = "tests/activities/test_at_a_vendor.py"
 _MONEY = "tests/ledger/test_money.py"
 _SUBMISSIONS = "tests/ledger/test_submissions.py"
 _GENERATIONS = "tests/ledger/test_generations.py"
 _RECOVERIES = "tests/ledger/test_recoveries.py"
 
 
-def _sql(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
-    return Mutant(name, file, (Text(old, new),), tests)
+def _sql(name: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, _SCHEMA, (Text(old, new),), tests)
 
 
 def _python(name: str, file: str, change: Change, *tests: str) -> Mutant:
@@ -53,28 +49,24 @@ def _python(name: str, file: str, change: Change, *tests: str) -> Mutant:
 _POST = [
     _sql(
         "intent: fresh for everybody",
-        _EVIDENCE,
         "where s.state = 'not_sent'\n        returning",
         "where true\n        returning",
         f"{_SUBMISSIONS}::test_only_one_of_many_callers_may_send",
     ),
     _sql(
         "intent: an accepted one is sent again",
-        _EVIDENCE,
         "where s.state = 'not_sent'\n        returning",
         "where s.state <> 'sending'\n        returning",
         f"{_SUBMISSIONS}::test_after_anything_else_nobody_sends_again",
     ),
     _sql(
         "intent: begun after the end",
-        _EVIDENCE,
         "if v_phase <> 'done' then",
         "if true then",
         f"{_SUBMISSIONS}::test_an_ended_generation_sends_nothing",
     ),
     _sql(
         "intent: without a hold",
-        _TABLES,
         "foreign key (generation_id, attempt) references onetake.hold,\n    unique (vendor",
         "unique (vendor",
         f"{_SUBMISSIONS}::test_without_a_hold_nothing_can_be_begun",
@@ -135,28 +127,24 @@ _POST = [
 _TRUTH = [
     _sql(
         "unique key: one task id of a vendor for two",
-        _TABLES,
         "unique (vendor, vendor_task_id),",
         "",
         f"{_SUBMISSIONS}::test_one_task_id_belongs_to_one_submission",
     ),
     _sql(
         "compare and set: a late outcome overwrites the first",
-        _FUNCTIONS,
         "and s.state <> p_state and p_state <> 'sending'",
         "",
         f"{_SUBMISSIONS}::test_an_acceptance_is_final",
     ),
     _sql(
         "compare and set: any state may follow any other",
-        _TABLES,
         "select p_from = p_to or",
         "select true or",
         f"{_SUBMISSIONS}::test_no_statement_can_undo_an_acceptance",
     ),
     _sql(
         "compare and set: a late word about an earlier POST counts",
-        _POSTS,
         "and s.posts > p_post and p_state <> 'accepted';",
         "and false;",
         f"{_RECOVERIES}::test_a_late_word_about_an_earlier_post_opens_no_way_for_a_third",
@@ -164,7 +152,7 @@ _TRUTH = [
     _python(
         "token: any token is one of ours",
         "onetake/ledger/callbacks.py",
-        Text(
+        Quoted(
             "join onetake.callback_token t using (token_sha256)\n    join onetake.submission",
             "cross join (select generation_id, attempt from onetake.callback_token limit 1) t\n"
             "    join onetake.submission",
@@ -174,7 +162,7 @@ _TRUTH = [
     _python(
         "token: of another vendor",
         "onetake/ledger/callbacks.py",
-        Text(" and s.vendor = c.vendor", ""),
+        Quoted(" and s.vendor = c.vendor", ""),
         "tests/ledger/test_callbacks.py::test_a_token_never_given_to_this_vendor_stores_nothing",
     ),
     _python(
@@ -221,7 +209,6 @@ _TRUTH = [
     ),
     _sql(
         "balance: believed while others may move it",
-        _EVIDENCE,
         "select not exists (\n        select from onetake.submission s join",
         "select true or not exists (\n        select from onetake.submission s join",
         f"{_SUBMISSIONS}::test_another_submission_that_is_begun_meanwhile_breaks_the_bracket",
@@ -229,7 +216,7 @@ _TRUTH = [
     _python(
         "list: a job of somebody else's",
         "onetake/ledger/submissions.py",
-        Text("o.vendor_task_id = n.task_id", "false"),
+        Quoted("o.vendor_task_id = n.task_id", "false"),
         f"{_SUBMISSIONS}::test_ids_of_other_submissions_are_left_out",
     ),
     _python(
@@ -248,10 +235,10 @@ _TRUTH = [
 
 # -- Money, ends and keys ----------------------------------------------------------------------------------------------
 
-_BOOKS = [
+_LEDGER = [
     Mutant(
         "unique key: one hold of an attempt",
-        _TABLES,
+        _SCHEMA,
         (
             Text("primary key (generation_id, attempt),\n    check ((state = 'posted')", "check ((state = 'posted')"),
             Text(
@@ -264,56 +251,49 @@ _BOOKS = [
     ),
     _sql(
         "unique key: one generation of an idempotency key",
-        _TABLES,
         "create unique index generation_idempotency_key",
         "create index generation_idempotency_key",
         f"{_GENERATIONS}::test_a_hundred_clients_with_one_key_make_one_row",
     ),
     _sql(
         "unique key: one correction of a generation",
-        _RECOVERY,
         "generation_id text primary key references onetake.generation,\n    at ",
         "generation_id text references onetake.generation,\n    at ",
         f"{_RECOVERIES}::test_the_table_itself_keeps_one_correction_as_it_was_written",
     ),
     _sql(
         "budget: the table lets it be exceeded",
-        _TABLES,
         "check (held_micros + spent_micros <= limit_micros + overrun_micros)",
         "check (true)",
         f"{_MONEY}::test_the_table_itself_refuses_to_go_over_a_limit",
     ),
     _sql(
         "budget: reservations in a batch are not refused",
-        _FUNCTIONS,
         "if v_room[v_pair_slot[v_pair]] < p_amounts[v_item] and v_refused_by[v_item] is null then",
         "if false then",
         f"{_MONEY}::test_a_batch_refuses_what_does_not_fit_and_keeps_the_rest",
     ),
     _sql(
         "budget: a locked balance is not looked at again",
-        _FUNCTIONS,
         "where w.id = v_window and w.held_micros + w.spent_micros + p_amount <= w.limit_micros",
         "where w.id = v_window",
         "tests/ledger/test_races.py::test_room_for_237_of_1000_admits_exactly_237[one by one]",
     ),
     _sql(
         "settle guard: released while it may have been sent",
-        _FUNCTIONS,
         "when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'",
         "",
         f"{_MONEY}::test_nothing_is_released_while_nobody_knows_whether_it_was_sent",
     ),
     _sql(
         "settle guard: released without a word of the accepted job",
-        _FUNCTIONS,
         "when p_resolution = 'release' and v_sent = 'accepted' and p_vendor_task_id is null then 'suspend'",
         "",
         f"{_MONEY}::test_after_a_known_outcome_the_callers_word_counts",
     ),
     Mutant(
         "settle once: a second settlement counts as well",
-        _FUNCTIONS,
+        _SCHEMA,
         (
             Text(
                 "if v_generation.phase = 'done' then\n        note := case when v_generation.status",
@@ -328,14 +308,12 @@ _BOOKS = [
     ),
     _sql(
         "suspense: decided twice",
-        _FUNCTIONS,
         "elsif v_hold.state = 'suspended' then",
         "elsif true then",
         f"{_MONEY}::test_a_suspense_counts_as_spent_until_it_is_decided_once",
     ),
     _sql(
         "journal: it can be rewritten",
-        _TABLES,
         "create trigger event_is_append_only before update or delete or truncate on onetake.event\n"
         "    for each statement execute function onetake.forbid();",
         "",
@@ -343,28 +321,24 @@ _BOOKS = [
     ),
     _sql(
         "phase guard: a phase moves back",
-        _RECOVERY,
         "when (new.phase < old.phase or (old.phase = 'done' and new.status <> old.status))",
         "when (old.phase = 'done' and new.status <> old.status)",
         f"{_GENERATIONS}::test_no_statement_can_move_a_phase_back_or_change_an_end",
     ),
     _sql(
         "phase guard: an end changes without its correction",
-        _RECOVERY,
         "when (new.phase < old.phase or (old.phase = 'done' and new.status <> old.status))",
         "when (new.phase < old.phase)",
         f"{_GENERATIONS}::test_no_statement_can_move_a_phase_back_or_change_an_end",
     ),
     _sql(
         "correction: of a hold that was released",
-        _RECOVERY,
         "and e.kind = 'suspense_resolved') then 'not_paid'",
         "and e.kind = 'hold') then 'not_paid'",
         f"{_RECOVERIES}::test_a_clip_whose_hold_was_released_is_nobodys_to_take",
     ),
     _sql(
         "expiry: of what has started",
-        _RECOVERY,
         "where g.id = p_generation_id and g.status = 'queued' and g.origin_run_id is null\n"
         "      and not exists (select from onetake.hold h where h.generation_id = g.id);",
         "where g.id = p_generation_id and g.phase <> 'done';",
@@ -389,15 +363,15 @@ _BYTES = [
     ),
     _python(
         "sha: a damaged object is handed over",
-        "onetake/client.py",
+        "onetake/client/client.py",
         Expression("Onetake.download", "stored.sha256 != asset.sha256", "False"),
         "tests/client/test_client.py::test_a_damaged_object_is_never_handed_over",
     ),
     _python(
         "bucket: of two writers the last wins",
-        "onetake/media/storage.py",
+        "onetake/media/s3.py",
         Expression(
-            "_Requests.complete",
+            "Requests.complete",
             "{'Content-Type': 'application/xml', 'If-None-Match': '*'}",
             "{'Content-Type': 'application/xml'}",
         ),
@@ -431,4 +405,4 @@ _BYTES = [
     ),
 ]
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*_POST, *_TRUTH, *_BOOKS, *_BYTES)
+MUTANTS: Final[tuple[Mutant, ...]] = (*_POST, *_TRUTH, *_LEDGER, *_BYTES)

@@ -67,7 +67,7 @@ async def test_a_row_that_never_started_is_started_for_its_key_and_expired_witho
     assert (money(expired), await kinds(stack, loose)) == ((0, 0, 0), [])
 
 
-async def test_a_second_pass_over_the_books_changes_nothing(stack: Stack) -> None:
+async def test_a_second_pass_over_the_ledger_changes_nothing(stack: Stack) -> None:
     engine = await stack.temporal()
     async with stack.database() as database:
         reconciler = Reconciler(engine, database, time_scale=stack.settings().time_scale)

@@ -77,7 +77,7 @@ async def _by_list(stack: Stack) -> dict[str, list[End]]:
             _alike(stack, onetake, TWINS, number=2, seed=7),
             _after_an_equal_one(stack, onetake),
         )
-    return dict(zip([*LOST, "twins", "after an equal one"], found, strict=True))
+    return dict(zip([*LOST, "equals", "after an equal one"], found, strict=True))
 
 
 async def _after_the_end(stack: Stack) -> dict[str, list[End]]:
@@ -146,8 +146,8 @@ async def test_absence_from_the_list_proves_nothing(ends: dict[str, list[End]], 
 
 
 async def test_two_equal_requests_with_a_seed_of_the_callers_are_not_told_apart(ends: dict[str, list[End]]) -> None:
-    assert [end.seen for end in ends["twins"]] == [UNKNOWN, UNKNOWN]
-    assert len(ends["twins"][0].jobs) == 2
+    assert [end.seen for end in ends["equals"]] == [UNKNOWN, UNKNOWN]
+    assert len(ends["equals"][0].jobs) == 2
 
 
 async def test_a_job_that_belongs_to_an_equal_request_is_left_out(ends: dict[str, list[End]]) -> None:
@@ -197,7 +197,7 @@ TAKEN = "[[sim:submit-reset]][[sim:no-callback]]"
 
 @dataclass(frozen=True)
 class Branch:
-    """A house with books of its own, and an account at aivideoapi that nobody else uses."""
+    """A house with a ledger of its own, and an account at aivideoapi that nobody else uses."""
 
     onetake: Onetake
     simulator_url: str
@@ -283,6 +283,6 @@ async def test_a_balance_that_others_can_move_proves_nothing(ends: dict[str, lis
     assert [job for each in ends[branch] for job in each.jobs] == []
 
 
-async def test_the_books_are_right_after_all_of_them(stack: Stack, ends: dict[str, list[End]]) -> None:
+async def test_the_ledger_is_right_after_all_of_them(stack: Stack, ends: dict[str, list[End]]) -> None:
     del ends
     assert await stack.ledger_violations() == []

@@ -1,4 +1,4 @@
-"""Ways in which a pass over the books could do harm that a hostile reader found, each with the end it must have."""
+"""Ways in which a pass over the ledger could do harm that a hostile reader found, each with the end it must have."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ async def test_a_pass_pointed_at_another_namespace_ends_nothing(stack: Stack, on
 
 
 async def astray(stack: Stack, database: Database, namespace: str) -> Reconciler:
-    """A reconciler of these books that asks a namespace in which none of them runs."""
+    """A reconciler of this ledger that asks a namespace in which none of its runs is."""
     engine = await Client.connect(
         stack.environment["TEMPORAL_ADDRESS"], namespace=namespace, data_converter=pydantic_data_converter
     )

@@ -156,7 +156,7 @@ class RecoveryRequest(Message):
 
 
 class RecoveryCase(Message):
-    """What the books say of a generation that may be recovered. `refusal` says why it may not."""
+    """What the ledger says of a generation that may be recovered. `refusal` says why it may not."""
 
     generation_id: str
     attempt: int
@@ -191,7 +191,7 @@ class Recovered(Message):
     error: ErrorInfo | None = None
 
 
-# -- Reconciling: what a pass over the books found and did -------------------------------------------------------------
+# -- Reconciling: what a pass over the ledger found and did ------------------------------------------------------------
 
 
 class ReconcileInput(Message):

@@ -14,6 +14,9 @@ from pydantic import (
     model_serializer,
 )
 
+from onetake.core.errors import Refused
+from onetake.core.money import MICROS_PER_USD, format_usd
+
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Label = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -51,6 +54,14 @@ class GenerationRequest(BaseModel):
     deadline_s: Annotated[StrictInt, Field(ge=1, le=86_400)] | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None = None
     labels: dict[Label, Label] = Field(default_factory=dict[str, str])
+
+    def afford(self, amount_micros: int) -> None:
+        """Raises Refused(`max_cost_exceeded`) when this amount is more than the request allows."""
+        # Compared and not converted: a comparison rounds nothing and has no largest number.
+        limit = self.max_cost_usd
+        if limit is not None and Decimal(amount_micros) / MICROS_PER_USD > limit:
+            allowed = format_usd(int(limit * MICROS_PER_USD))
+            raise Refused("max_cost_exceeded", f"It costs {format_usd(amount_micros)}; max_cost_usd is {allowed}.")
 
     @model_serializer(mode="wrap")
     def _only_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the activities do at a vendor, each alone in a call of its own: real books, real drivers, a simulated vendor.
+"""What the activities do at a vendor, each alone in a call of its own: a real ledger, real drivers, a simulated vendor.
 
 The engine's part is the one that is made up: how late an attempt is, and what the one before it left.
 """

@@ -1,11 +1,75 @@
-"""The functions that move generations, money and submissions: each call is one transaction and one round trip."""
+-- Money: budgets and the balances of their windows, holds and their one resolution, and the journal of both.
 
-from alembic import op
+-- A policy. No row for a scope means that this scope sets no limit. Keys of users and features are 'tenant/name'.
+create table onetake.budget (
+    id           bigint generated always as identity primary key,
+    scope        text not null check (scope in ('tenant', 'user', 'feature', 'route', 'vendor')),
+    scope_key    text not null,
+    period       text not null check (period in ('day', 'month', 'total')),
+    limit_micros bigint not null check (limit_micros >= 0),
+    time_zone    text not null default 'UTC',
+    unique (scope, scope_key, period)
+);
 
-revision = "0002"
-down_revision = "0001"
+-- The balances of one budget in one window of time; made on first use, never reset. `overrun_micros` is what is used
+-- beyond the limit, exactly: zero unless a vendor charged more than was held or the limit was lowered.
+create table onetake.budget_window (
+    id             bigint generated always as identity primary key,
+    budget_id      bigint not null references onetake.budget,
+    starts_at      timestamptz not null,
+    ends_at        timestamptz not null,
+    lock_rank      smallint not null,
+    limit_micros   bigint not null check (limit_micros >= 0),
+    held_micros    bigint not null default 0 check (held_micros >= 0),
+    spent_micros   bigint not null default 0 check (spent_micros >= 0),
+    overrun_micros bigint not null default 0 check (overrun_micros >= 0),
+    unique (budget_id, starts_at),
+    check (starts_at < ends_at),
+    check (held_micros + spent_micros <= limit_micros + overrun_micros)
+) with (fillfactor = 50);  -- room for the hot row's versions on its own page
 
-WINDOWS = """
+create table onetake.hold (
+    generation_id text not null references onetake.generation,
+    attempt       int not null check (attempt > 0),
+    amount_micros bigint not null check (amount_micros > 0),
+    state         text not null default 'held' check (state in ('held', 'posted', 'released', 'suspended')),
+    actual_micros bigint check (actual_micros >= 0),
+    window_ids    bigint[] not null,  -- in lock order
+    price_version text not null,
+    unit          text not null,
+    created_at    timestamptz not null default now(),
+    resolved_at   timestamptz,
+    primary key (generation_id, attempt),
+    check ((state = 'posted') = (actual_micros is not null)),
+    check ((state = 'held') = (resolved_at is null))
+) with (fillfactor = 80);
+
+create index hold_open on onetake.hold (created_at) where state in ('held', 'suspended');
+
+-- The journal. Its ids are given while the windows are locked, so for each window they are in the order of the changes.
+-- `available_micros` is what each window of the hold had left afterwards.
+create table onetake.event (
+    id               bigint generated always as identity primary key,
+    generation_id    text not null,
+    attempt          int not null,
+    kind             text not null check (kind in
+                     ('hold', 'post', 'release', 'overrun', 'suspense', 'suspense_resolved', 'correction')),
+    amount_micros    bigint not null check (amount_micros >= 0),
+    available_micros bigint[] not null,
+    detail           jsonb,
+    at               timestamptz not null default clock_timestamp(),
+    unique (generation_id, attempt, kind),
+    foreign key (generation_id, attempt) references onetake.hold
+);
+
+-- One resolution: a post may come with the release of the rest, a suspense stands alone.
+create unique index event_post_or_suspense on onetake.event (generation_id, attempt) where kind in ('post', 'suspense');
+create unique index event_release_or_suspense on onetake.event (generation_id, attempt)
+    where kind in ('release', 'suspense');
+
+create trigger event_is_append_only before update or delete or truncate on onetake.event
+    for each statement execute function onetake.forbid();
+
 -- The clock of budget windows: the database's, at the start of the transaction, and no worker's.
 create function onetake.clock() returns timestamptz language sql stable as 'select now()';
 
@@ -66,9 +130,33 @@ language sql stable as $$
         'starts_again_at', case when w.ends_at < 'infinity' then w.ends_at end)
     from onetake.budget_window w join onetake.budget b on b.id = w.budget_id where w.id = p_window_id
 $$;
-"""
 
-RESERVE = """
+-- A limit below what is in use books the difference as overrun, so that only new reservations are refused.
+create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
+returns void language plpgsql as $$
+declare
+    v_budget_id bigint;
+begin
+    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
+    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
+    on conflict (scope, scope_key, period) do update set limit_micros = p_limit, time_zone = p_time_zone
+    returning b.id into v_budget_id;
+    update onetake.budget_window w
+    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
+    where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
+end $$;
+
+create view onetake.budget_balance as
+select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros,
+       coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
+       coalesce(w.overrun_micros, 0) as overrun_micros,
+       b.limit_micros - coalesce(w.held_micros + w.spent_micros, 0) as available_micros,
+       nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
+       nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
+from onetake.budget b
+left join onetake.budget_window w
+    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock());
+
 -- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation).
 create function onetake.reserve(
     p_generation_id text, p_attempt int, p_tenant text, p_user text, p_feature text, p_route text, p_vendor text,
@@ -258,9 +346,7 @@ begin
     left join onetake.hold h on h.generation_id = i.generation_id and h.attempt = i.attempt
     order by i.item;
 end $$;
-"""
 
-RESOLVE = """
 -- Move the balances of a hold's windows, in lock order; what each has left afterwards.
 create function onetake.move_balances(p_window_ids bigint[], p_held bigint, p_spent bigint) returns bigint[]
 language plpgsql as $$
@@ -306,245 +392,3 @@ begin
         ('suspend', 'suspense', v_amount, true)) as e (resolution, kind, amount, applies)
     where e.resolution = p_resolution and e.applies;
 end $$;
-
--- One generation as the outside sees it: column for column the contract GenerationRecord.
-create view onetake.generation_record as
-select g.id, g.tenant, g.user_key as "user", g.feature, g.labels, g.route, g.vendor, g.status, g.phase, g.error,
-       g.vendor_task_id, g.assets, g.warnings, g.workflow_id, g.created_at, g.ended_at, g.cancel_requested,
-       jsonb_build_object('reserved_micros', money.reserved, 'settled_micros', money.settled,
-                          'suspense_micros', money.suspense, 'basis', g.basis) as cost
-from onetake.generation g
-cross join lateral (
-    select coalesce(sum(h.amount_micros), 0)::bigint as reserved,
-           coalesce(sum(h.actual_micros), 0)::bigint as settled,
-           coalesce(sum(h.amount_micros) filter (where h.state = 'suspended'), 0)::bigint as suspense
-    from onetake.hold h where h.generation_id = g.id) money;
-
--- End a generation and resolve its hold, once. note: settled; suspended_instead (a release was asked for while nobody
--- knows whether anything was sent); no_hold (money was to be moved and there is none); repeated; differs (repeated, but
--- asking for something else: the first result stands); unknown.
-create function onetake.settle(
-    p_generation_id text, p_attempt int, p_status text, p_resolution text, p_actual bigint, p_basis text,
-    p_error jsonb, p_assets jsonb, p_warnings jsonb, p_vendor_task_id text, out note text, out record jsonb)
-language plpgsql as $$
-declare
-    v_generation onetake.generation;
-    v_hold onetake.hold;
-    v_sent text;
-    v_resolution text;
-begin
-    select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
-    if not found then
-        note := 'unknown'; return;
-    end if;
-    select s.state into v_sent from onetake.submission s
-    where s.generation_id = p_generation_id and s.attempt = p_attempt;
-    select * into v_hold from onetake.hold h
-    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
-    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) names its task and may
-    -- release; `none` says nothing about money, so after an acceptance it is a guess as well. And nothing is suspended
-    -- that was provably never sent: no bytes leave without an intent row, and none begins after this.
-    v_resolution := case
-        when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'
-        when p_resolution = 'none' and v_sent = 'accepted' then 'suspend'
-        when p_resolution = 'release' and v_sent = 'accepted' and p_vendor_task_id is null then 'suspend'
-        when p_resolution = 'suspend' and coalesce(v_sent, 'not_sent') = 'not_sent' then 'release'
-        when p_resolution = 'none' then 'release'
-        else p_resolution end;
-    if v_generation.phase = 'done' then
-        note := case when v_generation.status = p_status and (v_hold.state is null
-            or v_hold.state = onetake.state_after(v_resolution)
-            and (v_hold.actual_micros is null or v_hold.actual_micros = coalesce(p_actual, v_hold.amount_micros)))
-            then 'repeated' else 'differs' end;
-    else
-        note := case when v_resolution = 'suspend' and p_resolution <> 'suspend' then 'suspended_instead'
-            when v_hold.state is null and p_resolution in ('post', 'suspend') then 'no_hold' else 'settled' end;
-        if v_hold.state = 'held' then
-            perform onetake.resolve_hold(v_hold, v_resolution, p_actual);
-        end if;
-        update onetake.generation g
-        set status = p_status, phase = 'done', basis = p_basis, error = p_error, assets = p_assets,
-            warnings = p_warnings, vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id),
-            updated_at = now(), ended_at = now()
-        where g.id = p_generation_id;
-    end if;
-    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
-end $$;
-
--- Decide a hold in suspense, once. note: resolved, repeated, differs (the first decision stands), not_suspended or
--- unknown.
-create function onetake.resolve_suspense(
-    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
-    out note text, out record jsonb)
-language plpgsql as $$
-declare
-    v_hold onetake.hold;
-    v_actual bigint;
-    v_available bigint[];
-begin
-    perform from onetake.generation g where g.id = p_generation_id for no key update;
-    select * into v_hold from onetake.hold h
-    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
-    v_actual := case p_to when 'posted' then coalesce(p_actual, v_hold.amount_micros) else 0 end;
-    if v_hold.state is null then
-        note := 'unknown'; return;
-    elsif v_hold.state = 'suspended' then
-        v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual - v_hold.amount_micros);
-        update onetake.hold h set state = p_to, actual_micros = case p_to when 'posted' then v_actual end
-        where h.generation_id = p_generation_id and h.attempt = p_attempt;
-        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
-        values (p_generation_id, p_attempt, 'suspense_resolved', v_actual, v_available,
-                jsonb_build_object('to', p_to, 'who', p_who, 'why', p_why));
-        note := 'resolved';
-    elsif exists (select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
-                  and e.kind = 'suspense_resolved') then
-        note := case when v_hold.state = p_to and coalesce(v_hold.actual_micros, 0) = v_actual
-            then 'repeated' else 'differs' end;
-    else
-        note := 'not_suspended';
-    end if;
-    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
-end $$;
-"""
-
-BUDGETS = """
--- A limit below what is in use books the difference as overrun, so that only new reservations are refused.
-create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
-returns void language plpgsql as $$
-declare
-    v_budget_id bigint;
-begin
-    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
-    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
-    on conflict (scope, scope_key, period) do update set limit_micros = p_limit, time_zone = p_time_zone
-    returning b.id into v_budget_id;
-    update onetake.budget_window w
-    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
-    where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
-end $$;
-
-create view onetake.budget_balance as
-select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros,
-       coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
-       coalesce(w.overrun_micros, 0) as overrun_micros,
-       b.limit_micros - coalesce(w.held_micros + w.spent_micros, 0) as available_micros,
-       nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
-       nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
-from onetake.budget b
-left join onetake.budget_window w
-    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock());
-"""
-
-GENERATIONS = """
--- outcome: created, replayed, key_reused or workflow_reused, with the id and workflow id of the row that decided it.
-create function onetake.accept(
-    p_id text, p_tenant text, p_workflow_id text, p_run_id text, p_key text, p_request_sha256 bytea, p_request jsonb,
-    p_plan jsonb, p_route text, p_vendor text, p_user text, p_feature text, p_labels jsonb,
-    out outcome text, out id text, out workflow_id text)
-language plpgsql as $$
-#variable_conflict use_column
-declare
-    v_row onetake.generation;
-begin
-    insert into onetake.generation (id, tenant, workflow_id, origin_run_id, idempotency_key, request_sha256, request,
-        plan, route, vendor, user_key, feature, labels, status)
-    values (p_id, p_tenant, p_workflow_id, p_run_id, p_key, p_request_sha256, p_request, p_plan, p_route, p_vendor,
-        p_user, p_feature, p_labels, case when p_run_id is null then 'queued' else 'in_progress' end)
-    on conflict do nothing;
-    if found then
-        outcome := 'created'; id := p_id; workflow_id := p_workflow_id; return;
-    end if;
-
-    select * into v_row from onetake.generation g where g.workflow_id = p_workflow_id for no key update;
-    if found then
-        outcome := case
-            when v_row.request_sha256 <> p_request_sha256 and v_row.tenant = p_tenant and v_row.idempotency_key = p_key
-                then 'key_reused'
-            when v_row.request_sha256 <> p_request_sha256 or v_row.origin_run_id <> p_run_id then 'workflow_reused'
-            else 'replayed' end;
-        update onetake.generation g
-        set origin_run_id = coalesce(g.origin_run_id, p_run_id), plan = coalesce(g.plan, p_plan),
-            status = case when g.status = 'queued' and p_run_id is not null then 'in_progress' else g.status end,
-            updated_at = now()
-        where outcome = 'replayed' and g.id = v_row.id
-          and (g.origin_run_id is null and p_run_id is not null or g.plan is null and p_plan is not null);
-    else
-        select * into v_row from onetake.generation g where g.tenant = p_tenant and g.idempotency_key = p_key;
-        if found then  -- a workflow of its own may not stand in for the generation that owns the key
-            outcome := case when v_row.request_sha256 = p_request_sha256 and p_run_id is null
-                then 'replayed' else 'key_reused' end;
-        else
-            select * into strict v_row from onetake.generation g where g.id = p_id;
-            outcome := 'workflow_reused';
-        end if;
-    end if;
-    id := v_row.id; workflow_id := v_row.workflow_id;
-end $$;
-"""
-
-SUBMISSIONS = """
--- fresh: this call moved the row to `sending`; nobody else may send. state is null when nothing was ever sent.
-create function onetake.begin_submission(
-    p_generation_id text, p_attempt int, p_vendor text, p_token_sha256 bytea, p_request_sha256 bytea, p_seed bigint,
-    out fresh boolean, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
-language plpgsql as $$
-#variable_conflict use_column
-declare
-    v_phase onetake.phase;
-    v_post int;
-begin
-    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id for no key update;
-    if v_phase <> 'done' then
-        insert into onetake.submission as s (generation_id, attempt, vendor, request_sha256, seed)
-        values (p_generation_id, p_attempt, p_vendor, p_request_sha256, p_seed)
-        on conflict (generation_id, attempt) do update
-        set state = 'sending', posts = s.posts + 1, sent_at = clock_timestamp(), decided_at = null, error = null,
-            vendor = p_vendor, request_sha256 = p_request_sha256, seed = p_seed
-        where s.state = 'not_sent'
-        returning s.posts into v_post;
-    end if;
-    fresh := v_post is not null;
-    if fresh then
-        insert into onetake.callback_token (token_sha256, generation_id, attempt, post)
-        values (p_token_sha256, p_generation_id, p_attempt, v_post);
-        update onetake.generation g
-        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
-        where g.id = p_generation_id and g.phase < 'submitting';
-    end if;
-    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
-    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
-end $$;
-
--- Compare and set: what is stored afterwards, which another call may have decided; state is null when nothing was
--- begun. note is `taken` when another submission owns the vendor's id; then nothing was changed.
-create function onetake.record_submission(
-    p_generation_id text, p_attempt int, p_state text, p_vendor_task_id text, p_error jsonb, p_reported_micros bigint,
-    out note text, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
-language plpgsql as $$
-#variable_conflict use_column
-begin
-    note := 'recorded';
-    perform from onetake.generation g where g.id = p_generation_id for no key update;
-    update onetake.submission s
-    set state = p_state, vendor_task_id = p_vendor_task_id, error = p_error, reported_micros = p_reported_micros,
-        decided_at = clock_timestamp()
-    where s.generation_id = p_generation_id and s.attempt = p_attempt and s.state <> p_state and p_state <> 'sending'
-      and onetake.submission_may_become(s.state, p_state);
-    if found and p_state in ('accepted', 'ambiguous') then
-        update onetake.generation g
-        set phase = greatest(
-                g.phase, (case p_state when 'accepted' then 'generating' else 'resolving' end)::onetake.phase),
-            vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id), updated_at = now()
-        where g.id = p_generation_id;
-    end if;
-    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
-    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
-exception when unique_violation then
-    note := 'taken';
-end $$;
-"""
-
-
-def upgrade() -> None:
-    for functions in (WINDOWS, RESERVE, RESOLVE, BUDGETS, GENERATIONS, SUBMISSIONS):
-        op.execute(functions)

@@ -1,11 +1,5 @@
-"""After the end: one recorded correction, generations that render another again, and rows that never started."""
+-- Ends: how a generation ends, what may be changed afterwards, and what is shown of it.
 
-from alembic import op
-
-revision = "0004"
-down_revision = "0003"
-
-CORRECTION = """
 -- The one change after a generation's end: a late result, found and stored by recovery. What it replaced stays here.
 create table onetake.correction (
     generation_id text primary key references onetake.generation,
@@ -20,26 +14,7 @@ create table onetake.correction (
 create trigger correction_is_append_only before update or delete or truncate on onetake.correction
     for each statement execute function onetake.forbid();
 
--- A phase never moves back. An end changes only from failed to completed, and only as its correction says.
-create function onetake.guard_generation() returns trigger language plpgsql as $$
-begin
-    if new.phase < old.phase or not exists (
-        select from onetake.correction c where c.generation_id = new.id
-        and c.from_status = old.status and c.to_status = new.status) then
-        raise exception 'onetake: update of generation is forbidden: %', tg_name using errcode = 'OT001';
-    end if;
-    return new;
-end $$;
-
-drop trigger generation_only_moves_forward on onetake.generation;
-create trigger generation_only_moves_forward before update on onetake.generation for each row
-    when (new.phase < old.phase or (old.phase = 'done' and new.status <> old.status))
-    execute function onetake.guard_generation();
-
-create index generation_parent on onetake.generation (parent_id) where parent_id is not null;
-
 -- One generation as the outside sees it: column for column the contract GenerationRecord.
-drop view onetake.generation_record;
 create view onetake.generation_record as
 select g.id, g.tenant, g.user_key as "user", g.feature, g.labels, g.route, g.vendor, g.status, g.phase, g.error,
        g.vendor_task_id, g.assets, g.warnings, g.workflow_id, g.created_at, g.ended_at, g.cancel_requested, g.parent_id,
@@ -55,9 +30,93 @@ cross join lateral (
            coalesce(sum(h.actual_micros), 0)::bigint as settled,
            coalesce(sum(h.amount_micros) filter (where h.state = 'suspended'), 0)::bigint as suspense
     from onetake.hold h where h.generation_id = g.id) money;
-"""
 
-CORRECT = """
+-- End a generation and resolve its hold, once. note: settled; suspended_instead (a release was asked for while nobody
+-- knows whether anything was sent); no_hold (money was to be moved and there is none); repeated; differs (repeated, but
+-- asking for something else: the first result stands); unknown.
+create function onetake.settle(
+    p_generation_id text, p_attempt int, p_status text, p_resolution text, p_actual bigint, p_basis text,
+    p_error jsonb, p_assets jsonb, p_warnings jsonb, p_vendor_task_id text, out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_generation onetake.generation;
+    v_hold onetake.hold;
+    v_sent text;
+    v_resolution text;
+begin
+    select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
+    if not found then
+        note := 'unknown'; return;
+    end if;
+    select s.state into v_sent from onetake.submission s
+    where s.generation_id = p_generation_id and s.attempt = p_attempt;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) names its task and may
+    -- release; `none` says nothing about money, so after an acceptance it is a guess as well. And nothing is suspended
+    -- that was provably never sent: no bytes leave without an intent row, and none begins after this.
+    v_resolution := case
+        when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'
+        when p_resolution = 'none' and v_sent = 'accepted' then 'suspend'
+        when p_resolution = 'release' and v_sent = 'accepted' and p_vendor_task_id is null then 'suspend'
+        when p_resolution = 'suspend' and coalesce(v_sent, 'not_sent') = 'not_sent' then 'release'
+        when p_resolution = 'none' then 'release'
+        else p_resolution end;
+    if v_generation.phase = 'done' then
+        note := case when v_generation.status = p_status and (v_hold.state is null
+            or v_hold.state = onetake.state_after(v_resolution)
+            and (v_hold.actual_micros is null or v_hold.actual_micros = coalesce(p_actual, v_hold.amount_micros)))
+            then 'repeated' else 'differs' end;
+    else
+        note := case when v_resolution = 'suspend' and p_resolution <> 'suspend' then 'suspended_instead'
+            when v_hold.state is null and p_resolution in ('post', 'suspend') then 'no_hold' else 'settled' end;
+        if v_hold.state = 'held' then
+            perform onetake.resolve_hold(v_hold, v_resolution, p_actual);
+        end if;
+        update onetake.generation g
+        set status = p_status, phase = 'done', basis = p_basis, error = p_error, assets = p_assets,
+            warnings = p_warnings, vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id),
+            updated_at = now(), ended_at = now()
+        where g.id = p_generation_id;
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
+-- Decide a hold in suspense, once. note: resolved, repeated, differs (the first decision stands), not_suspended or
+-- unknown.
+create function onetake.resolve_suspense(
+    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
+    out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_hold onetake.hold;
+    v_actual bigint;
+    v_available bigint[];
+begin
+    perform from onetake.generation g where g.id = p_generation_id for no key update;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    v_actual := case p_to when 'posted' then coalesce(p_actual, v_hold.amount_micros) else 0 end;
+    if v_hold.state is null then
+        note := 'unknown'; return;
+    elsif v_hold.state = 'suspended' then
+        v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual - v_hold.amount_micros);
+        update onetake.hold h set state = p_to, actual_micros = case p_to when 'posted' then v_actual end
+        where h.generation_id = p_generation_id and h.attempt = p_attempt;
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
+        values (p_generation_id, p_attempt, 'suspense_resolved', v_actual, v_available,
+                jsonb_build_object('to', p_to, 'who', p_who, 'why', p_why));
+        note := 'resolved';
+    elsif exists (select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+                  and e.kind = 'suspense_resolved') then
+        note := case when v_hold.state = p_to and coalesce(v_hold.actual_micros, 0) = v_actual
+            then 'repeated' else 'differs' end;
+    else
+        note := 'not_suspended';
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
 -- Take a late result. A failed generation becomes completed, a canceled one keeps its clip; the hold in suspense is
 -- posted, a posted one stays as it is, and one that a person released is charged after all. Once: note is corrected,
 -- repeated (it has its clip), open (it has not ended), not_paid (its hold was released: somebody must look) or unknown.
@@ -118,26 +177,3 @@ begin
       and not exists (select from onetake.hold h where h.generation_id = g.id);
     return found;
 end $$;
-"""
-
-CHILDREN = """
--- `accept`, for a generation that renders another one again.
-create function onetake.accept_child(
-    p_id text, p_tenant text, p_workflow_id text, p_run_id text, p_key text, p_request_sha256 bytea, p_request jsonb,
-    p_plan jsonb, p_route text, p_vendor text, p_user text, p_feature text, p_labels jsonb, p_parent_id text,
-    out outcome text, out id text, out workflow_id text)
-language plpgsql as $$
-declare
-    v_accepted record;
-begin
-    select * into v_accepted from onetake.accept(p_id, p_tenant, p_workflow_id, p_run_id, p_key, p_request_sha256,
-        p_request, p_plan, p_route, p_vendor, p_user, p_feature, p_labels);
-    outcome := v_accepted.outcome; id := v_accepted.id; workflow_id := v_accepted.workflow_id;
-    update onetake.generation g set parent_id = p_parent_id where outcome = 'created' and g.id = v_accepted.id;
-end $$;
-"""
-
-
-def upgrade() -> None:
-    for part in (CORRECTION, CORRECT, CHILDREN):
-        op.execute(part)

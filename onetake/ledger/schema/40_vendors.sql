@@ -1,11 +1,5 @@
-"""What all workers know of a vendor together: whether it is paused, and until when it asked to be left alone."""
+-- Vendors: what all workers know of one together: whether it is paused, and until when it asked to be left alone.
 
-from alembic import op
-
-revision = "0003"
-down_revision = "0002"
-
-VENDORS = """
 create table onetake.vendor_state (
     vendor text primary key,
     -- Paused: new generations are refused before a reservation; one a minute may probe.
@@ -67,8 +61,3 @@ create function onetake.quiet_vendor(p_vendor text, p_for interval) returns void
     insert into onetake.vendor_state as s (vendor, quiet_until) values (p_vendor, clock_timestamp() + p_for)
     on conflict (vendor) do update set quiet_until = greatest(s.quiet_until, excluded.quiet_until)
 $$;
-"""
-
-
-def upgrade() -> None:
-    op.execute(VENDORS)

@@ -1,0 +1,914 @@
+-- Frozen: the schema as the first migration makes it. Today's is onetake/ledger/schema/*.sql.
+
+-- Generations: accepted once, moved forward only.
+--
+-- Locks are always taken in one order, so that no two calls wait for each other: generation, submission, hold, then
+-- budget windows by (lock_rank, id).
+
+-- In the order in which a generation lives, so that phases compare with < and greatest().
+create type onetake.phase as enum (
+    'accepted', 'validating', 'reserving', 'submitting', 'resolving', 'generating', 'persisting', 'settling', 'done'
+);
+
+create table onetake.generation (
+    id               text primary key check (id ~ '^gen_[0-9a-f-]{36}$'),
+    tenant           text not null,
+    workflow_id      text not null unique,
+    origin_run_id    text,
+    idempotency_key  text,
+    request_sha256   bytea not null check (octet_length(request_sha256) = 32),
+    request          jsonb not null,
+    plan             jsonb,
+    route            text not null,
+    vendor           text not null,
+    user_key         text,
+    feature          text,
+    labels           jsonb not null default '{}',
+    status           text not null default 'queued'
+                     check (status in ('queued', 'in_progress', 'completed', 'failed', 'canceled')),
+    phase            onetake.phase not null default 'accepted',
+    error            jsonb,
+    vendor_task_id   text,
+    assets           jsonb not null default '[]',
+    warnings         jsonb not null default '[]',
+    basis            text not null default 'estimate' check (basis in ('estimate', 'vendor_reported', 'pinned_price')),
+    cancel_requested boolean not null default false,
+    parent_id        text references onetake.generation,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    ended_at         timestamptz,
+    check ((phase = 'done') = (status in ('completed', 'failed', 'canceled'))),
+    check ((phase = 'done') = (ended_at is not null))
+) with (fillfactor = 80);
+
+create unique index generation_idempotency_key on onetake.generation (tenant, idempotency_key)
+    where idempotency_key is not null;
+create index generation_newest_of_tenant on onetake.generation (tenant, created_at desc, id desc);
+create index generation_newest on onetake.generation (created_at desc, id desc);
+create index generation_failed on onetake.generation ((error ->> 'code'), created_at desc, id desc)
+    where error ->> 'code' is not null;
+create index generation_open on onetake.generation (created_at desc, id desc) where status in ('queued', 'in_progress');
+create index generation_parent on onetake.generation (parent_id) where parent_id is not null;
+
+-- The second barrier behind the functions, whoever writes.
+create function onetake.forbid() returns trigger language plpgsql as $$
+begin
+    raise exception 'onetake: % of % is forbidden: %', tg_op, tg_table_name, tg_name using errcode = 'OT001';
+end $$;
+
+-- A phase never moves back. An end changes only from failed to completed, and only as its correction says.
+create function onetake.guard_generation() returns trigger language plpgsql as $$
+begin
+    if new.phase < old.phase or not exists (
+        select from onetake.correction c where c.generation_id = new.id
+        and c.from_status = old.status and c.to_status = new.status) then
+        raise exception 'onetake: update of generation is forbidden: %', tg_name using errcode = 'OT001';
+    end if;
+    return new;
+end $$;
+
+create trigger generation_only_moves_forward before update on onetake.generation for each row
+    when (new.phase < old.phase or (old.phase = 'done' and new.status <> old.status))
+    execute function onetake.guard_generation();
+
+-- outcome: created, replayed, key_reused or workflow_reused, with the row that decided it. A run id and a plan are kept
+-- from the first call that brings one; `plan` is the one that is kept. The parent is the generation that is rendered
+-- again.
+create function onetake.accept(
+    p_id text, p_tenant text, p_workflow_id text, p_run_id text, p_key text, p_request_sha256 bytea, p_request jsonb,
+    p_plan jsonb, p_route text, p_vendor text, p_user text, p_feature text, p_labels jsonb, p_parent_id text,
+    out outcome text, out id text, out workflow_id text, out plan jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_row onetake.generation;
+begin
+    insert into onetake.generation (id, tenant, workflow_id, origin_run_id, idempotency_key, request_sha256, request,
+        plan, route, vendor, user_key, feature, labels, parent_id, status)
+    values (p_id, p_tenant, p_workflow_id, p_run_id, p_key, p_request_sha256, p_request, p_plan, p_route, p_vendor,
+        p_user, p_feature, p_labels, p_parent_id, case when p_run_id is null then 'queued' else 'in_progress' end)
+    on conflict do nothing;
+    if found then
+        outcome := 'created'; id := p_id; workflow_id := p_workflow_id; plan := p_plan; return;
+    end if;
+
+    select * into v_row from onetake.generation g where g.workflow_id = p_workflow_id for no key update;
+    if found then
+        outcome := case
+            when v_row.request_sha256 <> p_request_sha256 and v_row.tenant = p_tenant and v_row.idempotency_key = p_key
+                then 'key_reused'
+            when v_row.request_sha256 <> p_request_sha256 or v_row.origin_run_id <> p_run_id then 'workflow_reused'
+            else 'replayed' end;
+    else
+        select * into v_row from onetake.generation g
+        where g.tenant = p_tenant and g.idempotency_key = p_key for no key update;
+        if found then  -- a workflow of its own may not stand in for the generation that owns the key
+            outcome := case when v_row.request_sha256 = p_request_sha256 and p_run_id is null
+                then 'replayed' else 'key_reused' end;
+        else
+            select * into strict v_row from onetake.generation g where g.id = p_id;
+            outcome := 'workflow_reused';
+        end if;
+    end if;
+    id := v_row.id; workflow_id := v_row.workflow_id; plan := v_row.plan;
+    if outcome = 'replayed' then
+        plan := coalesce(v_row.plan, p_plan);
+        update onetake.generation g
+        set origin_run_id = coalesce(g.origin_run_id, p_run_id), plan = coalesce(g.plan, p_plan),
+            status = case when g.status = 'queued' and p_run_id is not null then 'in_progress' else g.status end,
+            updated_at = now()
+        where g.id = v_row.id
+          and (g.origin_run_id is null and p_run_id is not null or g.plan is null and p_plan is not null);
+    end if;
+end $$;
+
+-- Money: budgets and the balances of their windows, holds and their one resolution, and the journal of both.
+
+-- A policy. No row for a scope means that this scope sets no limit. Keys of users and features are 'tenant/name'.
+create table onetake.budget (
+    id           bigint generated always as identity primary key,
+    scope        text not null check (scope in ('tenant', 'user', 'feature', 'route', 'vendor')),
+    scope_key    text not null,
+    period       text not null check (period in ('day', 'month', 'total')),
+    limit_micros bigint not null check (limit_micros >= 0),
+    time_zone    text not null default 'UTC',
+    unique (scope, scope_key, period)
+);
+
+-- The balances of one budget in one window of time; made on first use, never reset. `overrun_micros` is what is used
+-- beyond the limit, exactly: zero unless a vendor charged more than was held or the limit was lowered.
+create table onetake.budget_window (
+    id             bigint generated always as identity primary key,
+    budget_id      bigint not null references onetake.budget,
+    starts_at      timestamptz not null,
+    ends_at        timestamptz not null,
+    lock_rank      smallint not null,
+    limit_micros   bigint not null check (limit_micros >= 0),
+    held_micros    bigint not null default 0 check (held_micros >= 0),
+    spent_micros   bigint not null default 0 check (spent_micros >= 0),
+    overrun_micros bigint not null default 0 check (overrun_micros >= 0),
+    unique (budget_id, starts_at),
+    check (starts_at < ends_at),
+    check (held_micros + spent_micros <= limit_micros + overrun_micros)
+) with (fillfactor = 50);  -- room for the hot row's versions on its own page
+
+create table onetake.hold (
+    generation_id text not null references onetake.generation,
+    attempt       int not null check (attempt > 0),
+    amount_micros bigint not null check (amount_micros > 0),
+    state         text not null default 'held' check (state in ('held', 'posted', 'released', 'suspended')),
+    actual_micros bigint check (actual_micros >= 0),
+    window_ids    bigint[] not null,  -- in lock order
+    price_version text not null,
+    unit          text not null,
+    created_at    timestamptz not null default now(),
+    resolved_at   timestamptz,
+    primary key (generation_id, attempt),
+    check ((state = 'posted') = (actual_micros is not null)),
+    check ((state = 'held') = (resolved_at is null))
+) with (fillfactor = 80);
+
+create index hold_open on onetake.hold (created_at) where state in ('held', 'suspended');
+
+-- The journal. Its ids are given while the windows are locked, so for each window they are in the order of the changes.
+-- `available_micros` is what each window of the hold had left afterwards.
+create table onetake.event (
+    id               bigint generated always as identity primary key,
+    generation_id    text not null,
+    attempt          int not null,
+    kind             text not null check (kind in
+                     ('hold', 'post', 'release', 'overrun', 'suspense', 'suspense_resolved', 'correction')),
+    amount_micros    bigint not null check (amount_micros >= 0),
+    available_micros bigint[] not null,
+    detail           jsonb,
+    at               timestamptz not null default clock_timestamp(),
+    unique (generation_id, attempt, kind),
+    foreign key (generation_id, attempt) references onetake.hold
+);
+
+-- One resolution: a post may come with the release of the rest, a suspense stands alone.
+create unique index event_post_or_suspense on onetake.event (generation_id, attempt) where kind in ('post', 'suspense');
+create unique index event_release_or_suspense on onetake.event (generation_id, attempt)
+    where kind in ('release', 'suspense');
+
+create trigger event_is_append_only before update or delete or truncate on onetake.event
+    for each statement execute function onetake.forbid();
+
+-- The clock of budget windows: the database's, at the start of the transaction, and no worker's.
+create function onetake.clock() returns timestamptz language sql stable as 'select now()';
+
+create function onetake.window_start(p_period text, p_zone text, p_at timestamptz) returns timestamptz
+language sql stable as $$
+    select case p_period when 'total' then '-infinity'::timestamptz else date_trunc(p_period, p_at, p_zone) end
+$$;
+
+create function onetake.window_end(p_period text, p_zone text, p_at timestamptz) returns timestamptz
+language sql stable as $$
+    select case p_period
+        when 'total' then 'infinity'::timestamptz
+        else (date_trunc(p_period, p_at at time zone p_zone) + ('1 ' || p_period)::interval) at time zone p_zone
+    end
+$$;
+
+-- Narrow scopes first, shared ones last, so that the lock that everybody wants is held shortest.
+create function onetake.lock_rank(p_scope text) returns smallint language sql immutable as $$
+    select array_position(array['user', 'feature', 'tenant', 'route', 'vendor'], p_scope)::smallint
+$$;
+
+-- Where budgets may apply. A generation without a user has no key there, and so no budget.
+create function onetake.scopes_of(p_tenant text, p_user text, p_feature text, p_route text, p_vendor text)
+returns table (scope text, scope_key text) language sql immutable rows 5 as $$
+    select s.scope, s.scope_key from (values
+        ('user', p_tenant || '/' || p_user), ('feature', p_tenant || '/' || p_feature),
+        ('tenant', p_tenant), ('route', p_route), ('vendor', p_vendor)) as s (scope, scope_key)
+$$;
+
+-- The budgets of one scope; `window_id` is null where today's window was not made yet. OFFSET 0 keeps each lookup an
+-- index scan: a planner that joins them reads the whole table.
+create function onetake.windows_of(p_scope text, p_scope_key text)
+returns table (budget_id bigint, window_id bigint, lock_rank smallint, room_micros bigint)
+language sql stable rows 1 as $$
+    select b.id, w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros
+    from onetake.budget b
+    left join onetake.budget_window w
+        on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock())
+    where b.scope = p_scope and b.scope_key = p_scope_key
+    offset 0
+$$;
+
+-- The share lock makes a limit that is being changed wait or be seen.
+create function onetake.open_windows(p_budget_ids bigint[]) returns void language sql as $$
+    insert into onetake.budget_window (budget_id, starts_at, ends_at, lock_rank, limit_micros)
+    select b.id, onetake.window_start(b.period, b.time_zone, onetake.clock()),
+           onetake.window_end(b.period, b.time_zone, onetake.clock()), onetake.lock_rank(b.scope), b.limit_micros
+    from (select * from onetake.budget where id = any (p_budget_ids)
+          order by onetake.lock_rank(scope), id for share) b
+    on conflict do nothing
+$$;
+
+create function onetake.refusal(p_window_id bigint, p_needed bigint, p_available bigint) returns jsonb
+language sql stable as $$
+    select jsonb_build_object(
+        'scope', b.scope, 'scope_key', b.scope_key, 'period', b.period,
+        'needed_micros', p_needed, 'available_micros', p_available,
+        'starts_again_at', case when w.ends_at < 'infinity' then w.ends_at end)
+    from onetake.budget_window w join onetake.budget b on b.id = w.budget_id where w.id = p_window_id
+$$;
+
+-- A limit below what is in use books the difference as overrun, so that only new reservations are refused.
+create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
+returns void language plpgsql as $$
+declare
+    v_budget_id bigint;
+begin
+    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
+    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
+    on conflict (scope, scope_key, period) do update set limit_micros = p_limit, time_zone = p_time_zone
+    returning b.id into v_budget_id;
+    update onetake.budget_window w
+    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
+    where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
+end $$;
+
+create view onetake.budget_balance as
+select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros,
+       coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
+       coalesce(w.overrun_micros, 0) as overrun_micros,
+       b.limit_micros - coalesce(w.held_micros + w.spent_micros, 0) as available_micros,
+       nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
+       nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
+from onetake.budget b
+left join onetake.budget_window w
+    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock());
+
+-- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation).
+create function onetake.reserve(
+    p_generation_id text, p_attempt int, p_tenant text, p_user text, p_feature text, p_route text, p_vendor text,
+    p_amount bigint, p_unit text, p_price_version text,
+    out outcome text, out held_micros bigint, out budget_count int, out refusal jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_phase onetake.phase;
+    v_windows bigint[];
+    v_missing bigint[];
+    v_tightest bigint;
+    v_room bigint;
+    v_window bigint;
+    v_available bigint[] := '{}';
+begin
+    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id;
+    if not found then
+        outcome := 'unknown'; return;
+    end if;
+    select h.amount_micros, cardinality(h.window_ids) into held_micros, budget_count
+    from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
+    if v_phase = 'done' or found then
+        outcome := case when v_phase = 'done' then 'ended' else 'held' end; return;
+    end if;
+
+    loop
+        select array_agg(w.window_id order by w.lock_rank, w.window_id),
+               array_agg(w.budget_id) filter (where w.window_id is null),
+               (array_agg(w.window_id order by w.room_micros))[1], min(w.room_micros)
+        into v_windows, v_missing, v_tightest, v_room
+        from onetake.scopes_of(p_tenant, p_user, p_feature, p_route, p_vendor) s
+        cross join lateral onetake.windows_of(s.scope, s.scope_key) w;
+        exit when v_missing is null;
+        perform from onetake.generation g where g.id = p_generation_id for no key update;  -- keeps the order of locks
+        perform onetake.open_windows(v_missing);
+    end loop;
+    if v_room < p_amount then  -- without a lock: a moment at which the budget was exhausted is a valid one to refuse
+        outcome := 'refused'; refusal := onetake.refusal(v_tightest, p_amount, v_room); return;
+    end if;
+
+    begin  -- a miss below undoes this block
+        update onetake.generation g
+        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+        where g.id = p_generation_id and g.phase <> 'done';
+        if not found then
+            outcome := 'ended'; return;
+        end if;
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
+        values (p_generation_id, p_attempt, p_amount, coalesce(v_windows, '{}'), p_price_version, p_unit)
+        on conflict do nothing;
+        if not found then
+            select 'held', h.amount_micros, cardinality(h.window_ids) into outcome, held_micros, budget_count
+            from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
+            return;
+        end if;
+        foreach v_window in array coalesce(v_windows, '{}') loop
+            update onetake.budget_window w set held_micros = w.held_micros + p_amount
+            where w.id = v_window and w.held_micros + w.spent_micros + p_amount <= w.limit_micros
+            returning w.limit_micros - w.held_micros - w.spent_micros into v_room;
+            if not found then
+                raise exception 'onetake: a budget is too small' using errcode = 'OT402';
+            end if;
+            v_available := v_available || v_room;
+        end loop;
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+        values (p_generation_id, p_attempt, 'hold', p_amount, v_available);
+        outcome := 'held'; held_micros := p_amount; budget_count := cardinality(v_available);
+    exception when sqlstate 'OT402' then
+        select 'refused', onetake.refusal(w.id, p_amount, w.limit_micros - w.held_micros - w.spent_micros)
+        into outcome, refusal from onetake.budget_window w where w.id = v_window;
+    end;
+end $$;
+
+-- Many reservations in one transaction, so that they share one lock hand-off and one flush. Each is admitted or refused
+-- on its own, in the order given; the same key may occur twice. Outcomes as above, one row for each item.
+create function onetake.reserve_many(
+    p_generation_ids text[], p_attempts int[], p_tenants text[], p_users text[], p_features text[], p_routes text[],
+    p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[])
+returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb)
+language plpgsql
+set plan_cache_mode = force_generic_plan  -- or it plans anew for each batch, which takes longer than to run it
+as $$
+#variable_conflict use_column
+declare
+    v_new int[];            -- items that have no hold yet, in order
+    v_missing bigint[];
+    v_pair_item int[];      -- pairs (item, window), ordered by item: the item,
+    v_pair_slot int[];      --   the window's place in the three arrays below,
+    v_pair_after bigint[];  --   what the window had left after this item; null when it was refused
+    v_window bigint[];      -- the windows of all items, in lock order,
+    v_before bigint[];      --   what each had left
+    v_room bigint[];        --   and has left
+    v_admitted int[] := '{}';
+    v_refused_by bigint[] := array_fill(null::bigint, array[cardinality(p_generation_ids)]);
+    v_refused_room bigint[] := v_refused_by;
+    v_item int;
+    v_first int;
+    v_pair int := 1;
+begin
+    perform from onetake.generation g where g.id = any (p_generation_ids) order by g.id for no key update;
+    select array_agg(fresh.item order by fresh.item) into v_new
+    from (
+        select distinct on (i.generation_id, i.attempt) i.item::int
+        from unnest(p_generation_ids, p_attempts) with ordinality as i (generation_id, attempt, item)
+        join onetake.generation g on g.id = i.generation_id and g.phase <> 'done'
+        where not exists (
+            select from onetake.hold h where h.generation_id = i.generation_id and h.attempt = i.attempt)
+        order by i.generation_id, i.attempt, i.item) fresh;
+
+    loop
+        with scoped as (
+            select i.item, s.scope, s.scope_key from unnest(v_new) as i (item)
+            cross join lateral onetake.scopes_of(
+                p_tenants[i.item], p_users[i.item], p_features[i.item], p_routes[i.item], p_vendors[i.item]) s
+        ), slotted as (
+            select d.scope, d.scope_key, w.budget_id, w.window_id,
+                   (row_number() over (order by w.lock_rank, w.window_id))::int as slot
+            from (select distinct scope, scope_key from scoped) d
+            cross join lateral onetake.windows_of(d.scope, d.scope_key) w
+        ), pair as (select * from scoped join slotted using (scope, scope_key))
+        select array_agg(distinct p.budget_id) filter (where p.window_id is null),
+               array_agg(p.item order by p.item, p.slot), array_agg(p.slot order by p.item, p.slot),
+               (select array_agg(window_id order by slot) from slotted)
+        into v_missing, v_pair_item, v_pair_slot, v_window
+        from pair p;
+        exit when v_missing is null;
+        perform onetake.open_windows(v_missing);
+    end loop;
+
+    select array_agg(locked.room order by locked.lock_rank, locked.id) into v_before
+    from (
+        select w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros as room
+        from onetake.budget_window w where w.id = any (v_window) order by w.lock_rank, w.id for no key update) locked;
+    v_room := v_before;
+    v_pair_after := array_fill(null::bigint, array[coalesce(cardinality(v_pair_item), 0)]);
+    foreach v_item in array coalesce(v_new, '{}') loop
+        v_first := v_pair;
+        while v_pair_item[v_pair] = v_item loop
+            if v_room[v_pair_slot[v_pair]] < p_amounts[v_item] and v_refused_by[v_item] is null then
+                v_refused_by[v_item] := v_window[v_pair_slot[v_pair]];
+                v_refused_room[v_item] := v_room[v_pair_slot[v_pair]];
+            end if;
+            v_pair := v_pair + 1;
+        end loop;
+        if v_refused_by[v_item] is null then
+            v_admitted := v_admitted || v_item;
+            for v_admit in v_first .. v_pair - 1 loop
+                v_room[v_pair_slot[v_admit]] := v_room[v_pair_slot[v_admit]] - p_amounts[v_item];
+                v_pair_after[v_admit] := v_room[v_pair_slot[v_admit]];
+            end loop;
+        end if;
+    end loop;
+
+    update onetake.generation g
+    set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+    where g.id in (select p_generation_ids[a] from unnest(v_admitted) a);
+    with pair as (
+        select p.item, array_agg(v_window[p.slot] order by p.slot) as windows,
+               array_agg(p.after order by p.slot) as available
+        from unnest(v_pair_item, v_pair_slot, v_pair_after) as p (item, slot, after)
+        where p.after is not null group by p.item
+    ), held as (
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
+        select p_generation_ids[a], p_attempts[a], p_amounts[a], coalesce(pair.windows, '{}'), p_price_versions[a],
+               p_units[a]
+        from unnest(v_admitted) a left join pair on pair.item = a
+    )
+    insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+    select p_generation_ids[a], p_attempts[a], 'hold', p_amounts[a], coalesce(pair.available, '{}')
+    from unnest(v_admitted) a left join pair on pair.item = a order by a;
+    update onetake.budget_window w set held_micros = w.held_micros + t.before - t.after
+    from unnest(v_window, v_before, v_room) as t (window_id, before, after)
+    where w.id = t.window_id and t.before > t.after;
+
+    return query
+    select i.item::int,
+           case when g.id is null then 'unknown' when g.phase = 'done' then 'ended'
+                when h.generation_id is not null then 'held' else 'refused' end,
+           h.amount_micros, cardinality(h.window_ids),
+           case when h.generation_id is null and g.phase <> 'done' then onetake.refusal(
+                v_refused_by[i.first], p_amounts[i.item], v_refused_room[i.first]) end
+    from (
+        select k.*, (min(k.item) over (partition by k.generation_id, k.attempt))::int as first
+        from unnest(p_generation_ids, p_attempts) with ordinality as k (generation_id, attempt, item)) i
+    left join onetake.generation g on g.id = i.generation_id
+    left join onetake.hold h on h.generation_id = i.generation_id and h.attempt = i.attempt
+    order by i.item;
+end $$;
+
+-- Move the balances of a hold's windows, in lock order; what each has left afterwards.
+create function onetake.move_balances(p_window_ids bigint[], p_held bigint, p_spent bigint) returns bigint[]
+language plpgsql as $$
+declare
+    v_window bigint;
+    v_room bigint;
+    v_available bigint[] := '{}';
+begin
+    foreach v_window in array p_window_ids loop
+        update onetake.budget_window w
+        set held_micros = w.held_micros + p_held, spent_micros = w.spent_micros + p_spent,
+            overrun_micros = greatest(0, w.held_micros + p_held + w.spent_micros + p_spent - w.limit_micros)
+        where w.id = v_window returning w.limit_micros - w.held_micros - w.spent_micros into strict v_room;
+        v_available := v_available || v_room;
+    end loop;
+    return v_available;
+end $$;
+
+create function onetake.state_after(p_resolution text) returns text language sql immutable as $$
+    select case p_resolution when 'post' then 'posted' when 'release' then 'released' when 'suspend' then 'suspended'
+    end
+$$;
+
+create function onetake.resolve_hold(p_hold onetake.hold, p_resolution text, p_actual bigint) returns void
+language plpgsql as $$
+declare
+    v_amount bigint := p_hold.amount_micros;
+    v_actual bigint := coalesce(p_actual, p_hold.amount_micros);
+    v_available bigint[] := onetake.move_balances(p_hold.window_ids, -v_amount,
+        case p_resolution when 'post' then v_actual when 'suspend' then v_amount else 0 end);
+begin
+    update onetake.hold h
+    set state = onetake.state_after(p_resolution),
+        actual_micros = case p_resolution when 'post' then v_actual end, resolved_at = now()
+    where h.generation_id = p_hold.generation_id and h.attempt = p_hold.attempt;
+    insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+    select p_hold.generation_id, p_hold.attempt, e.kind, e.amount, v_available
+    from (values
+        ('post', 'post', least(v_actual, v_amount), true),
+        ('post', 'release', v_amount - v_actual, v_actual < v_amount),
+        ('post', 'overrun', v_actual - v_amount, v_actual > v_amount),
+        ('release', 'release', v_amount, true),
+        ('suspend', 'suspense', v_amount, true)) as e (resolution, kind, amount, applies)
+    where e.resolution = p_resolution and e.applies;
+end $$;
+
+-- Submissions: the intent before each POST, its outcome, and what callbacks say of it.
+
+-- The intent: committed before the first byte leaves. It needs a hold, so nothing unpaid can be sent.
+create table onetake.submission (
+    generation_id   text not null,
+    attempt         int not null,
+    vendor          text not null,
+    state           text not null default 'sending'
+                    check (state in ('sending', 'not_sent', 'accepted', 'rejected', 'ambiguous')),
+    request_sha256  bytea not null check (octet_length(request_sha256) = 32),
+    seed            bigint,
+    account         jsonb,        -- what the vendor said of our account just before the POST
+    account_at      timestamptz,  -- when nothing else of ours was under way there, before it was asked
+    vendor_task_id  text,
+    error           jsonb,
+    reported_micros bigint,
+    posts           int not null default 1,
+    sent_at         timestamptz not null default clock_timestamp(),
+    decided_at      timestamptz,
+    primary key (generation_id, attempt),
+    foreign key (generation_id, attempt) references onetake.hold,
+    unique (vendor, vendor_task_id),
+    check (state <> 'accepted' or vendor_task_id is not null),
+    check ((account is null) = (account_at is null))
+);
+
+create index submission_of_vendor on onetake.submission (vendor, sent_at);
+
+create function onetake.submission_may_become(p_from text, p_to text) returns boolean language sql immutable as $$
+    select p_from = p_to or (p_from, p_to) in (
+        ('sending', 'not_sent'), ('sending', 'accepted'), ('sending', 'rejected'), ('sending', 'ambiguous'),
+        ('not_sent', 'sending'), ('ambiguous', 'accepted'), ('ambiguous', 'rejected'))
+$$;
+
+create trigger submission_moves_as_allowed before update on onetake.submission for each row
+    when (not onetake.submission_may_become(old.state, new.state)) execute function onetake.forbid();
+
+create table onetake.callback_token (
+    token_sha256  bytea primary key check (octet_length(token_sha256) = 32),
+    generation_id text not null,
+    attempt       int not null,
+    post          int not null,
+    created_at    timestamptz not null default now(),
+    foreign key (generation_id, attempt) references onetake.submission
+);
+create index callback_token_of_submission on onetake.callback_token (generation_id, attempt);
+
+-- What vendors, or somebody who has a token, told us. Nothing in it is believed. Equal bodies are counted in one row.
+create table onetake.callback_inbox (
+    id              bigint generated always as identity primary key,
+    token_sha256    bytea not null references onetake.callback_token,
+    vendor          text not null,
+    claimed_task_id text check (length(claimed_task_id) <= 256),
+    claimed_state   text check (length(claimed_state) <= 64),
+    body_sha256     bytea not null check (octet_length(body_sha256) = 32),
+    size_bytes      bigint not null,
+    seen            bigint not null default 1,
+    received_at     timestamptz not null default now(),
+    last_seen_at    timestamptz not null default now(),
+    signalled_at    timestamptz,
+    unique (token_sha256, body_sha256)
+);
+create index callback_inbox_unsignalled on onetake.callback_inbox (last_seen_at) where signalled_at is null;
+
+-- Whether no other submission can have moved our balance at the vendor since then. Only what ended well before, or was
+-- refused before, is over: a job that failed, was canceled or given up may still be refunded, for a day.
+create function onetake.account_is_ours_alone(
+    p_vendor text, p_since timestamptz, p_generation_id text, p_attempt int) returns boolean language sql volatile as $$
+    select not exists (
+        select from onetake.submission s join onetake.generation g on g.id = s.generation_id
+        where s.vendor = p_vendor and s.sent_at > p_since - interval '1 day'
+          and (s.generation_id, s.attempt) is distinct from (p_generation_id, p_attempt)
+          and not (s.state in ('rejected', 'not_sent') and s.decided_at < p_since)
+          and not (g.status = 'completed' and g.ended_at < p_since and not exists (
+              select from onetake.event e
+              where e.generation_id = s.generation_id and e.attempt = s.attempt and e.at >= p_since)))
+$$;
+
+-- fresh: this call moved the row to `sending`, and nobody else may send; `post` counts the POSTs, this one included.
+-- state is null when nothing was ever sent. The account is for a vendor whose balance can prove something.
+create function onetake.begin_submission(
+    p_generation_id text, p_attempt int, p_vendor text, p_token_sha256 bytea, p_request_sha256 bytea, p_seed bigint,
+    p_account jsonb, p_account_at timestamptz,
+    out fresh boolean, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint,
+    out post int)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_phase onetake.phase;
+    v_post int;
+begin
+    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id for no key update;
+    if v_phase <> 'done' then
+        insert into onetake.submission as s
+            (generation_id, attempt, vendor, request_sha256, seed, account, account_at)
+        values (p_generation_id, p_attempt, p_vendor, p_request_sha256, p_seed, p_account, p_account_at)
+        on conflict (generation_id, attempt) do update
+        set state = 'sending', posts = s.posts + 1, sent_at = clock_timestamp(), decided_at = null, error = null,
+            vendor = p_vendor, request_sha256 = p_request_sha256, seed = p_seed, account = p_account,
+            account_at = p_account_at
+        where s.state = 'not_sent'
+        returning s.posts into v_post;
+    end if;
+    fresh := v_post is not null;
+    post := v_post;
+    if fresh then
+        insert into onetake.callback_token (token_sha256, generation_id, attempt, post)
+        values (p_token_sha256, p_generation_id, p_attempt, v_post);
+        update onetake.generation g
+        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
+        where g.id = p_generation_id and g.phase < 'submitting';
+    end if;
+    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
+    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
+end $$;
+
+-- Compare and set: what is stored afterwards, which another call may have decided; state is null when nothing was
+-- begun. An outcome counts for the POST that it is about (null: for the last). An attempt that was only stopped may
+-- still say of an earlier POST that nothing was sent; taken for the present one, that would let a third be sent. An
+-- acceptance always counts. note: recorded; earlier (a later POST has begun); taken (another submission owns the
+-- vendor's id). After the last two nothing was changed.
+create function onetake.record_submission(
+    p_generation_id text, p_attempt int, p_post int, p_state text, p_vendor_task_id text, p_error jsonb,
+    p_reported_micros bigint,
+    out note text, out state text, out vendor_task_id text, out error jsonb, out reported_micros bigint)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+    perform from onetake.generation g where g.id = p_generation_id for no key update;
+    perform from onetake.submission s
+    where s.generation_id = p_generation_id and s.attempt = p_attempt and s.posts > p_post and p_state <> 'accepted';
+    note := case when found then 'earlier' else 'recorded' end;
+    if note = 'recorded' then
+        update onetake.submission s
+        set state = p_state, vendor_task_id = p_vendor_task_id, error = p_error, reported_micros = p_reported_micros,
+            decided_at = clock_timestamp()
+        where s.generation_id = p_generation_id and s.attempt = p_attempt
+          and s.state <> p_state and p_state <> 'sending' and onetake.submission_may_become(s.state, p_state);
+        if found and p_state in ('accepted', 'ambiguous') then
+            update onetake.generation g
+            set phase = greatest(
+                    g.phase, (case p_state when 'accepted' then 'generating' else 'resolving' end)::onetake.phase),
+                vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id), updated_at = now()
+            where g.id = p_generation_id;
+        end if;
+    end if;
+    select s.state, s.vendor_task_id, s.error, s.reported_micros into state, vendor_task_id, error, reported_micros
+    from onetake.submission s where s.generation_id = p_generation_id and s.attempt = p_attempt;
+exception when unique_violation then  -- of (vendor, vendor_task_id): what this block changed is undone
+    note := 'taken';
+end $$;
+
+-- Vendors: what all workers know of one together: whether it is paused, and until when it asked to be left alone.
+
+create table onetake.vendor_state (
+    vendor text primary key,
+    -- Paused: new generations are refused before a reservation; one a minute may probe.
+    paused_code text,
+    paused_since timestamptz,
+    probe_after timestamptz,
+    refusals_of_key int not null default 0,
+    -- A 429 slows down all calls to the vendor, whoever makes them.
+    quiet_until timestamptz,
+    check ((paused_code is null) = (paused_since is null))
+);
+
+-- May a new generation go to this vendor? The one that moves `probe_after` on is the probe of this minute.
+create function onetake.admit_to_vendor(
+    p_vendor text, p_probe_gap interval, out verdict text, out code text, out since timestamptz)
+language plpgsql as $$
+declare
+    v_state onetake.vendor_state;
+begin
+    select * into v_state from onetake.vendor_state s where s.vendor = p_vendor;
+    code := v_state.paused_code;
+    since := v_state.paused_since;
+    if code is null then
+        verdict := 'open';
+        return;
+    end if;
+    update onetake.vendor_state s set probe_after = clock_timestamp() + p_probe_gap
+    where s.vendor = p_vendor and s.paused_code is not null and s.probe_after <= clock_timestamp();
+    verdict := case when found then 'probe' else 'paused' end;
+end $$;
+
+-- The outcome of a submission moves the circuit in the very transaction that records it, once.
+create function onetake.vendor_learns() returns trigger language plpgsql as $$
+declare
+    v_code text := new.error ->> 'code';
+begin
+    if new.state = 'accepted' then
+        update onetake.vendor_state s
+        set paused_code = null, paused_since = null, probe_after = null, refusals_of_key = 0
+        where s.vendor = new.vendor and (s.paused_code is not null or s.refusals_of_key > 0);
+    elsif new.state = 'rejected' and v_code in ('vendor_account_empty', 'vendor_account_limit', 'vendor_auth') then
+        insert into onetake.vendor_state as s (vendor, refusals_of_key)
+        values (new.vendor, (v_code = 'vendor_auth')::int)
+        on conflict (vendor) do update set refusals_of_key = s.refusals_of_key + excluded.refusals_of_key;
+        update onetake.vendor_state s
+        set paused_code = v_code, paused_since = coalesce(s.paused_since, clock_timestamp()),
+            probe_after = greatest(s.probe_after, clock_timestamp())
+        where s.vendor = new.vendor and (v_code <> 'vendor_auth' or s.refusals_of_key >= 3);
+    end if;
+    return null;
+end $$;
+
+create trigger vendor_learns after update of state on onetake.submission
+for each row when (old.state is distinct from new.state and new.state in ('accepted', 'rejected'))
+execute function onetake.vendor_learns();
+
+-- Nobody calls the vendor before this; the longest wish wins.
+create function onetake.quiet_vendor(p_vendor text, p_for interval) returns void language sql as $$
+    insert into onetake.vendor_state as s (vendor, quiet_until) values (p_vendor, clock_timestamp() + p_for)
+    on conflict (vendor) do update set quiet_until = greatest(s.quiet_until, excluded.quiet_until)
+$$;
+
+-- Ends: how a generation ends, what may be changed afterwards, and what is shown of it.
+
+-- The one change after a generation's end: a late result, found and stored by recovery. What it replaced stays here.
+create table onetake.correction (
+    generation_id text primary key references onetake.generation,
+    at            timestamptz not null default clock_timestamp(),
+    who           text not null,
+    why           text not null,
+    from_status   text not null,
+    from_error    jsonb,
+    to_status     text not null
+);
+
+create trigger correction_is_append_only before update or delete or truncate on onetake.correction
+    for each statement execute function onetake.forbid();
+
+-- One generation as the outside sees it: column for column the contract GenerationRecord.
+create view onetake.generation_record as
+select g.id, g.tenant, g.user_key as "user", g.feature, g.labels, g.route, g.vendor, g.status, g.phase, g.error,
+       g.vendor_task_id, g.assets, g.warnings, g.workflow_id, g.created_at, g.ended_at, g.cancel_requested, g.parent_id,
+       jsonb_build_object('reserved_micros', money.reserved, 'settled_micros', money.settled,
+                          'suspense_micros', money.suspense, 'basis', g.basis) as cost,
+       case when c.generation_id is not null then jsonb_build_object(
+           'at', c.at, 'who', c.who, 'why', c.why, 'from_status', c.from_status, 'from_code', c.from_error ->> 'code')
+       end as correction
+from onetake.generation g
+left join onetake.correction c on c.generation_id = g.id
+cross join lateral (
+    select coalesce(sum(h.amount_micros), 0)::bigint as reserved,
+           coalesce(sum(h.actual_micros), 0)::bigint as settled,
+           coalesce(sum(h.amount_micros) filter (where h.state = 'suspended'), 0)::bigint as suspense
+    from onetake.hold h where h.generation_id = g.id) money;
+
+-- End a generation and resolve its hold, once. note: settled; suspended_instead (a release was asked for while nobody
+-- knows whether anything was sent); no_hold (money was to be moved and there is none); repeated; differs (repeated, but
+-- asking for something else: the first result stands); unknown.
+create function onetake.settle(
+    p_generation_id text, p_attempt int, p_status text, p_resolution text, p_actual bigint, p_basis text,
+    p_error jsonb, p_assets jsonb, p_warnings jsonb, p_vendor_task_id text, out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_generation onetake.generation;
+    v_hold onetake.hold;
+    v_sent text;
+    v_resolution text;
+begin
+    select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
+    if not found then
+        note := 'unknown'; return;
+    end if;
+    select s.state into v_sent from onetake.submission s
+    where s.generation_id = p_generation_id and s.attempt = p_attempt;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    -- Nothing is released on a guess. A caller that read the vendor's own answer (accepted) names its task and may
+    -- release; `none` says nothing about money, so after an acceptance it is a guess as well. And nothing is suspended
+    -- that was provably never sent: no bytes leave without an intent row, and none begins after this.
+    v_resolution := case
+        when p_resolution in ('none', 'release') and v_sent in ('sending', 'ambiguous') then 'suspend'
+        when p_resolution = 'none' and v_sent = 'accepted' then 'suspend'
+        when p_resolution = 'release' and v_sent = 'accepted' and p_vendor_task_id is null then 'suspend'
+        when p_resolution = 'suspend' and coalesce(v_sent, 'not_sent') = 'not_sent' then 'release'
+        when p_resolution = 'none' then 'release'
+        else p_resolution end;
+    if v_generation.phase = 'done' then
+        note := case when v_generation.status = p_status and (v_hold.state is null
+            or v_hold.state = onetake.state_after(v_resolution)
+            and (v_hold.actual_micros is null or v_hold.actual_micros = coalesce(p_actual, v_hold.amount_micros)))
+            then 'repeated' else 'differs' end;
+    else
+        note := case when v_resolution = 'suspend' and p_resolution <> 'suspend' then 'suspended_instead'
+            when v_hold.state is null and p_resolution in ('post', 'suspend') then 'no_hold' else 'settled' end;
+        if v_hold.state = 'held' then
+            perform onetake.resolve_hold(v_hold, v_resolution, p_actual);
+        end if;
+        update onetake.generation g
+        set status = p_status, phase = 'done', basis = p_basis, error = p_error, assets = p_assets,
+            warnings = p_warnings, vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id),
+            updated_at = now(), ended_at = now()
+        where g.id = p_generation_id;
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
+-- Decide a hold in suspense, once. note: resolved, repeated, differs (the first decision stands), not_suspended or
+-- unknown.
+create function onetake.resolve_suspense(
+    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
+    out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_hold onetake.hold;
+    v_actual bigint;
+    v_available bigint[];
+begin
+    perform from onetake.generation g where g.id = p_generation_id for no key update;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    v_actual := case p_to when 'posted' then coalesce(p_actual, v_hold.amount_micros) else 0 end;
+    if v_hold.state is null then
+        note := 'unknown'; return;
+    elsif v_hold.state = 'suspended' then
+        v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual - v_hold.amount_micros);
+        update onetake.hold h set state = p_to, actual_micros = case p_to when 'posted' then v_actual end
+        where h.generation_id = p_generation_id and h.attempt = p_attempt;
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
+        values (p_generation_id, p_attempt, 'suspense_resolved', v_actual, v_available,
+                jsonb_build_object('to', p_to, 'who', p_who, 'why', p_why));
+        note := 'resolved';
+    elsif exists (select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+                  and e.kind = 'suspense_resolved') then
+        note := case when v_hold.state = p_to and coalesce(v_hold.actual_micros, 0) = v_actual
+            then 'repeated' else 'differs' end;
+    else
+        note := 'not_suspended';
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
+-- Take a late result. A failed generation becomes completed, a canceled one keeps its clip; the hold in suspense is
+-- posted, a posted one stays as it is, and one that a person released is charged after all. Once: note is corrected,
+-- repeated (it has its clip), open (it has not ended), not_paid (its hold was released: somebody must look) or unknown.
+create function onetake.correct(
+    p_generation_id text, p_attempt int, p_actual bigint, p_basis text, p_assets jsonb, p_warnings jsonb,
+    p_vendor_task_id text, p_who text, p_why text, out note text, out record jsonb)
+language plpgsql as $$
+declare
+    v_generation onetake.generation;
+    v_hold onetake.hold;
+    v_actual bigint;
+    v_available bigint[];
+begin
+    select * into v_generation from onetake.generation g where g.id = p_generation_id for no key update;
+    select * into v_hold from onetake.hold h
+    where h.generation_id = p_generation_id and h.attempt = p_attempt for no key update;
+    note := case
+        when v_generation.id is null then 'unknown'
+        when v_generation.phase <> 'done' then 'open'
+        when v_generation.status = 'completed' or v_generation.assets <> '[]'
+            or exists (select from onetake.correction c where c.generation_id = p_generation_id) then 'repeated'
+        when v_hold.state is null then 'not_paid'
+        when v_hold.state = 'released' and not exists (
+            select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+            and e.kind = 'suspense_resolved') then 'not_paid'
+        else 'corrected' end;
+    if note = 'corrected' then
+        insert into onetake.correction (generation_id, who, why, from_status, from_error, to_status)
+        values (p_generation_id, p_who, p_why, v_generation.status, v_generation.error,
+                case v_generation.status when 'failed' then 'completed' else v_generation.status end);
+        update onetake.generation g
+        set status = case g.status when 'failed' then 'completed' else g.status end,
+            error = case g.status when 'failed' then null else g.error end,
+            basis = case v_hold.state when 'posted' then g.basis else p_basis end,
+            assets = p_assets, warnings = p_warnings, vendor_task_id = p_vendor_task_id, updated_at = now()
+        where g.id = p_generation_id;
+        if v_hold.state = 'suspended' then
+            perform onetake.resolve_suspense(p_generation_id, p_attempt, 'posted', p_actual, p_who, p_why);
+        elsif v_hold.state = 'released' then
+            v_actual := coalesce(p_actual, v_hold.amount_micros);
+            v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual);
+            update onetake.hold h set state = 'posted', actual_micros = v_actual
+            where h.generation_id = p_generation_id and h.attempt = p_attempt;
+            insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros, detail)
+            values (p_generation_id, p_attempt, 'correction', v_actual, v_available,
+                    jsonb_build_object('who', p_who, 'why', p_why));
+        end if;
+    end if;
+    select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
+end $$;
+
+-- The row of a start that never reached Temporal: nothing was held and nothing sent. False when it did start.
+create function onetake.expire(p_generation_id text, p_error jsonb) returns boolean language plpgsql as $$
+begin
+    update onetake.generation g
+    set status = 'failed', phase = 'done', error = p_error, updated_at = now(), ended_at = now()
+    where g.id = p_generation_id and g.status = 'queued' and g.origin_run_id is null
+      and not exists (select from onetake.hold h where h.generation_id = g.id);
+    return found;
+end $$;
