@@ -147,7 +147,7 @@ async def busy_then_slowed_for_ever(stack: Stack, folder: Path) -> Ends:
     route = route_of("gptimage2")
     async with (
         profile(stack, folder, "gptimage2", NOT_ACCEPTED) as queue,
-        stack.client(task_queue=queue) as onetake,
+        stack.client(task_queue=queue, time_scale="1") as onetake,
     ):
         busy = await play(onetake, "503", f"[[sim:busy=1,{BUSY_S}]]", route)
     async with house(stack, "hurried") as (onetake, _):
