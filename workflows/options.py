@@ -1,4 +1,4 @@
-"""Every timeout, retry policy and queue name of the workflows, named once. Values are production's.
+"""Every timeout and retry policy of the activities, and what the UI says of each. Values are production's.
 
 A plan's `time_scale` (1 in production) shortens what tests and the demo would otherwise wait for; no timeout falls
 below `SHORTEST_S`.

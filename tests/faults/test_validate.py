@@ -175,18 +175,25 @@ async def test_a_price_that_was_pinned_is_held_although_the_table_has_changed(un
 
 
 async def killed_and_followed_by_dearer_prices(stack: Stack, dearer: str) -> None:
+    """The client's price counts, whatever the workers' own tables say, before and after a crash."""
     prompt, queue = unique("pinned"), "pinned"
     async with stack.client(task_queue=queue) as onetake, stack.client(prices=dearer) as later:
-        async with stack.worker(queue, crash="reserve.before_admit") as name:
+        async with stack.worker(queue, crash="reserve.before_admit", ONETAKE_PRICES=dearer) as name:
+            quoted = onetake.plan(GenerationRequest(route=ROUTE, prompt=prompt, duration_s=2)).price
             started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
             assert await stack.died(name) == "reserve.before_admit"
         async with stack.worker(queue, ONETAKE_PRICES=dearer):
             result = await ended(onetake, started.id, limit_s=LIMIT_S)
         assert later.plan(GenerationRequest(route=ROUTE, prompt="now", duration_s=2)).price.amount_micros == 400_000
     assert (result.cost.reserved_micros, result.cost.settled_micros) == (200_000, 200_000)
+    assert (quoted.amount_micros, started.price_micros) == (200_000, 200_000)
     async with stack.database() as database:
-        (hold,) = await database.rows("select unit from onetake.hold where generation_id = $1", started.id)
-    assert hold["unit"] == "$0.10 a second"
+        (held,) = await database.rows(
+            """select h.unit, (g.plan #>> '{price,amount_micros}')::bigint as pinned from onetake.hold h
+            join onetake.generation g on g.id = h.generation_id where g.id = $1""",
+            started.id,
+        )
+    assert (held["unit"], held["pinned"]) == ("$0.10 a second", 200_000)
     description = await (await stack.temporal()).get_workflow_handle(started.workflow_id).describe()
     assert "$0.10 a second" in str(await description.static_details())
     await shows("F022", stack, result, prompt)

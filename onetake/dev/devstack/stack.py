@@ -28,7 +28,7 @@ from onetake.dev.devstack.processes import Command, Running, Supervisor, health_
 from onetake.dev.devstack.progress import Progress, step
 from onetake.dev.devstack.toolchain import try_lock
 
-SERVER_LIMIT_S: Final = 60.0
+SERVER_LIMIT_S: Final = 120.0
 BUCKET: Final = "onetake"
 _LOCK_LIMIT_S: Final = 3.0
 
@@ -47,7 +47,7 @@ class Part(BaseModel):
     env: dict[str, str] = {}
     cwd: Path | None = None
     health: str | None = None
-    limit_s: float = 30.0
+    limit_s: float = 120.0  # a busy machine is slow to start Python; one that cannot start says so sooner
 
 
 class StackAddresses(BaseModel):
