@@ -100,7 +100,7 @@ _POST = [
         "POST: a lost answer counts as not sent",
         "providers/driver.py",
         Expression("Driver.submit", "'ambiguous'", "'not_sent'"),
-        "tests/providers/test_driver.py::test_once_bytes_may_have_left_the_end_is_ambiguous",
+        "tests/providers/test_driver_sending.py::test_once_bytes_may_have_left_the_end_is_ambiguous",
     ),
     _python(
         "cancel shield: a POST is cut in half",
@@ -187,7 +187,7 @@ _TRUTH = [
         "authoritative read: an answer about another job",
         "providers/driver.py",
         Expression("Driver.read_status", "status.vendor_task_id not in {None, vendor_task_id}", "False"),
-        "tests/providers/test_driver.py::test_an_answer_about_another_task_is_no_answer",
+        "tests/providers/test_driver_reading.py::test_an_answer_about_another_task_is_no_answer",
     ),
     _python(
         "second look: the first list is believed",
