@@ -9,19 +9,10 @@ from pydantic import Field
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats
+from onetake.core.clips import ClipFacts, ClipReader, Spool
 from onetake.core.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
 from onetake.core.errors import Failed, OnetakeError, TryLater
-from onetake.core.ports import (
-    Body,
-    ClipFacts,
-    ClipReader,
-    Generations,
-    ObjectStore,
-    Spool,
-    Stored,
-    VendorClient,
-    VendorStatus,
-)
+from onetake.core.ports import Body, Generations, ObjectStore, Stored, VendorClient, VendorStatus
 
 CONTENT_TYPE = "video/mp4"
 RESULT_READS = 4

@@ -27,7 +27,8 @@ from onetake.core.errors import CATALOGUE, Failed, Refused, TryLater
 from onetake.core.money import micros_up
 from onetake.core.ports import Account, Body, SubmitOrder, SubmitOutcome, VendorStatus
 from onetake.core.settings import Settings, VendorSettings
-from onetake.media.outbound import Outbound, judge
+from onetake.media.addresses import judge
+from onetake.media.outbound import Outbound
 from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
 from providers.catalogue import SEED_MOST, CatalogueData
 from providers.vendor import Accounts, Lists, Order, Vendor, error_of

@@ -5,7 +5,7 @@ raise `onetake.core.errors` only: `Refused` and `Failed` end the generation, `Tr
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -372,19 +372,6 @@ class Stored:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class ClipFacts:
-    """What reading every packet of a clip showed."""
-
-    duration_s: float
-    width: int
-    height: int
-    fps: float
-    codec: str
-    has_audio: bool
-    warnings: tuple[str, ...] = field(default=())
-
-
 class ObjectStore(Protocol):
     """The bucket. Keys are made of generated ids only; an object is never overwritten."""
 
@@ -407,27 +394,3 @@ class ObjectStore(Protocol):
     async def put_document(self, key: str, document: bytes) -> None: ...
 
     async def get_document(self, key: str) -> bytes | None: ...
-
-
-class Spool(Protocol):
-    """Room on this machine for bytes that are looked at."""
-
-    def new_file(self) -> AbstractContextManager[Path]:
-        """The path of a file that is not there yet; what is written there is removed with the `with` block."""
-        ...
-
-
-class ClipReader(Protocol):
-    """Reads a clip to its last packet, in a process of its own."""
-
-    async def read(self, path: Path) -> ClipFacts:
-        """Raises Failed (`asset_not_video`, `asset_truncated`)."""
-        ...
-
-
-class InputReader(ClipReader, Protocol):
-    """Reads sounds as well."""
-
-    async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
-        """The seconds of a sound, read to its last packet. Raises Failed (`asset_not_video`, `asset_truncated`)."""
-        ...

@@ -20,9 +20,10 @@ from typing import Final, Literal, cast
 
 from PIL import Image
 
+from onetake.core.clips import InputReader
 from onetake.core.errors import Failed, Refused, TryLater, Violation
 from onetake.core.names import InputKind
-from onetake.core.ports import InputReader, InputRule, MediaLimit, MediaRules
+from onetake.core.ports import InputRule, MediaLimit, MediaRules
 from onetake.media.outbound import Limits, Outbound
 from onetake.media.spool import Spool
 

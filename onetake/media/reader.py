@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+from onetake.core.clips import ClipFacts
 from onetake.core.errors import Failed
-from onetake.core.ports import ClipFacts
 
 _CHILD: Final = Path(__file__).with_name("reader_child.py")
 _ATTEMPTS: Final = 2

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetake.core.errors import Failed
-from onetake.media.outbound import judge, judge_address, reach_of
+from onetake.media.addresses import judge, judge_address, reach_of
 
 
 def rule_of(url: str, *trusted: str) -> str:
