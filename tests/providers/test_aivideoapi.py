@@ -2,7 +2,7 @@
 
 import json
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
@@ -15,13 +15,12 @@ from onetake.core.ports import Account
 from providers import aivideoapi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of
+from tests.providers.answers.aivideoapi import TASK_ID, envelope, error
 from tests.providers.parts import order_for, plan_of, request_on
 
 BASE_URL = "https://api.aivideoapi.ai/v1"
 FACTS = load_catalogue().vendors["aivideoapi"]
 ROUTES = {route.mode: f"aivideoapi/wan-2.6/{route.mode}" for route in FACTS.routes}
-TASK_ID = "8b6a5162-5c91-4a42-8e80-4c8ef5486f24"
-TASK = {"taskId": TASK_ID}
 PNG, MP4, MP3 = "https://example.com/{}.png", "https://example.com/{}.mp4", "https://example.com/voice.mp3"
 
 # Each optional field with a value that is not its default, and what must stand in `input` for it.
@@ -96,106 +95,6 @@ def test_the_kinds_of_the_plan_decide_and_not_the_names() -> None:
     request = aivideoapi.submit_request(BASE_URL, order.__class__(looked_at, order.request, None, None))
     body = json.loads(request.content)["input"]
     assert ([urls[1]], [urls[0]]) == (body["image_urls"], body["video_urls"])
-
-
-class Row(NamedTuple):
-    name: str
-    status: int
-    body: object  # bytes as they are; anything else is written as JSON
-    outcome: str
-    code: str | None = None
-    content_type: str = "application/json"
-
-
-def envelope(code: object, *, data: object = None, msg: object = "words") -> dict[str, object]:
-    return {"code": code, "msg": msg, "data": data}
-
-
-def error(code: object, message: object = "words", **beside: object) -> dict[str, object]:
-    return {"error": {"code": code, "message": message, "type": "api_error"}, **beside}
-
-
-SUBMITTED = (
-    Row("200", 200, envelope(200, data=TASK), "accepted"),
-    Row("201 without a code", 201, {"data": TASK}, "accepted"),
-    Row("a code in digits", 200, envelope("200", data=TASK), "accepted"),
-    Row("a code that is a word", 200, envelope("ok", data=TASK), "accepted"),
-    Row("null error", 200, {**envelope(200, data=TASK), "error": None}, "accepted"),
-    Row("400", 400, error("invalid_request"), "rejected", "vendor_rejected"),
-    Row("401", 401, error("invalid_api_key"), "rejected", "vendor_auth"),
-    Row("402", 402, error("insufficient_credits"), "rejected", "vendor_account_empty"),
-    Row("403", 403, error("ip_not_allowed"), "rejected", "vendor_auth"),
-    Row("404", 404, error("model_not_found"), "rejected", "vendor_route_missing"),
-    Row("413", 413, error("too_large"), "rejected", "vendor_rejected"),
-    Row("415", 415, error(415), "rejected", "vendor_rejected"),
-    Row("422", 422, error(None), "rejected", "vendor_rejected"),
-    Row("429", 429, error("rate_limit_exceeded"), "throttled", "vendor_throttled"),
-    Row("429 of another code", 429, error("busy"), "throttled", "vendor_throttled"),
-    Row("429 about money", 429, error("spend_limit_exceeded"), "rejected", "vendor_account_limit"),
-    Row("429 by words", 429, error(429, "Key spend limit reached (daily)"), "rejected", "vendor_account_limit"),
-    Row("402 in a 200", 200, envelope(402), "rejected", "vendor_account_empty"),
-    Row("402 in digits in a 200", 200, envelope("402"), "rejected", "vendor_account_empty"),
-    Row("400 in a 201", 201, envelope(400), "rejected", "vendor_rejected"),
-    Row("429 in a 200", 200, envelope(429), "throttled", "vendor_throttled"),
-    Row("429 by words in a 200", 200, envelope(429, msg="spend limit reached"), "rejected", "vendor_account_limit"),
-    Row("a word in a 200", 200, envelope("insufficient_credits"), "rejected", "vendor_account_empty"),
-    Row("an error in a 200", 200, error("invalid_request"), "rejected", "vendor_rejected"),
-    Row("money in a 200", 200, error("spend_limit_exceeded"), "rejected", "vendor_account_limit"),
-    Row("haste in a 200", 200, error("rate_limit_exceeded"), "throttled", "vendor_throttled"),
-    Row("an error of text", 400, {"error": "no"}, "rejected", "vendor_rejected"),
-    Row("200 in a 500", 500, envelope(200, data=TASK), "ambiguous"),
-    Row("200 in a 400 with a task", 400, envelope(200, data=TASK), "ambiguous"),
-    Row("402 in a 200 with a task", 200, envelope(402, data=TASK), "ambiguous"),
-    Row("500", 500, error("internal_error"), "ambiguous"),
-    Row("502", 502, error("bad_gateway"), "ambiguous"),
-    Row("503", 503, error("upstream_error"), "ambiguous"),
-    Row("503 about content", 503, error("upstream_error", "sensitive content"), "ambiguous"),
-    Row("503 in a 200", 200, error("upstream_error"), "ambiguous"),
-    Row("408", 408, error("timeout"), "ambiguous"),
-    Row("409", 409, error("conflict"), "ambiguous"),
-    Row("302", 302, envelope(200, data=TASK), "ambiguous"),
-    Row("an unknown error in a 200", 200, error("queue_full"), "ambiguous"),
-    Row("code 0 with a task", 200, envelope(0, data=TASK), "ambiguous"),
-    Row("no data", 200, envelope(200), "ambiguous"),
-    Row("no id", 200, envelope(200, data={}), "ambiguous"),
-    Row("a number as id", 200, envelope(200, data={"taskId": 12}), "ambiguous"),
-    Row("an id of 10 kB", 200, envelope(200, data={"taskId": "t" * 10_000}), "ambiguous"),
-    Row("an id with slashes", 200, envelope(200, data={"taskId": "../../etc/passwd"}), "ambiguous"),
-    *(Row(f"an id of {dots}", 200, envelope(200, data={"taskId": dots}), "ambiguous") for dots in (".", "..")),
-    Row("an id elsewhere", 200, {"id": TASK_ID, "code": 200}, "ambiguous"),
-    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
-    Row("nothing", 200, b"", "ambiguous"),
-    Row("truncated", 200, b'{"code":200,"data":{"taskId":"8b6a', "ambiguous"),
-    Row("an array", 200, [envelope(200, data=TASK)], "ambiguous"),
-    Row("too deep", 200, b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "ambiguous"),
-    Row("HTML", 200, b"<html>sign in</html>", "ambiguous", None, "text/html"),
-    Row("JSON as HTML", 400, error("invalid_request"), "ambiguous", None, "text/html"),
-)
-
-
-def response_of(row: Row) -> httpx.Response:
-    content = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
-    return httpx.Response(row.status, headers={"content-type": row.content_type}, content=content)
-
-
-@pytest.mark.parametrize("row", SUBMITTED, ids=lambda row: f"{row.outcome}: {row.name}")
-def test_an_answer_to_a_submission_has_one_outcome(row: Row) -> None:
-    outcome = aivideoapi.submit_outcome(response_of(row))
-    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
-    assert (TASK_ID if row.outcome == "accepted" else None) == outcome.vendor_task_id
-    assert outcome.reported_units is None, "the vendor does not say what it charged"
-
-
-@pytest.mark.parametrize("number", range(len(FACTS.outcomes)))
-def test_every_row_of_the_outcome_table_decides_an_answer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the row some answer above would mean something else: none is shadowed by the one before it."""
-    rows = tuple(row for at, row in enumerate(FACTS.outcomes) if at != number)
-    monkeypatch.setattr(aivideoapi, "FACTS", FACTS.model_copy(update={"outcomes": rows}))
-    answers = [aivideoapi.submit_outcome(response_of(row)) for row in SUBMITTED]
-    expected = [(row.outcome, row.code) for row in SUBMITTED]
-    assert expected != [(answer.outcome, answer.error.code if answer.error else None) for answer in answers] or (
-        FACTS.outcomes[number].outcome == "ambiguous"  # what no row knows is ambiguous as well
-    )
 
 
 def task(status: object = "processing", **more: object) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
@@ -13,12 +13,12 @@ from onetake.core.errors import CATALOGUE
 from providers import gmi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, ListedJob
+from tests.providers.answers.gmi import ID
 from tests.providers.parts import order_for, request_on
 
 BASE_URL = "https://console.gmicloud.ai"
 FACTS = load_catalogue().vendors["gmi"]
 ROUTES = {f"gmi/wan-2.6/{route.mode}": route for route in FACTS.routes}
-ID = "6f1d1f0e-58a1-4b7e-9a3d-0f5b7e0c1a42"
 MP3 = "https://example.com/a.mp3"
 ENVELOPES = ("requests", "data", "items")
 
@@ -98,64 +98,6 @@ def test_a_callback_that_comes_all_the_same_says_nothing(body: bytes) -> None:
 
 
 # -- Submission --------------------------------------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    status: int
-    body: object
-    outcome: str
-    code: str | None = None
-
-
-ROWS = (
-    Row(400, {"error": "no"}, "rejected", "vendor_rejected"),
-    Row(400, {"message": "no"}, "rejected", "vendor_rejected"),
-    Row(400, {"detail": "no"}, "rejected", "vendor_rejected"),
-    Row(400, {"error": {"code": 400, "message": "no"}}, "rejected", "vendor_rejected"),
-    Row(400, {"error": {"code": "bad"}}, "rejected", "vendor_rejected"),
-    Row(400, {"error": "no", "request_id": None}, "rejected", "vendor_rejected"),
-    Row(413, {"error": "no"}, "rejected", "vendor_rejected"),
-    Row(415, {"error": "no"}, "rejected", "vendor_rejected"),
-    Row(422, {"detail": [{"loc": ["payload"], "input": "canary"}]}, "rejected", "vendor_rejected"),
-    Row(400, {"error": "sensitive content"}, "rejected", "content_rejected"),
-    Row(422, {"error": "NSFW"}, "rejected", "content_rejected"),
-    Row(401, {"error": "policy"}, "rejected", "vendor_auth"),
-    Row(403, {"error": "no"}, "rejected", "vendor_auth"),
-    Row(402, {"error": "no"}, "rejected", "vendor_account_empty"),
-    Row(404, {"error": "no"}, "rejected", "vendor_route_missing"),
-    Row(429, {"error": "no"}, "throttled", "vendor_throttled"),
-    *(Row(status, {"error": "no"}, "ambiguous") for status in (302, 405, 408, 409, 418, 500, 502, 503, 504, 599)),
-    Row(200, {"error": "no"}, "ambiguous"),
-    Row(200, {"status": "queued"}, "ambiguous"),
-    Row(200, {"request_id": None}, "ambiguous"),
-    Row(200, {"request_id": ""}, "ambiguous"),
-    Row(200, {"request_id": 7}, "ambiguous"),
-    Row(200, {"request_id": "a/b"}, "ambiguous"),
-    Row(200, {"request_id": "x" * 10_000}, "ambiguous"),
-    Row(400, {"error": "no", "request_id": ID}, "ambiguous"),
-    Row(429, {"error": "no", "request_id": ID}, "ambiguous"),
-    Row(500, {"request_id": ID, "status": "queued"}, "ambiguous"),
-    Row(400, {}, "ambiguous"),
-    Row(400, [], "ambiguous"),
-    Row(200, None, "ambiguous"),
-    Row(200, {"request_id": ID}, "accepted"),
-    Row(201, {"request_id": ID, "status": "queued"}, "accepted"),
-    *(Row(200, {"request_id": ID, "status": status}, "accepted") for status in ("success", "failed", "cancelled", 7)),
-)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_an_answer_to_a_submission_has_its_outcome(row: Row) -> None:
-    outcome = gmi.submit_outcome(httpx.Response(row.status, json=row.body))
-    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
-    assert outcome.vendor_task_id == (ID if row.outcome == "accepted" else None)
-    assert outcome.reported_units is None, "no page shows a charge"
-    assert "canary" not in repr(outcome)
-
-
-def test_every_row_of_the_table_is_met() -> None:
-    met = {(row.outcome, row.code or "submission_outcome_unknown") for row in ROWS}
-    assert {(row.outcome, row.error) for row in FACTS.outcomes} <= met
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"request_id":"' + ID.encode(), b"[" * 100_000])

@@ -2,7 +2,7 @@
 
 import json
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
@@ -14,11 +14,13 @@ from onetake.core.errors import CATALOGUE, Refused
 from providers import gptimage2
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of
+from tests.providers.answers.gptimage2 import TASK, TASK_ID, error
 from tests.providers.parts import order_for, plan_of, request_on
 
 BASE_URL = "https://api.gptimage2.example/v1"
 FACTS = load_catalogue().vendors["gptimage2"]
 ROUTES = {route.mode: f"gptimage2/wan-2.6/{route.mode}" for route in FACTS.routes}
+PNG, MP4 = "https://example.com/{}.png", "https://example.com/{}.mp4"
 MODELS = {
     "text-to-video": "wan2.6-text-to-video",
     "image-to-video": "wan2.6-image-to-video",
@@ -26,8 +28,6 @@ MODELS = {
     "reference-to-video": "wan2.6-reference-video",
     "reference-to-video-flash": "wan2.6-reference-video-flash",
 }
-TASK_ID = "task-unified-1757169743-7cvnl5zw"
-PNG, MP4 = "https://example.com/{}.png", "https://example.com/{}.mp4"
 
 # Each optional field with a value that is not its default, and what must stand in the body for it.
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -72,102 +72,6 @@ def test_many_shots_without_the_rewriting_that_makes_them_are_refused(mode: str)
     with pytest.raises(Refused) as refusal:
         plan_of(request_on(ROUTES[mode], shot_type="multi", prompt_extend=False))
     assert [violation.pointer for violation in refusal.value.violations] == ["/prompt_extend"]
-
-
-class Row(NamedTuple):
-    name: str
-    status: int
-    body: object  # bytes as they are; anything else is written as JSON
-    outcome: str
-    code: str | None = None
-    content_type: str = "application/json"
-
-
-def error(code: object, kind: object = "api_error", message: object = "words", **beside: object) -> dict[str, object]:
-    return {"error": {"code": code, "type": kind, "message": message}, **beside}
-
-
-TASK = {"id": TASK_ID, "status": "pending", "usage": {"credits_reserved": 5}}
-SUBMITTED = (
-    Row("200", 200, TASK, "accepted"),
-    Row("201 with its id alone", 201, {"id": TASK_ID}, "accepted"),
-    Row("a task that failed at once", 200, TASK | error("content_policy_violation"), "accepted"),
-    Row("a task that failed with a number", 200, TASK | error(400), "accepted"),
-    Row("null error", 200, {**TASK, "error": None}, "accepted"),
-    Row("400", 400, error(400, "invalid_request_error"), "rejected", "vendor_rejected"),
-    Row("400 in a word", 400, error("invalid_request", "invalid_request_error"), "rejected", "vendor_rejected"),
-    Row("400 in digits", 400, error("400", "invalid_request_error"), "rejected", "vendor_rejected"),
-    Row("400 about content", 400, error("content_policy_violation"), "rejected", "content_rejected"),
-    Row("400 of that type", 400, error(400, "content_policy_violation"), "rejected", "content_rejected"),
-    Row("400 in such words", 400, error(400, message="Blocked by safety filters"), "rejected", "content_rejected"),
-    Row("403 about content", 403, error("content_policy_violation"), "rejected", "content_rejected"),
-    Row("413", 413, error(413), "rejected", "vendor_rejected"),
-    Row("415", 415, error(415), "rejected", "vendor_rejected"),
-    Row("422", 422, error(422), "rejected", "vendor_rejected"),
-    Row("401", 401, error(401, "authentication_error"), "rejected", "vendor_auth"),
-    Row("402", 402, error(402, "insufficient_quota"), "rejected", "vendor_account_empty"),
-    Row("402 of the other word", 402, error("quota_exceeded"), "rejected", "vendor_account_empty"),
-    Row("403", 403, error(403, "permission_error"), "rejected", "vendor_auth"),
-    Row("403 about the model", 403, error("model_access_denied"), "rejected", "vendor_route_missing"),
-    Row("404", 404, error(404, "not_found_error"), "rejected", "vendor_route_missing"),
-    Row("429", 429, error(429, "rate_limit_error"), "throttled", "vendor_throttled"),
-    Row("429 in a word", 429, error("rate_limit_exceeded", "evo_api_error"), "throttled", "vendor_throttled"),
-    Row("429 of the frequency", 429, error("quota_exceeded"), "throttled", "vendor_throttled"),
-    Row("429 about money", 429, error("insufficient_quota"), "rejected", "vendor_account_empty"),
-    Row("429 about money by type", 429, error(429, "insufficient_quota"), "rejected", "vendor_account_empty"),
-    Row("402 in a 200", 200, error(402, "insufficient_quota"), "rejected", "vendor_account_empty"),
-    Row("402 in digits in a 200", 200, error("402"), "rejected", "vendor_account_empty"),
-    Row("a word in a 200", 200, error("no_money", "insufficient_quota"), "rejected", "vendor_account_empty"),
-    Row("429 in a 200", 200, error(429), "throttled", "vendor_throttled"),
-    Row("400 in a 200 with a state", 200, error(400, status="failed"), "ambiguous"),
-    Row("an unknown word in a 200", 200, error("queue_full"), "ambiguous"),
-    Row("code 0", 200, error(0), "ambiguous"),
-    Row("code true", 200, error(True), "ambiguous"),
-    Row("500 in a 200", 200, error(500, "internal_server_error"), "ambiguous"),
-    Row("400 that names a task", 400, error(400, id=TASK_ID), "ambiguous"),
-    Row("429 that names a task", 429, error(429, id=TASK_ID), "ambiguous"),
-    Row("200 in a 500", 500, TASK, "ambiguous"),
-    *(Row(str(code), code, error(code), "ambiguous") for code in (302, 408, 409, 418, 500, 502, 503, 504)),
-    Row("an error of text", 400, {"error": "no"}, "ambiguous"),
-    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
-    Row("no id", 200, {"status": "pending"}, "ambiguous"),
-    Row("null id", 200, {"id": None}, "ambiguous"),
-    Row("a number as id", 200, {"id": 12}, "ambiguous"),
-    Row("an id of 10 kB", 200, {"id": "t" * 10_000}, "ambiguous"),
-    Row("an id with slashes", 200, {"id": "../../etc/passwd"}, "ambiguous"),
-    *(Row(f"an id of {dots}", 200, {"id": dots}, "ambiguous") for dots in (".", "..")),
-    Row("an id elsewhere", 200, {"data": {"id": TASK_ID}}, "ambiguous"),
-    Row("nothing", 200, b"", "ambiguous"),
-    Row("truncated", 200, b'{"id":"task-unified-17', "ambiguous"),
-    Row("an array", 200, [TASK], "ambiguous"),
-    Row("too deep", 200, b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "ambiguous"),
-    Row("HTML", 200, b"<html>sign in</html>", "ambiguous", None, "text/html"),
-    Row("JSON as HTML", 400, error(400), "ambiguous", None, "text/html"),
-)
-
-
-def response_of(row: Row) -> httpx.Response:
-    content = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
-    return httpx.Response(row.status, headers={"content-type": row.content_type}, content=content)
-
-
-@pytest.mark.parametrize("row", SUBMITTED, ids=lambda row: f"{row.outcome}: {row.name}")
-def test_an_answer_to_a_submission_has_one_outcome(row: Row) -> None:
-    outcome = gptimage2.submit_outcome(response_of(row))
-    assert (row.outcome, row.code) == (outcome.outcome, outcome.error.code if outcome.error else None)
-    assert (TASK_ID if row.outcome == "accepted" else None) == outcome.vendor_task_id
-
-
-@pytest.mark.parametrize("number", range(len(FACTS.outcomes)))
-def test_every_row_of_the_outcome_table_decides_an_answer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the row some answer above would mean something else: none is shadowed by the one before it."""
-    rows = tuple(row for at, row in enumerate(FACTS.outcomes) if at != number)
-    monkeypatch.setattr(gptimage2, "FACTS", FACTS.model_copy(update={"outcomes": rows}))
-    answers = [gptimage2.submit_outcome(response_of(row)) for row in SUBMITTED]
-    expected = [(row.outcome, row.code) for row in SUBMITTED]
-    assert expected != [(answer.outcome, answer.error.code if answer.error else None) for answer in answers] or (
-        FACTS.outcomes[number].outcome == "ambiguous"  # what no row knows is ambiguous as well
-    )
 
 
 @pytest.mark.parametrize(
