@@ -163,11 +163,7 @@ def _orchestrator(parts: _Parts, inspector: MediaInspector) -> Worker:
         task_queue=parts.settings.task_queue,
         workflows=[Generation, Recovery, Reconcile],
         activities=[
-            Validate(
-                decorate("validate", parts.catalogue),
-                PostgresGenerations(parts.database),
-                decorate("validate", inspector),
-            ).validate,
+            Validate(parts.catalogue, decorate("validate", PostgresGenerations(parts.database)), inspector).validate,
             Reserve(decorate("reserve", ledger), decorate("reserve", parts.vendors)).reserve,
             Settle(decorate("settle", ledger)).settle,
             recover.examine,

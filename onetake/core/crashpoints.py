@@ -22,8 +22,8 @@ CrashPoint = Literal[
     "accept.before_commit",
     "accept.after_commit",
     # The worker.
-    "validate.before_plan",
-    "validate.after_plan",
+    "validate.before_pin",
+    "validate.after_pin",
     "reserve.before_admit",
     "reserve.before_commit",
     "reserve.after_commit",

@@ -50,8 +50,7 @@ def _is_accepted(stored: Submission) -> bool:
 
 
 _EDGES: Final[Mapping[tuple[str, str], tuple[Edge, ...]]] = {
-    ("validate", "plan"): (Edge(before="validate.before_plan"),),
-    ("validate", "inspect"): (Edge(after="validate.after_plan"),),
+    ("validate", "pin"): (Edge("validate.before_pin", "validate.after_pin"),),
     ("reserve", "admit"): (Edge(before="reserve.before_admit"),),
     ("reserve", "reserve"): (Edge("reserve.before_commit", "reserve.after_commit"),),
     ("submit", "begin"): (Edge("submit.before_intent", "submit.after_intent", given=_is_fresh),),
@@ -79,7 +78,6 @@ _EDGES: Final[Mapping[tuple[str, str], tuple[Edge, ...]]] = {
     ("correct", "correct"): (Edge("correct.before_commit", "correct.after_commit"),),
     ("correct", "decide"): (Edge("correct.before_commit", "correct.after_commit"),),
 }
-_SYNCHRONOUS: Final = {"plan"}
 
 
 def decorate(activity: str, port: T) -> T:
@@ -96,22 +94,10 @@ class _Armed:
         method, edges = getattr(self._port, name), _EDGES.get((self._activity, name), ())
         if not edges:
             return method
-        if name in _SYNCHRONOUS:
-            return _around(method, edges)
-        return _around_awaited(_dying_inside(method) if name == "put_stream" else method, edges)
+        return _around(_dying_inside(method) if name == "put_stream" else method, edges)
 
 
 def _around(method: Callable[..., Any], edges: tuple[Edge, ...]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        _before(edges, kwargs)
-        answer = method(*args, **kwargs)
-        _after(edges, kwargs, answer)
-        return answer
-
-    return call
-
-
-def _around_awaited(method: Callable[..., Any], edges: tuple[Edge, ...]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         _before(edges, kwargs)
         answer = await method(*args, **kwargs)

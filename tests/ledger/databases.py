@@ -4,7 +4,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -64,12 +65,19 @@ async def server(server_url: str) -> AsyncIterator[Session]:
     await session.close()
 
 
-@pytest.fixture
-async def database_url(server: Session, server_url: str, template_url: str) -> AsyncIterator[str]:
+@asynccontextmanager
+async def fresh_database(server: Session, server_url: str, template_url: str) -> AsyncGenerator[str]:
+    """The address of a migrated database of its own."""
     name = f"test_{secrets.token_hex(6)}"
     await server.execute(f"create database {name} template {template_url.rsplit('/', 1)[1]} strategy file_copy")
     yield server_url.rsplit("/", 1)[0] + f"/{name}"
     await server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def database_url(server: Session, server_url: str, template_url: str) -> AsyncIterator[str]:
+    async with fresh_database(server, server_url, template_url) as url:
+        yield url
 
 
 @pytest.fixture

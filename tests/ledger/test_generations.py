@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from onetake.core.contracts import ErrorInfo, GenerationRecord, GenerationRequest, SettleInput
+from onetake.core.contracts import ErrorInfo, GenerationRecord, GenerationRequest, ReserveInput, SettleInput
 from onetake.core.errors import Failed, Refused
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.ports import Accepted
 from onetake.ledger import PostgresGenerations, PostgresLedger
+from tests.providers.parts import plan_of, request_on
 
 ROUTE = "apixo/wan-2.6/text-to-video"
 
@@ -83,6 +84,41 @@ async def test_keys_of_two_tenants_do_not_meet(generations: PostgresGenerations)
     ours = await generations.accept_once(request(idempotency_key="k"), workflow_id="w1")
     theirs = await generations.accept_once(request(idempotency_key="k", tenant="other"), workflow_id="w2")
     assert (theirs.replayed, theirs.id == ours.id) == (False, False)
+
+
+async def test_the_first_plan_is_kept_whoever_comes_later(generations: PostgresGenerations) -> None:
+    first, second = plan_of(request_on(ROUTE)), plan_of(request_on(ROUTE), time_scale=0.5)
+    created = await generations.accept_once(request(), workflow_id="w", plan=first)
+    again = await generations.accept_once(request(), workflow_id="w", plan=second)
+    assert (created.plan, again.plan) == (first, first)
+    assert await generations.accept(request(), workflow_id="w", run_id="run-1") == Accepted(created.id, first)
+    images = second.model_copy(update={"reference_kinds": ("image",)})
+    pinned = first.model_copy(update={"reference_kinds": ("image",)})
+    assert [await generations.pin(created.id, images) for _ in range(2)] == [pinned, pinned]
+
+
+async def test_a_key_whose_generation_has_no_plan_gives_it_one(generations: PostgresGenerations) -> None:
+    asked, plan = request(idempotency_key="k"), plan_of(request_on(ROUTE))
+    plain = await generations.accept(asked, workflow_id="w1", run_id="run-1")
+    assert plain.plan is None
+    repeat = await generations.accept_once(asked, workflow_id="w2", plan=plan)
+    assert (repeat.id, repeat.workflow_id, repeat.replayed, repeat.plan) == (plain.generation_id, "w1", True, plan)
+    assert await generations.pin(plain.generation_id, plan_of(request_on(ROUTE), time_scale=0.5)) == plan
+
+
+async def test_a_plan_that_money_was_reserved_for_stays_as_it_is(
+    generations: PostgresGenerations, ledger: PostgresLedger, order: Callable[..., ReserveInput]
+) -> None:
+    plan = plan_of(request_on(ROUTE))
+    row = await generations.accept_once(request(), workflow_id="w", plan=plan)
+    await ledger.reserve(order(row.id))
+    assert await generations.pin(row.id, plan.model_copy(update={"reference_kinds": ("image",)})) == plan
+
+
+async def test_what_was_never_accepted_has_no_plan_to_pin(generations: PostgresGenerations) -> None:
+    with pytest.raises(Refused) as refused:
+        await generations.pin(new_generation_id(), plan_of(request_on(ROUTE)))
+    assert refused.value.code == "generation_not_found"
 
 
 async def test_a_hundred_clients_with_one_key_make_one_row(generations: PostgresGenerations) -> None:

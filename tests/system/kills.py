@@ -187,9 +187,9 @@ async def gateway(scene: Scene) -> End:
     async with (
         scene.stack.gateway(crash=scene.kill.point, ONETAKE_DATABASE_POOL="2") as (name, url),
         scene.worker(ONETAKE_TIME_SCALE="1", ONETAKE_CALLBACK_BASE_URL=url),
-        scene.stack.client(task_queue=scene.queue, time_scale="1", database_pool="1") as onetake,
+        scene.stack.client(task_queue=scene.queue, time_scale="1", database_pool="1") as patient,
     ):
-        started = await onetake.start(route=ROUTE, prompt=scene.prompt, duration_s=2)
+        started = await patient.start(route=ROUTE, prompt=scene.prompt, duration_s=2)
         await scene.dies(name)
         await scene.stack.restart(name)
         end = await scene.end_of(started.id)
@@ -289,8 +289,8 @@ async def stale_row(scene: Scene) -> str:
 QUIET = "[[sim:no-callback]]"
 
 WORKERS = [
-    Kill("validate.before_plan", COMPLETED),
-    Kill("validate.after_plan", COMPLETED),
+    Kill("validate.before_pin", COMPLETED),
+    Kill("validate.after_pin", COMPLETED),
     Kill("accept.before_commit", COMPLETED),
     Kill("accept.after_commit", COMPLETED),
     Kill("reserve.before_admit", COMPLETED),

@@ -241,7 +241,9 @@ async def branch(stack: Stack, name: str, exclusive_keys: str = "aivideoapi") ->
         }
         async with (
             stack.worker(f"branch-{name}", **environment),
-            stack.client(database_url=database_url, task_queue=f"branch-{name}", time_scale=SCALE) as onetake,
+            stack.client(
+                database_url=database_url, task_queue=f"branch-{name}", time_scale=SCALE, exclusive_keys=exclusive_keys
+            ) as onetake,
         ):
             yield Branch(onetake, url)
 

@@ -92,7 +92,7 @@ async def test_a_callback_alone_finishes_while_the_poll_is_an_hour_away(stack: S
     """The first poll of an unscaled plan is 30 s away; the callback comes after one."""
     async with (
         stack.worker("callback-only", ONETAKE_TIME_SCALE="1") as _,
-        stack.client(task_queue="callback-only") as slow,
+        stack.client(task_queue="callback-only", time_scale="1") as slow,
     ):
         started = await slow.start(route=ROUTE, prompt=unique("callback only [[sim:delay=1]]"), duration_s=2)
         result = await ended(slow, started.id, limit_s=20)

@@ -264,7 +264,10 @@ async def test_a_submission_whose_end_is_not_known_is_never_sent_again_and_its_h
 ) -> None:
     """Nobody calls back and no list shows it, so only time resolves it: half an hour in production, 4 seconds here."""
     queue, cases = f"{vendor}-unknown", list[Case]()
-    async with stack.worker(queue, ONETAKE_TIME_SCALE="0.002"), stack.client(task_queue=queue) as onetake:
+    async with (
+        stack.worker(queue, ONETAKE_TIME_SCALE="0.002"),
+        stack.client(task_queue=queue, time_scale="0.002") as onetake,
+    ):
         for marker, jobs in UNKNOWN[vendor]:
             prompt, micros = unique(f"nobody knows [[sim:{marker}]]"), VENDORS[vendor].micros
             result = await play(onetake, vendor, prompt)
