@@ -66,7 +66,7 @@ class Catalogue:
     def _checked(self, request: GenerationRequest) -> tuple[str, Vendor, Route]:
         found = self.data.route(request.route)
         if found is None:
-            raise Refused("route_unknown", _nearest_route(request.route, self.data.route_names()))
+            raise Refused("route_unknown", nearest_route(request.route, self.data.route_names()))
         name, _, route = found
         violations = tuple(broken_rules(route, request))
         if violations:
@@ -191,7 +191,8 @@ def _scaled(cadence: Cadence, first_read_s: float | None, scale: float) -> Caden
     )
 
 
-def _nearest_route(given: str, names: tuple[str, ...]) -> str:
+def nearest_route(given: str, names: tuple[str, ...]) -> str:
+    """The routes that may have been meant, as a question; empty when none is near."""
     close = get_close_matches(given, names, n=3, cutoff=0.4)
     return f"Did you mean {' or '.join(close)}?" if close else ""
 

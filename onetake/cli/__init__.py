@@ -2,11 +2,10 @@
 
 A verb reads its arguments, asks the client or the ledger, and returns an `Answer`. Exit codes: 0 done, 1 the
 generation failed, 2 usage or settings, 3 refused by validation, 4 by a budget, 5 by the vendor, 6 the wait timed out,
-7 the outcome is unknown, 8 not authorised, 9 a part is away, 130 Ctrl-C. Modules here import nothing heavy at their
-top, so that `--help` is quick.
+7 the outcome is unknown, 8 not authorised, 9 a part cannot be reached, 130 Ctrl-C. Modules here import nothing heavy at
+their top, so that `--help` is quick.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,10 +15,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from onetake.cli import accounts, generations, parts, replays, routes, vendors, world
-from onetake.cli.answer import INTERRUPTED, Answer, Problem, Stopped, interruption, problem_of, usage_problem, write
+from onetake.cli import accounts, development, doctor, generations, processes, replays, routes, suspense, vendors
+from onetake.cli.answer import Answer, Problem, Stopped, interruption, problem_of, write
 from onetake.cli.options import Version
 from onetake.core.errors import CATALOGUE, OnetakeError
+from onetake.core.leaving import leave
 
 app = typer.Typer(
     name="onetake",
@@ -35,19 +35,19 @@ app = typer.Typer(
 
 @app.callback()
 def _root(context: typer.Context, version: Version = False) -> None:
-    """Say what there is to somebody who asks for nothing."""
+    """Without a verb, show the help."""
     del version
     if context.invoked_subcommand is None:
         sys.stdout.write(f"{context.get_help()}\n")
 
 
-for group in (generations, replays, routes, accounts, vendors, world, parts):
-    group.add_to(app)
+for module in (generations, replays, suspense, routes, accounts, vendors, development, doctor, processes):
+    module.add_to(app)
 
 
 def main() -> NoReturn:
-    """Run one command. Every command leaves here, whatever happens in it."""
-    _leave(execute(sys.argv[1:]))
+    """Run the command line of this process, and end the process with its exit code."""
+    leave(execute(sys.argv[1:]))
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -58,14 +58,14 @@ def execute(arguments: Sequence[str]) -> int:
         answer = app(args=list(arguments), prog_name="onetake", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the one place where every error becomes an exit code
         answer = _problem(error)
-    if answer == INTERRUPTED.exit_code:  # Typer turns a KeyboardInterrupt into its code
+    if answer == CATALOGUE["interrupted"].exit_code:  # Typer turns a KeyboardInterrupt into its code
         answer = interruption()
     answer = _written(answer, as_json=as_json)
     return answer.exit_code if isinstance(answer, Answer | Problem) else int(answer or 0)
 
 
 def _written(answer: Any, *, as_json: bool) -> Any:
-    """Write an answer; one that cannot be shown is a bug of ours like any other."""
+    """Write an answer; when it cannot be written, the error instead."""
     try:
         write(answer, as_json=as_json)
     except BrokenPipeError:  # whoever reads us may have seen enough
@@ -94,20 +94,10 @@ def _problem(error: BaseException) -> Problem:
 def _usage(error: typer.TyperException) -> Problem:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "onetake"
-    return usage_problem(error.format_message(), f"`{path} --help` shows examples.")
+    return Problem("usage", error.format_message(), f"`{path} --help` shows examples.")
 
 
 def _unforeseen(error: BaseException) -> Problem:
-    """A bug of ours. Its text may hold anything, so only its kind and place are shown."""
+    """An error that nothing foresaw. Its text may hold a secret, so only its type and place are shown."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    detail = f"({type(error).__name__} at {Path(place.filename).name}:{place.lineno})"
-    entry = CATALOGUE["internal_error"]
-    return Problem("internal_error", entry.sentence, detail, entry.hint, entry.exit_code)
-
-
-def _leave(code: int) -> NoReturn:
-    """Leave without the interpreter's finalisation: the Temporal SDK's runtime races it (sdk-python issue 300)."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    return Problem("internal_error", f"({type(error).__name__} at {Path(place.filename).name}:{place.lineno})")

@@ -2,45 +2,32 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onetake.cli import surroundings
 from onetake.cli.answer import Answer, say
-from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
+from onetake.cli.database import with_database
+from onetake.cli.options import group_of_verbs, one_of, register
 from onetake.core.errors import Refused
+from onetake.core.names import DEFAULT_TENANT, PERIODS, SCOPES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.core.names import Period, Scope
     from onetake.ledger.budgets import BudgetBalance
     from onetake.ledger.database import Database
     from onetake.ledger.holds import Entry
 
-T = TypeVar("T")
-
-SCOPES = ("tenant", "user", "feature", "route", "vendor")
-PERIODS = ("day", "month", "total")
-DEFAULT_TENANT = "default"
-
-budget = typer.Typer(
-    help="Set and show budgets.", callback=needs_a_verb, invoke_without_command=True, rich_markup_mode=None
-)
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    budget.command(
-        "set",
-        epilog=examples("onetake budget set tenant acme month 250", "onetake budget set feature acme/intro day 4.50"),
-    )(set_)
-    budget.command("show", epilog=examples("onetake budget show", "onetake budget show --json"))(show_)
-    app.add_typer(budget, name="budget")
-    app.command(epilog=examples("onetake ledger gen_0199...", "onetake ledger gen_0199... --json"))(ledger)
+    budget = group_of_verbs(app, "budget", "Set and show budgets.")
+    register(budget, set_, "onetake budget set tenant acme month 250", "onetake budget set feature acme/intro day 4.50")
+    register(budget, show, "onetake budget show", "onetake budget show --json")
+    register(app, ledger, "onetake ledger gen_0199...", "onetake ledger gen_0199... --json")
 
 
 def set_(
@@ -48,14 +35,12 @@ def set_(
     key: Annotated[str, typer.Argument(help="Which one; a user or a feature as TENANT/NAME.", metavar="KEY")],
     period: Annotated[str, typer.Argument(help=f"{', '.join(PERIODS)} (days and months in UTC).", metavar="PERIOD")],
     usd: Annotated[str, typer.Argument(help="The limit in dollars, such as 12.50.", metavar="USD")],
-    as_json: AsJson = False,
 ) -> Answer:
     """Limit what a tenant, user, feature, route or vendor may spend. What is held already stays held."""
-    del as_json
     from onetake.core.money import format_usd
 
-    chosen_scope = cast("Scope", one_of("SCOPE", scope, SCOPES))
-    chosen_period = cast("Period", one_of("PERIOD", period, PERIODS))
+    chosen_scope = one_of("SCOPE", scope, SCOPES)
+    chosen_period = one_of("PERIOD", period, PERIODS)
     limit_micros = _amount(usd)
     if chosen_scope in ("user", "feature") and "/" not in key:
         key = f"{DEFAULT_TENANT}/{key}"
@@ -73,9 +58,8 @@ def set_(
     return Answer(document, lambda console: console.print(text, soft_wrap=True))
 
 
-def show_(as_json: AsJson = False) -> Answer:
+def show() -> Answer:
     """Show every budget, with what is held, spent and left in its open window."""
-    del as_json
 
     async def work(database: "Database") -> "list[BudgetBalance]":
         from onetake.ledger.budgets import Budgets
@@ -89,10 +73,8 @@ def show_(as_json: AsJson = False) -> Answer:
 
 def ledger(
     generation_id: Annotated[str, typer.Argument(help="The generation's id, gen_...", metavar="ID")],
-    as_json: AsJson = False,
 ) -> Answer:
     """Show the money of a generation. One line an entry: held, posted, released, put in suspense."""
-    del as_json
 
     async def work(database: "Database") -> "Sequence[Entry]":
         from onetake.ledger.generations import PostgresGenerations
@@ -105,25 +87,6 @@ def ledger(
     entries = with_database(work)
     document = {"id": generation_id, "entries": [entry.model_dump(mode="json") for entry in entries]}
     return Answer(document, lambda console: _show_entries(console, entries))
-
-
-def with_database(work: Callable[["Database"], Coroutine[Any, Any, T]]) -> T:
-    """Run some work on the database of the settings, with one connection."""
-    settings = surroundings.settings()
-    from onetake.cli.waiting import Interruption, run
-    from onetake.core.settings import require
-    from onetake.ledger.database import Database
-
-    require(settings, "database_url")
-
-    async def connected(_: Interruption) -> T:
-        database = await Database.connect(settings.database_url.get_secret_value(), pool_size=1)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    return run(connected)
 
 
 def _amount(usd: str) -> int:

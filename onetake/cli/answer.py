@@ -1,7 +1,7 @@
 """What a command answers, and how an answer or an error reaches a person or a program.
 
-A command returns one `Answer`; nothing else is written to stdout. That makes "exactly one document with --json" a fact
-of the structure rather than of discipline. Talk goes to stderr.
+A command returns one `Answer`, which `write` puts on stdout; so with --json stdout holds exactly one document. Whatever
+else a command says goes to stderr.
 """
 
 import json
@@ -15,8 +15,6 @@ from onetake.core.errors import CATALOGUE, OnetakeError, Violation
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = CATALOGUE["interrupted"]
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -29,15 +27,28 @@ class Answer:
 
 @dataclass(frozen=True)
 class Problem:
-    """An error as it leaves the process."""
+    """An error as it leaves the process: a code of the catalogue, whose sentence, hint and exit code it has.
+
+    `advice` is a hint that knows more than the catalogue's.
+    """
 
     code: str
-    sentence: str
-    detail: str
-    hint: str
-    exit_code: int
+    detail: str = ""
+    advice: str = ""
     violations: tuple[Violation, ...] = ()
     generation_id: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        return CATALOGUE[self.code].sentence
+
+    @property
+    def hint(self) -> str:
+        return self.advice or CATALOGUE[self.code].hint
+
+    @property
+    def exit_code(self) -> int:
+        return CATALOGUE[self.code].exit_code
 
 
 class Stopped(Exception):
@@ -49,24 +60,16 @@ class Stopped(Exception):
 
 
 def problem_of(error: OnetakeError, generation_id: str | None = None) -> Problem:
-    """The pieces of an error of ours."""
+    """An error of ours; its hint names the generation where one is concerned."""
     violations: tuple[Violation, ...] = getattr(error, "violations", ())
-    detail = "" if violations else error.detail
-    hint = error.hint.replace(" ID`", f" {generation_id}`") if generation_id else error.hint
-    exit_code = error.entry.exit_code
-    return Problem(error.code, error.entry.sentence, detail, hint, exit_code, violations, generation_id)
-
-
-def usage_problem(text: str, hint: str = "") -> Problem:
-    """A command line that cannot be read."""
-    entry = CATALOGUE["usage"]
-    return Problem("usage", entry.sentence, text, hint or entry.hint, entry.exit_code)
+    advice = error.hint.replace(" ID`", f" {generation_id}`") if generation_id else ""
+    return Problem(error.code, "" if violations else error.detail, advice, violations, generation_id)
 
 
 def interruption(generation_id: str | None = None) -> Problem:
     """Ctrl-C, with how to go on; `generation_id` names what goes on without us."""
-    hint = f"`onetake watch {generation_id}` waits for it again." if generation_id else INTERRUPTED.hint
-    return Problem("interrupted", INTERRUPTED.sentence, "", hint, INTERRUPTED.exit_code, (), generation_id)
+    advice = f"`onetake watch {generation_id}` waits for it again." if generation_id else ""
+    return Problem("interrupted", advice=advice, generation_id=generation_id)
 
 
 def write(outcome: Answer | Problem | object, *, as_json: bool) -> None:
@@ -122,6 +125,6 @@ def screen() -> "Console":
 
 
 def say(text: str) -> None:
-    """Talk to the person, on stderr."""
+    """Tell the person something, on stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

@@ -93,24 +93,19 @@ async def _packages(_: Settings) -> Finding:
 
 
 async def _temporal(settings: Settings) -> Finding:
-    from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
     from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
     from temporalio.service import RPCError
 
-    from onetake.core.names import SearchAttribute
-    from onetake.engine.temporal import connect
+    from onetake.engine.temporal import connect, missing_search_attributes, search_attribute_command
 
     client = await connect(settings)
     version = (await client.workflow_service.get_system_info(GetSystemInfoRequest())).server_version
     found = f"server {version} at {client.service_client.config.target_host}, namespace {client.namespace}"
-    names = " ".join(f"--name {name} --type Keyword" for name in SearchAttribute.ALL)
-    create = f"Run: temporal operator search-attribute create --namespace {client.namespace} {names}"
+    create = f"Run: {search_attribute_command(client)}"
     try:
-        request = ListSearchAttributesRequest(namespace=client.namespace)
-        present = (await client.operator_service.list_search_attributes(request)).custom_attributes
+        missing = await missing_search_attributes(client)
     except RPCError as error:
         return _broken(f"{found}; its search attributes cannot be listed ({error.status.name})", create, "usage")
-    missing = [name for name in SearchAttribute.ALL if name not in present]
     if missing:
         return _broken(f"{found}; it lacks the search attributes {', '.join(missing)}", create, "settings_invalid")
     return _fine(found)

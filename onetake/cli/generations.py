@@ -1,4 +1,4 @@
-"""Verbs for those who want clips: generate, get, watch, list, cancel, download."""
+"""Verbs for generations: generate, get, watch, list, cancel, download."""
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from onetake.cli import surroundings
+from onetake.cli import environment
 from onetake.cli.answer import Answer, say
-from onetake.cli.options import AsJson, examples, one_of
+from onetake.cli.options import OfTenant, listed, one_of, register
+from onetake.cli.request_options import takes_request
 from onetake.core.errors import CATALOGUE
+from onetake.core.names import STATUSES, TERMINAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
     from providers.catalogue import CatalogueData
 
 T = TypeVar("T")
-STATUSES = ("queued", "in_progress", "completed", "failed", "canceled")
 
 Id = Annotated[str, typer.Argument(help="The generation's id, gen_...", metavar="ID", show_default=False)]
-OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
 Timeout = Annotated[
     float | None, typer.Option(min=0, help="Seconds to wait; the generation goes on afterwards (exit 6).", metavar="S")
 ]
@@ -36,88 +36,34 @@ Timeout = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    app.command(
-        epilog=examples(
-            'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5 --resolution 720p',
-            'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --dry-run --json',
-            "onetake generate apixo/wan-2.6/image-to-video - --image https://example.com/first.png < prompt.txt",
-        )
-    )(generate)
-    app.command(epilog=examples("onetake get gen_0199...", "onetake get gen_0199... --json"))(get)
-    app.command(epilog=examples("onetake watch gen_0199...", "onetake watch gen_0199... --timeout 60 --json"))(watch)
-    app.command("list", epilog=examples("onetake list", "onetake list --status failed --limit 5 --json"))(list_)
-    app.command(epilog=examples("onetake cancel gen_0199...", "onetake cancel gen_0199... --json"))(cancel)
-    app.command(epilog=examples("onetake download gen_0199...", "onetake download gen_0199... -o clip.mp4"))(download)
+    register(
+        app,
+        takes_request(generate),
+        'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5 --resolution 720p',
+        'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --dry-run --json',
+        "onetake generate apixo/wan-2.6/image-to-video - --image https://example.com/first.png < prompt.txt",
+    )
+    register(app, get, "onetake get gen_0199...", "onetake get gen_0199... --json")
+    register(app, watch, "onetake watch gen_0199...", "onetake watch gen_0199... --timeout 60 --json")
+    register(app, list_, "onetake list", "onetake list --status failed --limit 5 --json")
+    register(app, cancel, "onetake cancel gen_0199...", "onetake cancel gen_0199... --json")
+    register(app, download, "onetake download gen_0199...", "onetake download gen_0199... -o clip.mp4")
 
 
-def generate(  # noqa: PLR0917 - one parameter an option
-    route: Annotated[str, typer.Argument(help="vendor/model/mode; `onetake routes` lists them.", metavar="ROUTE")],
-    prompt: Annotated[str, typer.Argument(help="What the clip shows; `-` reads it from stdin.", metavar="PROMPT")],
-    duration: Annotated[int | None, typer.Option(help="Seconds.", metavar="N")] = None,
-    resolution: Annotated[str | None, typer.Option(help="720p or 1080p.", metavar="R")] = None,
-    aspect_ratio: Annotated[str | None, typer.Option(help="16:9, 9:16, 1:1, 4:3 or 3:4.", metavar="A")] = None,
-    image: Annotated[str | None, typer.Option(help="Address of the first frame.", metavar="URL")] = None,
-    video: Annotated[list[str] | None, typer.Option(help="Address of a clip to change; repeat.", metavar="URL")] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of a reference; repeat, in the order of character1..n.", metavar="URL"),
-    ] = None,
-    audio: Annotated[str | None, typer.Option(help="Address of the audio track.", metavar="URL")] = None,
-    sound: Annotated[bool | None, typer.Option("--sound/--no-sound", help="Make sound.", show_default=False)] = None,
-    shot_type: Annotated[str | None, typer.Option(help="single or multi.", metavar="T")] = None,
-    prompt_extend: Annotated[
-        bool | None, typer.Option("--prompt-extend/--no-prompt-extend", help="Let the vendor enrich the prompt.")
-    ] = None,
-    watermark: Annotated[bool | None, typer.Option("--watermark/--no-watermark", help="The vendor's mark.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed repeats a render.", metavar="N")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to keep out.", metavar="T")] = None,
-    tenant: Annotated[str, typer.Option(help="Who pays.", metavar="T")] = "default",
-    user: Annotated[str | None, typer.Option(help="Whose budget also applies.", metavar="U")] = None,
-    feature: Annotated[str | None, typer.Option(help="Which feature's budget also applies.", metavar="F")] = None,
-    max_cost: Annotated[str | None, typer.Option(help="Refuse when it would cost more.", metavar="USD")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="A repeat with the same key starts nothing new.", metavar="K")
-    ] = None,
-    deadline: Annotated[int | None, typer.Option(help="Seconds the vendor may take.", metavar="S")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="Kept with the generation; repeat.", metavar="KEY=VALUE")
-    ] = None,
+def generate(
+    fields: dict[str, Any],
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     timeout: Timeout = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and price it; send nothing.")] = False,
-    as_json: AsJson = False,
 ) -> Answer:
     """Make one clip and wait for it.
 
     The price is checked and reserved on every budget that applies before anything is sent. Ctrl-C ends the wait, not
     the generation.
     """
-    del as_json
-    fields = {
-        "route": route,
-        "prompt": sys.stdin.read().strip() if prompt == "-" else prompt,
-        "duration_s": duration,
-        "resolution": resolution,
-        "aspect_ratio": aspect_ratio,
-        "image": image,
-        "videos": tuple(video or ()),
-        "references": tuple(reference or ()),
-        "audio_url": audio,
-        "sound": sound,
-        "shot_type": shot_type,
-        "prompt_extend": prompt_extend,
-        "watermark": watermark,
-        "seed": seed,
-        "negative_prompt": negative_prompt,
-        "tenant": tenant,
-        "user": user,
-        "feature": feature,
-        "max_cost_usd": max_cost,
-        "idempotency_key": idempotency_key,
-        "deadline_s": deadline,
-        "labels": _labels(label or ()),
-    }
-    settings = surroundings.settings()
+    if fields["prompt"] == "-":
+        fields["prompt"] = sys.stdin.read().strip()
+    settings = environment.settings()
     from onetake.client import request_of
     from providers.admission import Catalogue
 
@@ -127,16 +73,6 @@ def generate(  # noqa: PLR0917 - one parameter an option
     if dry_run:
         return _dry_run(catalogue.data, request, plan)
     return _run_generation(settings, request, detach=detach, timeout_s=timeout)
-
-
-def _labels(pairs: Sequence[str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or key in labels:
-            raise typer.BadParameter("--label is KEY=VALUE, and each key is given once.")
-        labels[key] = value
-    return labels
 
 
 def _dry_run(data: "CatalogueData", request: "GenerationRequest", plan: "Plan") -> Answer:
@@ -189,16 +125,14 @@ def _run_generation(
     return answer_of(run(work), waited=not detach)
 
 
-def get(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
+def get(generation_id: Id, tenant: OfTenant = None) -> Answer:
     """Show one generation. Where it stands, what it cost, and links to its clip."""
-    del as_json
     return answer_of(_ask(lambda onetake: onetake.get(generation_id, tenant=tenant)), waited=False)
 
 
-def watch(generation_id: Id, timeout: Timeout = None, as_json: AsJson = False) -> Answer:
+def watch(generation_id: Id, timeout: Timeout = None) -> Answer:
     """Wait for a generation to end. Shows its progress; the exit code is the generation's."""
-    del as_json
-    settings = surroundings.settings()
+    settings = environment.settings()
     from onetake.cli.waiting import run
     from onetake.client import Onetake
 
@@ -212,22 +146,18 @@ def watch(generation_id: Id, timeout: Timeout = None, as_json: AsJson = False) -
 
 def list_(
     tenant: OfTenant = None,
-    status: Annotated[
-        str | None, typer.Option(help="queued, in_progress, completed, failed or canceled.", metavar="S")
-    ] = None,
+    status: Annotated[str | None, typer.Option(help=f"{listed(STATUSES)}.", metavar="S")] = None,
     vendor: Annotated[str | None, typer.Option(help="Only this vendor's.", metavar="V")] = None,
     error_code: Annotated[str | None, typer.Option(help="Only those that ended with this code.", metavar="C")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many.", metavar="N")] = 20,
     after: Annotated[str | None, typer.Option(help="The page after this id.", metavar="ID")] = None,
-    as_json: AsJson = False,
 ) -> Answer:
     """List generations, the newest first."""
-    del as_json
-    checked: Any = status and one_of("--status", status, STATUSES)
+    chosen = None if status is None else one_of("--status", status, STATUSES)
 
     async def ask(onetake: "Onetake") -> "tuple[GenerationRecord, ...]":
         return await onetake.list(
-            tenant=tenant, status=checked, vendor=vendor, error_code=error_code, after=after, limit=limit
+            tenant=tenant, status=chosen, vendor=vendor, error_code=error_code, after=after, limit=limit
         )
 
     records = _ask(ask)
@@ -236,11 +166,10 @@ def list_(
     return Answer(document, lambda console: _show_list(console, records))
 
 
-def cancel(generation_id: Id, tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
+def cancel(generation_id: Id, tenant: OfTenant = None) -> Answer:
     """Ask a generation to end. Free before it was submitted; afterwards the ledger says what it cost."""
-    del as_json
     record = _ask(lambda onetake: onetake.cancel(generation_id, tenant=tenant))
-    if record.status in ("queued", "in_progress"):
+    if record.status not in TERMINAL:
         say(
             "Cancellation is requested. Before the submission it is free; afterwards the vendor, who offers no way to"
             " cancel, is paid and the clip is kept. `onetake watch` shows how it ends."
@@ -254,10 +183,8 @@ def download(
         Path, typer.Option("--output", "-o", help="A file, or a folder for ID.mp4.", metavar="PATH")
     ] = Path(),
     tenant: OfTenant = None,
-    as_json: AsJson = False,
 ) -> Answer:
     """Fetch the clip and prove its sha256."""
-    del as_json
 
     async def fetch(onetake: "Onetake") -> dict[str, Any]:
         record = await onetake.get(generation_id, tenant=tenant)
@@ -272,7 +199,7 @@ def download(
 
 
 def _ask(question: Callable[["Onetake"], Awaitable[T]]) -> T:
-    settings = surroundings.settings()
+    settings = environment.settings()
     from onetake.cli.waiting import run
     from onetake.client import Onetake
 
@@ -351,7 +278,7 @@ def _cost_of(record: "GenerationRecord") -> str:
 
 
 def _where(record: "GenerationRecord") -> str:
-    return f"{record.status}, {record.phase}" if record.status in ("queued", "in_progress") else record.status
+    return f"{record.status}, {record.phase}" if record.status not in TERMINAL else record.status
 
 
 def _show_list(console: "Console", records: Sequence["GenerationRecord"]) -> None:

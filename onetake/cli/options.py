@@ -1,12 +1,17 @@
-"""Options that verbs share, and how a word out of a few is checked."""
+"""How a verb is registered, the options that verbs share, and how a word out of a few is checked."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from onetake.cli.answer import Answer
 from onetake.core.errors import CATALOGUE
+
+Word = TypeVar("Word", bound=str)
 
 
 def _show_version(asked: bool) -> None:
@@ -18,27 +23,69 @@ def _show_version(asked: bool) -> None:
 
 
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Exactly one JSON document on stdout, also for errors; talk goes to stderr.")
-]
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
+
+_AS_JSON = inspect.Parameter(
+    "as_json",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--json", help="Exactly one JSON document on stdout, also for errors; talk goes to stderr.")
+    ],
+)
 
 
-def examples(*lines: str) -> str:
-    """The examples under a verb's help, one a line."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+def register(app: typer.Typer, verb: Callable[..., Any], *examples: str) -> None:
+    """Add a verb under its function's name, with these examples below its help; one that answers also takes `--json`.
+
+    Nothing hands `--json` to the verb: whoever writes its answer looks for it.
+    """
+    if inspect.signature(verb).return_annotation is Answer:
+        verb = _with_json(verb)
+    epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in examples)])
+    app.command(verb.__name__.strip("_"), epilog=epilog)(verb)
 
 
-def needs_a_verb(context: typer.Context) -> None:
-    """The callback of a group of verbs: named without one, it shows its help as it is, and that is a usage error."""
+def _with_json(verb: Callable[..., Answer]) -> Callable[..., Answer]:
+    def answering(*, as_json: bool, **given: Any) -> Answer:
+        del as_json
+        return verb(**given)
+
+    return presented(answering, verb, [*inspect.signature(verb).parameters.values(), _AS_JSON])
+
+
+def presented(
+    function: Callable[..., Answer], verb: Callable[..., Answer], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., Answer]:
+    """`function` under the name and help of `verb`, with these parameters for Typer to read."""
+    shown: Any = wraps(verb)(function)
+    shown.__signature__ = inspect.signature(verb).replace(parameters=parameters)
+    return shown
+
+
+def group_of_verbs(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """Add a group: named without one of its verbs, it shows its help as it is, and that is a usage error."""
+    group = typer.Typer(help=text, callback=_needs_a_verb, invoke_without_command=True, rich_markup_mode=None)
+    app.add_typer(group, name=name)
+    return group
+
+
+def _needs_a_verb(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(CATALOGUE["usage"].exit_code)
 
 
-def one_of(name: str, given: str, allowed: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """The words of a closed list, as a sentence names them: `one, two or three`."""
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def one_of(name: str, given: str, allowed: Sequence[Word]) -> Word:
     """Return the word, or refuse it with the nearest legal one."""
-    if given in allowed:
-        return given
+    for word in allowed:
+        if word == given:
+            return word
     near = get_close_matches(given, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise typer.BadParameter(f"{name} is one of {', '.join(allowed)}.{hint}")

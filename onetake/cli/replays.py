@@ -1,45 +1,32 @@
-"""Verbs for whoever is on call: replay what failed, close what is stale, decide what is in suspense."""
+"""The verb `replay`: renders or fetches again what failed, or holds today's code against a recorded history."""
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
-import getpass
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from onetake.cli import surroundings
-from onetake.cli.accounts import with_database
-from onetake.cli.answer import Answer, Stopped, problem_of, say, usage_problem
-from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
+from onetake.cli import environment
+from onetake.cli.answer import Answer, Problem, Stopped, problem_of, say
+from onetake.cli.options import OfTenant, one_of, register
 from onetake.core.errors import CATALOGUE, OnetakeError, Refused
+from onetake.core.names import REPLAY_VERBS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.cli.waiting import Interruption
     from onetake.client import Onetake
-    from onetake.core.contracts import GenerationRecord, Reconciled, Recovered
+    from onetake.core.contracts import GenerationRecord, Recovered
     from onetake.core.names import ReplayVerb
-    from onetake.ledger.database import Database
     from onetake.operations.replaying import Replayed, ReplayQuote, Replays
 
 PAGE = 100
-
-VERBS = ("reattach", "repersist", "regenerate")
-
-suspense = typer.Typer(
-    help="Amounts whose outcome is not known.",
-    callback=needs_a_verb,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
-
-OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
 
 
 @dataclass(frozen=True)
@@ -74,26 +61,21 @@ class Selection:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the verbs."""
-    app.command(
-        epilog=examples(
-            "onetake replay reattach gen_0199...",
-            "onetake replay repersist --since 1d --error-code asset_unavailable",
-            "onetake replay regenerate --since 2h --error-code vendor_failed --vendor apixo --dry-run",
-            "onetake replay --history gen_0199...",
-        )
-    )(replay)
-    suspense.command("list", epilog=examples("onetake suspense list", "onetake suspense list --json"))(suspense_list)
-    suspense.command(
-        "resolve",
-        epilog=examples('onetake suspense resolve gen_0199... posted --why "on the vendor\'s invoice of November"'),
-    )(suspense_resolve)
-    app.command(epilog=examples("onetake reconcile", "onetake reconcile --dry-run --json"))(reconcile)
-    app.add_typer(suspense, name="suspense")
+    """Register the verb."""
+    register(
+        app,
+        replay,
+        "onetake replay reattach gen_0199...",
+        "onetake replay repersist --since 1d --error-code asset_unavailable",
+        "onetake replay regenerate --since 2h --error-code vendor_failed --vendor apixo --dry-run",
+        "onetake replay --history gen_0199...",
+    )
 
 
 def replay(  # noqa: PLR0917 - one parameter an option
-    verb: Annotated[str | None, typer.Argument(help=", ".join(VERBS), metavar="VERB", show_default=False)] = None,
+    verb: Annotated[
+        str | None, typer.Argument(help=", ".join(REPLAY_VERBS), metavar="VERB", show_default=False)
+    ] = None,
     ids: Annotated[
         list[str] | None, typer.Argument(help="Generations, gen_...; or none, with filters.", metavar="ID...")
     ] = None,
@@ -102,7 +84,7 @@ def replay(  # noqa: PLR0917 - one parameter an option
     ] = None,
     error_code: Annotated[str | None, typer.Option(help="All that ended with this code.", metavar="C")] = None,
     vendor: Annotated[str | None, typer.Option(help="All of this vendor.", metavar="V")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.", metavar="T")] = None,
+    tenant: OfTenant = None,
     accept_cost: Annotated[
         bool, typer.Option("--accept-cost", help="Render again also where the first render may still be paid.")
     ] = False,
@@ -117,106 +99,21 @@ def replay(  # noqa: PLR0917 - one parameter an option
     workflow_id: Annotated[
         str | None, typer.Option(help="The workflow id of an exported file that does not name it.", metavar="W")
     ] = None,
-    as_json: AsJson = False,
 ) -> Answer:
     """Replay what failed, and say first what it will cost.
 
     `reattach` goes on waiting for a job that the vendor already has. `repersist` fetches its clip again from a live
     link. Both cost nothing new. `regenerate` renders again, with a new hold, once, however often it is asked.
     """
-    del as_json
     if history is not None:
         return _replay_history(history, workflow_id)
     if verb is None:
-        raise typer.BadParameter(f"say which: {', '.join(VERBS)}; or --history.")
-    chosen_verb = cast("ReplayVerb", one_of("VERB", verb, VERBS))
+        raise typer.BadParameter(f"say which: {', '.join(REPLAY_VERBS)}; or --history.")
+    chosen_verb = one_of("VERB", verb, REPLAY_VERBS)
     chosen = Selection(ids or [], tenant, _moment(since) if since else None, error_code, vendor)
     chosen.refuse_vague()
     terms = Terms(chosen_verb, accept_cost=accept_cost, dry_run=dry_run, yes=yes, pace=pace, detach=detach)
     return _replay(chosen, terms)
-
-
-def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; change nothing.")] = False,
-    as_json: AsJson = False,
-) -> Answer:
-    """Go through the ledger once. What nobody serves is started, ended, or looked for; workers do it every minute."""
-    del as_json
-    settings = surroundings.settings()
-    from onetake.cli.waiting import run
-    from onetake.core.settings import require
-    from onetake.ledger.database import Database
-
-    require(settings, "database_url")
-
-    async def work(_: "Interruption") -> "Reconciled":
-        from onetake.engine.temporal import connect
-        from onetake.operations.reconciler import Reconciler
-
-        database = await Database.connect(settings.database_url.get_secret_value(), pool_size=2)
-        try:
-            reconciler = Reconciler(await connect(settings), database, time_scale=settings.time_scale)
-            return await reconciler.run_once(dry_run=dry_run)
-        finally:
-            await database.close()
-
-    reconciled = run(work)
-    document = {"dry_run": dry_run, **reconciled.model_dump(mode="json", exclude={"version", "found"})}
-    return Answer(document, lambda console: _show_reconciled(console, reconciled, dry_run=dry_run))
-
-
-def suspense_list(tenant: OfTenant = None, as_json: AsJson = False) -> Answer:
-    """Show every amount in suspense, with what there is to find its job by."""
-    del as_json
-
-    async def work(database: "Database") -> list[dict[str, Any]]:
-        from onetake.ledger.recoveries import Recoveries
-
-        rows = [row async for page in Recoveries(database).suspended_rows() for row in page]
-        return [
-            {
-                "id": row.id,
-                "tenant": row.tenant,
-                "vendor": row.vendor,
-                "amount_micros": row.amount_micros,
-                "since": row.resolved_at.isoformat(),
-                "has_task_id": row.has_task_id,
-            }
-            for row in rows
-            if tenant in (None, row.tenant)
-        ]
-
-    rows = with_database(work)
-    return Answer({"suspense": rows}, lambda console: _show_suspense(console, rows))
-
-
-def suspense_resolve(
-    generation_id: Annotated[str, typer.Argument(help="The generation, gen_...", metavar="ID")],
-    to: Annotated[str, typer.Argument(help="posted (the vendor charged it) or released (it did not).", metavar="HOW")],
-    why: Annotated[str, typer.Option(help="What shows it: an invoice, the vendor's answer.", metavar="TEXT")],
-    as_json: AsJson = False,
-) -> Answer:
-    """Decide an amount in suspense, once. Who decided and why stays in the ledger."""
-    del as_json
-    chosen: Any = one_of("HOW", to, ("posted", "released"))
-    if not why.strip():
-        raise typer.BadParameter("--why says what shows it.")
-
-    async def work(database: "Database") -> "GenerationRecord":
-        from onetake.ledger.holds import PostgresLedger
-
-        ledger = PostgresLedger(database)
-        decided = await ledger.resolve_suspense(generation_id, 1, to=chosen, who=_who(), why=why.strip())
-        detail = (await ledger.entries(generation_id))[-1].detail or {}
-        if detail.get("to") != chosen:
-            raise Refused("usage", f"It was decided before: {detail.get('to')}, by {detail.get('who')}.")
-        return decided
-
-    record = with_database(work)
-    from onetake.core.money import format_usd
-
-    line = f"{record.id}: {chosen}, settled {format_usd(record.cost.settled_micros)}"
-    return Answer(record.model_dump(mode="json"), lambda console: console.print(line, soft_wrap=True))
 
 
 # -- Replays -----------------------------------------------------------------------------------------------------------
@@ -235,7 +132,7 @@ def _moment(text: str) -> datetime:
 
 
 def _replay(chosen: Selection, terms: Terms) -> Answer:
-    settings = surroundings.settings()
+    settings = environment.settings()
     from onetake.cli.waiting import run
     from onetake.client import Onetake
 
@@ -310,11 +207,12 @@ async def _agree(wanted: "Sequence[ReplayQuote]", *, yes: bool) -> None:
     if yes or not sum(quote.cost_micros for quote in wanted):
         return
     if not sys.stdin.isatty():
-        raise Stopped(usage_problem("Nobody can be asked here.", "Look at the price above, then repeat it with --yes."))
+        advice = "Look at the price above, then repeat it with --yes."
+        raise Stopped(Problem("usage", "Nobody can be asked here.", advice))
     import asyncio
 
     if not await asyncio.to_thread(typer.confirm, "Go on?", err=True):
-        raise Stopped(usage_problem("Nothing was started.", "Repeat it when it may be paid for."))
+        raise Stopped(Problem("usage", "Nothing was started.", "Repeat it when it may be paid for."))
 
 
 async def _start_all(
@@ -324,12 +222,13 @@ async def _start_all(
     import asyncio
 
     done: list[Replayed] = []
+    who = environment.operator()
     for number, quote in enumerate(wanted):
         if number:
             await asyncio.sleep(1 / terms.pace)
         try:
             done.append(
-                await replays.replay(terms.verb, quote.id, who=_who(), tenant=tenant, accept_cost=terms.accept_cost)
+                await replays.replay(terms.verb, quote.id, who=who, tenant=tenant, accept_cost=terms.accept_cost)
             )
         except Refused as refusal:
             say(f"{quote.id}  skipped: {refusal.code}: {refusal}")
@@ -400,19 +299,11 @@ def _document(quote: "ReplayQuote") -> dict[str, Any]:
     return {"id": quote.id, "cost_micros": quote.cost_micros, "note": quote.note, "refusal": refusal}
 
 
-def _who() -> str:
-    """Who asks, for the ledger."""
-    try:
-        return f"operator {getpass.getuser()}"
-    except (KeyError, OSError):  # a container may have no name for its user
-        return "operator"
-
-
 # -- Histories ---------------------------------------------------------------------------------------------------------
 
 
 def _replay_history(source: str, workflow_id: str | None) -> Answer:
-    settings = surroundings.settings()
+    settings = environment.settings()
     from onetake.cli.waiting import run
     from onetake.engine.histories import replay_file, replay_run, silence_engine
 
@@ -435,34 +326,3 @@ def _replay_history(source: str, workflow_id: str | None) -> Answer:
             console.print(f"{name}: {difference}\n  {entry.hint}", soft_wrap=True)
 
     return Answer(document, show, CATALOGUE["history_differs"].exit_code if difference else 0)
-
-
-# -- Showing -----------------------------------------------------------------------------------------------------------
-
-
-def _show_reconciled(console: "Console", reconciled: "Reconciled", *, dry_run: bool) -> None:
-    from rich.table import Table
-
-    done = "would be done" if dry_run else "done"
-    console.print(f"Looked at {reconciled.looked_at} generations: {len(reconciled.findings)} findings.")
-    if not reconciled.findings:
-        return
-    table = Table("generation", "what", "found", done, box=None, pad_edge=False)
-    for finding in reconciled.findings:
-        table.add_row(finding.generation_id, finding.kind, finding.found, finding.action)
-    console.print(table)
-
-
-def _show_suspense(console: "Console", rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from onetake.core.money import format_usd
-
-    if not rows:
-        say("Nothing is in suspense.")
-        return
-    table = Table("id", "tenant", "vendor", "amount", "since (UTC)", "job known", box=None, pad_edge=False)
-    for row in rows:
-        since, known = row["since"][:19].replace("T", " "), "yes" if row["has_task_id"] else "no"
-        table.add_row(row["id"], row["tenant"], row["vendor"], format_usd(row["amount_micros"]), since, known)
-    console.print(table)

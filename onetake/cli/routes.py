@@ -1,4 +1,4 @@
-"""What can be asked for: the catalogue's routes, their rules, prices and sources."""
+"""The verb that lists the catalogue's routes, with their rules, prices and sources."""
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onetake.cli import surroundings
+from onetake.cli import environment
 from onetake.cli.answer import Answer
-from onetake.cli.options import AsJson, examples
+from onetake.cli.options import register
 from onetake.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -27,22 +27,18 @@ _SOURCE_OF = {"shot_type multi": "multi_shot_needs_prompt_extend"}
 
 def add_to(app: typer.Typer) -> None:
     """Register the verb."""
-    app.command(
-        epilog=examples("onetake routes", "onetake routes apixo/wan-2.6/text-to-video", "onetake routes --json")
-    )(routes)
+    register(app, routes, "onetake routes", "onetake routes apixo/wan-2.6/text-to-video", "onetake routes --json")
 
 
 def routes(
     route: Annotated[
         str | None, typer.Argument(help="One route, with its rules and where they come from.", metavar="ROUTE")
     ] = None,
-    as_json: AsJson = False,
 ) -> Answer:
     """List the routes with their prices. Named, one of them with its rules and their sources."""
-    del as_json
     from providers.catalogue import load_catalogue
 
-    data, settings = load_catalogue(), surroundings.settings()
+    data, settings = load_catalogue(), environment.settings()
     return _all(data, settings) if route is None else _one(data, route, settings)
 
 
@@ -63,10 +59,9 @@ def _all(data: "CatalogueData", settings: "Settings") -> Answer:
 
 def _one(data: "CatalogueData", name: str, settings: "Settings") -> Answer:
     if data.route(name) is None:
-        from difflib import get_close_matches
+        from providers.admission import nearest_route
 
-        near = get_close_matches(name, data.route_names(), n=3, cutoff=0.4)
-        raise Refused("route_unknown", f"Did you mean {' or '.join(near)}?" if near else "")
+        raise Refused("route_unknown", nearest_route(name, data.route_names()))
     row = _document(name, data, settings)
 
     def show(console: "Console") -> None:

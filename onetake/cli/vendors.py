@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onetake.cli.accounts import with_database
-from onetake.cli.answer import Answer, Stopped, say, usage_problem
-from onetake.cli.options import AsJson, examples, needs_a_verb, one_of
+from onetake.cli.answer import Answer, Problem, Stopped, say
+from onetake.cli.database import with_database
+from onetake.cli.options import group_of_verbs, one_of, register
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,25 +19,18 @@ if TYPE_CHECKING:
 
 SECONDS_A_VENDOR = 6  # that the kit takes, about
 
-vendors = typer.Typer(
-    help="How the vendors stand.", callback=needs_a_verb, invoke_without_command=True, rich_markup_mode=None
-)
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    vendors.command("list", epilog=examples("onetake vendors list", "onetake vendors list --json"))(list_)
-    vendors.command("reopen", epilog=examples("onetake vendors reopen apixo", "onetake vendors reopen apixo --json"))(
-        reopen
-    )
-    vendors.command("costs", epilog=examples("onetake vendors costs", "onetake vendors costs --json"))(costs)
-    vendors.command("check", epilog=examples("onetake vendors check", "onetake vendors check apixo --json"))(check)
-    app.add_typer(vendors, name="vendors")
+    vendors = group_of_verbs(app, "vendors", "How the vendors stand.")
+    register(vendors, list_, "onetake vendors list", "onetake vendors list --json")
+    register(vendors, reopen, "onetake vendors reopen apixo", "onetake vendors reopen apixo --json")
+    register(vendors, costs, "onetake vendors costs", "onetake vendors costs --json")
+    register(vendors, check, "onetake vendors check", "onetake vendors check apixo --json")
 
 
-def list_(as_json: AsJson = False) -> Answer:
+def list_() -> Answer:
     """Show every vendor: whether it takes new generations, and if not since when and why."""
-    del as_json
 
     async def work(database: "Database") -> "dict[str, VendorState]":
         from onetake.ledger.vendors import PostgresVendors
@@ -62,10 +55,8 @@ def list_(as_json: AsJson = False) -> Answer:
 
 def reopen(
     vendor: Annotated[str, typer.Argument(help="The vendor's name in routes.", metavar="VENDOR")],
-    as_json: AsJson = False,
 ) -> Answer:
     """Let new generations go to a paused vendor again, after its account was topped up or its key replaced."""
-    del as_json
     from providers.catalogue import load_catalogue
 
     name = one_of("VENDOR", vendor, tuple(load_catalogue().vendors))
@@ -80,9 +71,8 @@ def reopen(
     return Answer({"vendor": name, "was_paused": was_paused}, lambda console: console.print(text))
 
 
-def costs(as_json: AsJson = False) -> Answer:
+def costs() -> Answer:
     """Compare what routes were expected to cost with what their vendors reported."""
-    del as_json
 
     async def work(database: "Database") -> "list[RouteCost]":
         from onetake.ledger.vendors import PostgresVendors
@@ -102,7 +92,6 @@ def check(
         str | None,
         typer.Option(help="A simulator that runs on this machine; without it one is started.", metavar="URL"),
     ] = None,
-    as_json: AsJson = False,
 ) -> Answer:
     """Try an adapter in every scenario and name what it lacks. Asks a simulator, never a real vendor."""
     from onetake.core import logs
@@ -111,12 +100,11 @@ def check(
     places = conformance.shipped_places()
     names = (one_of("VENDOR", vendor, places.names()),) if vendor else places.names()
     logs.configure("critical")  # the alarms that it provokes are no operator's
-    if not as_json:
-        say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
+    say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
     try:
         reports = conformance.check(names, against=against, places=places)
     except ValueError as error:
-        raise Stopped(usage_problem(str(error))) from None
+        raise Stopped(Problem("usage", str(error))) from None
     conforms = all(report.conforms for report in reports)
     document = {"conforms": conforms, "vendors": [report.document for report in reports]}
     return Answer(document, lambda console: _show_reports(console, reports), 0 if conforms else 1)

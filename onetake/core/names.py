@@ -39,6 +39,7 @@ PERIODS: Final = cast("tuple[Period, ...]", get_args(Period))
 REPLAY_VERBS: Final = cast("tuple[ReplayVerb, ...]", get_args(ReplayVerb))
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
+DEFAULT_TENANT: Final = "default"  # who pays when a request names nobody
 
 # -- Temporal ----------------------------------------------------------------------------------------------------------
 

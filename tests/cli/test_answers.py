@@ -12,17 +12,13 @@ import pytest
 from onetake.cli import execute, routes
 from onetake.dev.stack import vendor_environment
 from tests.cli.processes import COMMAND, Finished, bare_environment, run, run_on_a_terminal
+from tests.cli.tree import verbs
 
 Answered = Callable[..., Finished]
 
 ROUTE = "apixo/wan-2.6/text-to-video"
 KEY = {"ONETAKE_APIXO_API_KEY": "canary-key"}
 NOWHERE = "postgresql://nobody:canary-password@127.0.0.1:1/none"
-VERBS = (
-    *("generate", "get", "watch", "list", "cancel", "download", "routes", "ledger"),
-    *("dev", "demo", "doctor", "worker", "gateway", "simulator", "migrate", "budget set", "budget show"),
-    *("vendors list", "vendors reopen", "vendors costs", "vendors check"),
-)
 
 
 @pytest.fixture
@@ -177,7 +173,7 @@ def test_a_misspelt_word_is_answered_with_the_nearest(answered: Answered, words:
     assert finished.stdout == ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", verbs())
 def test_every_verb_explains_itself_with_two_examples(answered: Answered, verb: str) -> None:
     finished = answered(*verb.split(), "--help")
     assert finished.code == 0

@@ -1,4 +1,4 @@
-"""The verbs of whoever is on call, as real processes against a running house."""
+"""The verbs replay, suspense and reconcile, as real processes against a running stack."""
 
 import json
 from collections.abc import Callable

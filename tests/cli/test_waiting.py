@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 HEAD = """
-import asyncio, dataclasses, json, os, signal, sys
+import asyncio, json, os, signal, sys
 from onetake.cli.answer import Stopped
 from onetake.cli.waiting import run
 from onetake.core.errors import TryLater
@@ -18,7 +18,8 @@ TAIL = """
 try:
     run(work)
 except Stopped as stopped:
-    print(json.dumps(dataclasses.asdict(stopped.problem)), flush=True)
+    names = ("code", "exit_code", "hint", "generation_id")
+    print(json.dumps({name: getattr(stopped.problem, name) for name in names}), flush=True)
 os._exit(0)
 """
 

@@ -1,4 +1,4 @@
-"""The verbs against a running house, as real processes."""
+"""The verbs against a running stack, as real processes."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ Cli = Callable[..., Finished]
 
 @pytest.fixture
 def cli(stack: Stack, tmp_path: Path) -> Cli:
-    """Run a verb in the house's environment; keywords replace variables."""
+    """Run a verb in the stack's environment; keywords replace variables."""
 
     def call(*words: str, **env: str) -> Finished:
         return run(*words, env=stack.environment | env, cwd=tmp_path)
@@ -161,7 +161,7 @@ def test_without_the_bucket_a_download_says_so(cli: Cli) -> None:
     assert (finished.error_code, finished.code) == ("storage_unavailable", 9)
 
 
-def test_doctor_finds_a_healthy_house_healthy(cli: Cli) -> None:
+def test_doctor_finds_a_healthy_stack_healthy(cli: Cli) -> None:
     finished = cli("doctor", "--json")
     wrong = [finding for finding in finished.document["findings"] if finding["verdict"] != "fine"]
     assert (finished.code, wrong) == (0, [])

@@ -49,14 +49,24 @@ def blocks(text: str, language: str) -> list[str]:
     return [body for name, body in _FENCE.findall(text) if name == language]
 
 
+def fences(text: str) -> list[str]:
+    """All fenced blocks."""
+    return [body for _, body in _FENCE.findall(text)]
+
+
+def unfenced(text: str) -> str:
+    """The text without its fenced blocks."""
+    return _FENCE.sub("", text)
+
+
 def links(text: str) -> list[str]:
     """The targets of all links outside of fenced blocks."""
-    return _LINK.findall(_FENCE.sub("", text))
+    return _LINK.findall(unfenced(text))
 
 
 def anchors(text: str) -> set[str]:
     """The anchors that GitHub makes of the headings."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", unfenced(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

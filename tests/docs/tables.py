@@ -10,9 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import typer
-
-from onetake.cli import app
 from onetake.cli.routes import routes
 from onetake.core.contracts import GenerationRequest
 from onetake.core.errors import CATALOGUE
@@ -21,6 +18,7 @@ from onetake.core.settings import Settings
 from onetake.dev.simulator.faults import MARKERS
 from onetake.ledger.holds import Entry
 from providers.catalogue import load_catalogue
+from tests.cli import tree
 from tests.docs.markdown import ROOT, page, section, table
 
 Rows = list[tuple[str, ...]]
@@ -223,15 +221,7 @@ def _marker(text: str) -> tuple[str, str]:
 
 def verbs() -> Rows:
     """Every verb with the first sentence of its help, as `onetake --help` shows it."""
-    return [(code(name), command.get_short_help_str(200)) for name, command in _commands(typer.main.get_command(app))]
-
-
-def _commands(group: Any, before: str = "") -> Iterable[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from _commands(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}", command
+    return [(code(name), command.get_short_help_str(200)) for name, command in tree.verbs().items()]
 
 
 def help_of(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""The examples of the texts run as they are written, against a real house."""
+"""The examples of the texts run as they are written, against a running stack."""
 
 import asyncio
 import json

@@ -16,6 +16,7 @@ from pydantic import (
 
 from onetake.core.errors import Refused
 from onetake.core.money import MICROS_PER_USD, format_usd
+from onetake.core.names import DEFAULT_TENANT
 
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Label = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -46,7 +47,7 @@ class GenerationRequest(BaseModel):
     seed: StrictInt | None = None
     watermark: StrictBool | None = None
 
-    tenant: Tenant = "default"
+    tenant: Tenant = DEFAULT_TENANT
     user: Label | None = None
     feature: Label | None = None
 

@@ -8,6 +8,7 @@ no variable that is set already says otherwise: half of one stack and half of an
 # ruff: noqa: PLC0415 - `--help` stays fast
 
 import fcntl
+import getpass
 import os
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -29,6 +30,14 @@ def settings() -> "Settings":
 
     adopt_dev_stack(HOME, os.environ)
     return load_settings()
+
+
+def operator() -> str:
+    """Who runs the command, as the ledger writes it down."""
+    try:
+        return f"operator {getpass.getuser()}"
+    except (KeyError, OSError):  # a container may have no name for its user
+        return "operator"
 
 
 def adopt_dev_stack(home: Path, environ: MutableMapping[str, str]) -> None:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from onetake.cli import surroundings
+from onetake.cli import environment
 from onetake.cli.answer import Answer
-from onetake.cli.options import AsJson, examples, one_of
+from onetake.cli.options import listed, one_of, register
 from onetake.core import crashpoints
-from onetake.core.names import ROLES
+from onetake.core.names import ROLES, Role
 from onetake.dev.stack import RENDER_S
 
 Host = Annotated[str, typer.Option(help="Where to listen.", metavar="HOST")]
@@ -21,22 +21,22 @@ Host = Annotated[str, typer.Option(help="Where to listen.", metavar="HOST")]
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    app.command(epilog=examples("onetake worker", "onetake worker --role vendors --role media"))(worker)
-    app.command(epilog=examples("onetake gateway", "onetake gateway --host 0.0.0.0 --port 8080"))(gateway)
-    app.command(epilog=examples("onetake simulator --port 8090", "onetake simulator --render-s 0.5"))(simulator)
-    app.command(epilog=examples("onetake migrate", "onetake migrate --json"))(migrate)
+    register(app, worker, "onetake worker", "onetake worker --role vendors --role media")
+    register(app, gateway, "onetake gateway", "onetake gateway --host 0.0.0.0 --port 8080")
+    register(app, simulator, "onetake simulator --port 8090", "onetake simulator --render-s 0.5")
+    register(app, migrate, "onetake migrate", "onetake migrate --json")
 
 
 def worker(
     role: Annotated[
-        list[str] | None, typer.Option(help="orchestrate, vendors or media; repeat. All by default.", metavar="ROLE")
+        list[str] | None, typer.Option(help=f"{listed(ROLES)}; repeat. All by default.", metavar="ROLE")
     ] = None,
     health_port: Annotated[
         int | None, typer.Option(help="Answer GET / on this loopback port once it polls.", metavar="PORT")
     ] = None,
 ) -> None:
     """Serve Temporal's task queues. On SIGTERM or Ctrl-C it finishes what is under way."""
-    roles: frozenset[Any] = frozenset(one_of("--role", name, ROLES) for name in role or ROLES)
+    roles: frozenset[Role] = frozenset(one_of("--role", name, ROLES) for name in role or ROLES)
     settings = _foreground_settings()
     from onetake.worker import as_it_is, run_worker
 
@@ -75,10 +75,9 @@ def simulator(
     return main([*words, "--home", str(home)] if home else words)
 
 
-def migrate(as_json: AsJson = False) -> Answer:
+def migrate() -> Answer:
     """Bring the database's tables to this version. Safe to repeat."""
-    del as_json
-    settings = surroundings.settings()
+    settings = environment.settings()
     import asyncio
 
     from onetake.core.settings import require

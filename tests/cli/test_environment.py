@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onetake.cli.surroundings import FILE_NAME, adopt_dev_stack, offering
+from onetake.cli.environment import FILE_NAME, adopt_dev_stack, offering
 
 OFFERED = {"ONETAKE_DATABASE_URL": "postgresql://one", "TEMPORAL_ADDRESS": "127.0.0.1:7233", "ONETAKE_X": "it's $HOME"}
 
@@ -45,7 +45,7 @@ def test_nothing_is_adopted_once_the_stack_has_ended(tmp_path: Path) -> None:
 
 def test_what_a_killed_stack_left_behind_is_not_adopted(tmp_path: Path) -> None:
     program = (
-        "import time; from pathlib import Path; from onetake.cli.surroundings import offering\n"
+        "import time; from pathlib import Path; from onetake.cli.environment import offering\n"
         f"with offering(Path({str(tmp_path)!r}), {OFFERED!r}):\n print('ready', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:

@@ -1,4 +1,4 @@
-"""Verbs for a whole world: bring it up, play the demo in it, examine it."""
+"""Verbs that run the development stack: keep it in the foreground, or play the demo on it."""
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onetake.cli import surroundings
+from onetake.cli import environment
 from onetake.cli.answer import Answer, Problem, Stopped, say
-from onetake.cli.options import AsJson, examples
-from onetake.core.errors import CATALOGUE
+from onetake.cli.options import register
 from onetake.dev.stack import RENDER_S
 
 if TYPE_CHECKING:
@@ -23,21 +22,17 @@ if TYPE_CHECKING:
     from onetake.dev.devstack import DevStackError
     from onetake.dev.stack import RunningStack
 
-# What stands before a finding, by its verdict.
-MARKS = {"fine": "ok", "absent": "--", "broken": "!!"}
-
 Home = Annotated[Path, typer.Option(help="Where its data, logs and keys are kept.", metavar="DIR")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    app.command(epilog=examples("onetake dev", "onetake dev --render-s 30"))(dev)
-    app.command(epilog=examples("onetake demo", "onetake demo --json"))(demo)
-    app.command(epilog=examples("onetake doctor", "onetake doctor --json"))(doctor)
+    register(app, dev, "onetake dev", "onetake dev --render-s 30")
+    register(app, demo, "onetake demo", "onetake demo --json")
 
 
 def dev(
-    home: Home = surroundings.HOME,
+    home: Home = environment.HOME,
     render_s: Annotated[float, typer.Option(min=0, help="Seconds that a simulated job takes.", metavar="S")] = RENDER_S,
 ) -> None:
     """Run everything here until Ctrl-C. Temporal, PostgreSQL, S3, the simulator, the gateway and the workers.
@@ -51,7 +46,7 @@ def dev(
     try:
         with (
             running_stack(home, progress=progress_for(), render_s=render_s) as stack,
-            surroundings.offering(home, stack.environment) as file,
+            environment.offering(home, stack.environment) as file,
         ):
             _greet(stack, file)
             stack.devstack.wait()
@@ -85,12 +80,11 @@ def _greet(stack: "RunningStack", file: Path) -> None:
     sys.stdout.flush()
 
 
-def demo(home: Home = surroundings.HOME, as_json: AsJson = False) -> Answer:
+def demo(home: Home = environment.HOME) -> Answer:
     """Play four stories on real parts. A clip finished, one refused by a budget, one rejected, and all five vendors.
 
     Nothing leaves this machine and nothing is spent: the vendor is always the simulator.
     """
-    del as_json
     import asyncio
 
     from onetake.dev.demo import play
@@ -124,8 +118,7 @@ def _stack_problem(error: "DevStackError") -> Problem:
 
     if error.log:
         say("\n".join([f"Last lines of {error.log}:", *(f"  {line}" for line in tail_of(error.log))]))
-    entry, detail = CATALOGUE["stack_unavailable"], f"{error.part}: {error.sentence}."
-    return Problem("stack_unavailable", entry.sentence, detail, error.hint or entry.hint, error.exit_code)
+    return Problem("stack_unavailable", f"{error.part}: {error.sentence}.", error.hint)
 
 
 def _show_demo(console: "Console", stories: "list[Story]") -> None:
@@ -137,25 +130,3 @@ def _show_demo(console: "Console", stories: "list[Story]") -> None:
             console.print(f"  {name:<10} {value}", soft_wrap=True)
         for reason in story.broken:
             console.print(f"  {'wrong':<10} {reason}", soft_wrap=True)
-
-
-def doctor(as_json: AsJson = False) -> Answer:
-    """Examine every part of the setup. Reachable, complete, the right version; and what to do if not."""
-    del as_json
-    import asyncio
-
-    from onetake.cli.examination import examine
-
-    settings = surroundings.settings()
-    findings = asyncio.run(examine(settings))
-    broken = [finding for finding in findings if finding.verdict == "broken"]
-
-    def show(console: "Console") -> None:
-        for finding in findings:
-            mark = MARKS[finding.verdict]
-            console.print(f"{mark}  {finding.part:<11} {finding.found}", soft_wrap=True)
-            if finding.fix:
-                console.print(f"    {'':<11} {finding.fix}", soft_wrap=True)
-
-    document = {"healthy": not broken, "findings": [finding.document for finding in findings]}
-    return Answer(document, show, max((finding.exit_code for finding in broken), default=0))
