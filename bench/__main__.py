@@ -15,9 +15,9 @@ from bench import callbacks, history, latency, persist, reservations, throughput
 from bench.house import BenchError, House, house, stack
 from bench.report import Row, show, write
 from onetake.core.errors import OnetakeError
+from onetake.core.leaving import leave
 from onetake.dev.devstack import DevStackError
 from onetake.dev.stack import RunningStack
-from onetake.engine.temporal import leave
 
 MEASUREMENTS: Final[dict[str, Callable[[House], Awaitable[list[Row]]]]] = {
     "throughput": throughput.measure,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from onetake.core.contracts import GenerationRequest
-from onetake.engine.temporal import leave
+from onetake.core.leaving import leave
 from tests.chaos.evidence import Evidence
 from tests.chaos.invariants import INVARIANTS
 from tests.chaos.plan import RICH, SECONDS, VENDORS

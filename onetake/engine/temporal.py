@@ -5,14 +5,10 @@ exception's text in it. It registers no workflow and no activity.
 """
 
 import asyncio
-import contextlib
 import inspect
-import logging
-import os
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 from temporalio import activity, workflow
 from temporalio.api.enums.v1 import IndexedValueType
@@ -257,7 +253,7 @@ async def ensure_search_attributes(client: Client) -> None:
     """
     refused = ""
     try:
-        missing = await _missing_attributes(client)
+        missing = await missing_search_attributes(client)
         if missing:
             await _register(client, missing)
             await asyncio.wait_for(_until_searchable(client), _SEARCHABLE_LIMIT_S)
@@ -266,17 +262,23 @@ async def ensure_search_attributes(client: Client) -> None:
     except RPCError as error:
         if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
             raise TryLater("engine_unavailable", "The search attributes could not be read.") from None
-        refused = f"The search attributes may not be registered by us ({error.status.name}). Run: {_command(client)}"
+        command = search_attribute_command(client)
+        refused = f"The search attributes may not be registered by us ({error.status.name}). Run: {command}"
     if refused:
         raise Refused("settings_invalid", refused)
 
 
-def _command(client: Client) -> str:
+def search_attribute_command(client: Client) -> str:
+    """What an operator runs to register our search attributes in the client's namespace."""
     names = " ".join(f"--name {name} --type Keyword" for name in SearchAttribute.ALL)
     return f"temporal operator search-attribute create --namespace {client.namespace} {names}"
 
 
-async def _missing_attributes(client: Client) -> list[str]:
+async def missing_search_attributes(client: Client) -> list[str]:
+    """Those of our search attributes that the client's namespace lacks.
+
+    Raises Refused(`settings_invalid`) where a name has another type, or RPCError.
+    """
     request = ListSearchAttributesRequest(namespace=client.namespace)
     listed = await client.operator_service.list_search_attributes(request, timeout=RPC_LIMIT)
     present = listed.custom_attributes
@@ -309,15 +311,3 @@ async def _until_searchable(client: Client) -> None:
         else:
             return
         await asyncio.sleep(0.2)
-
-
-def leave(code: int) -> NoReturn:
-    """End this process now, with its output flushed and without the interpreter's own exit.
-
-    The SDK's runtime races Python's finalisation: about one exit in ten would crash after its work is done.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    logging.shutdown()
-    os._exit(code)

@@ -10,7 +10,7 @@ import secrets
 import sys
 import traceback
 
-from onetake.engine.temporal import leave
+from onetake.core.leaving import leave
 from tests.chaos.run import Report, repro, run, say_on_stderr
 
 

@@ -2,8 +2,6 @@
 
 import logging
 import socket
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from uuid import uuid4
@@ -63,12 +61,6 @@ async def test_an_unforeseen_error_is_named_and_never_quoted(
     assert found.cause is None
     assert "parts.py" in logged
     assert CANARY not in events + logged
-
-
-def test_leaving_flushes_and_gives_the_exit_code() -> None:
-    program = "import onetake.engine.temporal as t; print('said'); t.leave(6)"
-    left = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
-    assert (left.returncode, left.stdout) == (6, "said\n")
 
 
 async def test_an_unreachable_server_is_named_within_the_limit(settings: Settings) -> None:
