@@ -30,7 +30,7 @@ async def measure(house: House) -> list[Row]:
 
 
 async def _polled(house: House, onetake: Onetake, render_s: float) -> tuple[int, int]:
-    """The number of status reads in the vendor's book, and of events."""
+    """The number of status reads in the vendor's journal, and of events."""
     prompt = f"polled [[sim:no-callback]][[sim:delay={render_s}]]"
     started = await onetake.start(
         route=ROUTE, prompt=prompt, duration_s=SHORT_CLIP_S, resolution=RESOLUTION, tenant=TENANT

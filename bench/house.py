@@ -86,8 +86,8 @@ class House:
         return [event async for event in handle.fetch_history_events()]
 
     async def job(self, task_id: str | None) -> dict[str, Any]:
-        """A job in the simulator's book."""
-        return (await self.simulator.get(f"/book/jobs/{task_id}")).raise_for_status().json()
+        """A job in the simulator's journal."""
+        return (await self.simulator.get(f"/journal/jobs/{task_id}")).raise_for_status().json()
 
     @asynccontextmanager
     async def impatient(self, task_queue: str, time_scale: float) -> AsyncGenerator[Onetake]:

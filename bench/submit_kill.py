@@ -1,8 +1,8 @@
 """Workers killed around the POST, a hundred times with ten generations in flight: `python -m bench.submit_kill`.
 
 Each kill is a real SIGKILL of the process that submits, at one of six places around the POST, each as often as the
-others, at one of the first hits of that place. What counts stands in the vendors' own book: no second render, no lost
-one, and every outcome that nobody can know visible and priced. It never looks at what we believe alone.
+others, at one of the first hits of that place. What counts stands in the vendors' own journal: no second render, no
+lost one, and every outcome that nobody can know visible and priced. It never looks at what we believe alone.
 """
 
 import argparse
@@ -40,7 +40,7 @@ END_LIMIT_S: Final = 600.0
 BACKLOG: Final = 150  # so many open generations are brought to their ends before more are started
 LEAST_ACCEPTED: Final = 0.3  # of the generations: or the kills would have met nothing
 WORKERS: Final = ("orchestrate", "media", "vendors")
-# Those that the database and the vendors' book decide.
+# Those that the database and the vendors' journal decide.
 CHECKED: Final = ("I1", "I2", "I3", "I4", "I5", "I9", "I10", "I24", "lost", "found")
 
 

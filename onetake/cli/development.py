@@ -66,7 +66,7 @@ def _greet(stack: "RunningStack", file: Path) -> None:
         "Callbacks": stack.environment["ONETAKE_CALLBACK_BASE_URL"]
         or "none: vendors elsewhere are polled until ONETAKE_CALLBACK_BASE_URL names a public address",
         "Codec": at.codec_url,
-        "Simulator": f"{stack.simulator_url}, its book at {stack.simulator_url}/book"
+        "Simulator": f"{stack.simulator_url}, its journal at {stack.simulator_url}/journal"
         if stack.simulator_url
         else "none",
         "Logs": str(stack.devstack.home / "logs"),

@@ -64,11 +64,11 @@ def simulator(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", metavar="PORT")] = 8090,
     home: Annotated[
-        Path | None, typer.Option(help="Keeps the book and the clips here; without it they are not kept.")
+        Path | None, typer.Option(help="Keeps the journal and the clips here; without it they are not kept.")
     ] = None,
     render_s: Annotated[float, typer.Option(min=0, help="Seconds that a job takes.", metavar="S")] = RENDER_S,
 ) -> int:
-    """Run the simulated vendors. Strict about requests, with real clips and a book of what they charged."""
+    """Run the simulated vendors. Strict about requests, with real clips and a journal of what they charged."""
     from onetake.dev.simulator.server import main
 
     words = ["--host", host, "--port", str(port), "--render-s", str(render_s)]

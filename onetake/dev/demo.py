@@ -3,7 +3,7 @@
 *finished*: a clip, woken by the vendor's callback long before the next poll. *refused*: a budget is too small and
 nothing is sent. *rejected*: the vendor says no and the hold is released. *all five vendors*: one clip each, side by
 side, with a contact sheet. Everything a story claims is looked up: in the
-run's history, the simulator's book, the ledger, the bucket. It brings nothing up and must never meet a real vendor.
+run's history, the simulator's journal, the ledger, the bucket. It brings nothing up and must never meet a real vendor.
 """
 
 import asyncio
@@ -57,16 +57,16 @@ class Story:
 
 
 class Simulator:
-    """The simulator's own book: the truth about what a vendor received."""
+    """The simulator's own journal: the truth about what a vendor received."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
     async def counts(self) -> Counter[str]:
         """How many submissions it has seen, and how many jobs it has accepted."""
-        answer = await self._http.get("/book", params={"vendor": "apixo"})
-        book = answer.raise_for_status().json()
-        return Counter(submits=len(book["submits"]), jobs=len(book["jobs"]))
+        answer = await self._http.get("/journal", params={"vendor": "apixo"})
+        journal = answer.raise_for_status().json()
+        return Counter(submits=len(journal["submits"]), jobs=len(journal["jobs"]))
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ async def refused(stage: Stage) -> Story:
     entries = await PostgresLedger(stage.database).entries(record.id)
     facts = {
         "budget": f"{format_usd(SMALL_BUDGET_MICROS)} in total for the feature",
-        "sent": f"{sent['submits']} submissions in the vendor's book",
+        "sent": f"{sent['submits']} submissions in the vendor's journal",
     }
     broken = [
         *_unless(_code(record) == "budget_exceeded", f"it ended with {_code(record)}"),
-        *_unless(not sent, f"the vendor's book grew by {dict(sent)}"),
+        *_unless(not sent, f"the vendor's journal grew by {dict(sent)}"),
         *_unless(not entries, "the ledger has entries"),
     ]
     return _story("refused", record, facts, broken)
@@ -168,13 +168,13 @@ async def rejected(stage: Stage) -> Story:
     kinds = [entry.kind for entry in entries]
     facts = {
         "ledger": ", ".join(f"{entry.kind} {format_usd(entry.amount_micros)}" for entry in entries),
-        "sent": f"{sent['submits']} submission, {sent['jobs']} jobs in the vendor's book",
+        "sent": f"{sent['submits']} submission, {sent['jobs']} jobs in the vendor's journal",
     }
     broken = [
         *_unless(_code(record) == "vendor_rejected", f"it ended with {_code(record)}"),
         *_unless(kinds == ["hold", "release"], f"the ledger says {kinds}"),
         *_unless(len({entry.amount_micros for entry in entries}) == 1, "the hold was not released whole"),
-        *_unless(sent == Counter(submits=1), f"the vendor's book grew by {dict(sent)}"),
+        *_unless(sent == Counter(submits=1), f"the vendor's journal grew by {dict(sent)}"),
     ]
     return _story("rejected", record, facts, broken)
 

@@ -1,6 +1,6 @@
 """Everything that a run left behind, read once from its sources, so that the invariants are plain functions over it.
 
-The sources are the database, the simulator's own book, the bucket, every history, the logs, and what was watched while
+The sources are the database, the simulator's journal, the bucket, every history, the logs, and what was watched while
 the run was on. Nothing here judges.
 """
 
@@ -200,7 +200,7 @@ class Evidence:
         return next((intent for intent in self.intents if intent.generation_id == generation_id), None)
 
     def jobs_of(self, generation: Generation) -> list[Mapping[str, Any]]:
-        """The jobs in the vendor's book that this generation's prompt has made."""
+        """The jobs in the vendor's journal that this generation's prompt has made."""
         return [job for job in self.jobs if job["prompt_sha256"] == generation.prompt_sha256]
 
 

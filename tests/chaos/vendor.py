@@ -1,4 +1,4 @@
-"""I4, I5, I23 and the promise itself: our generations against the vendors' own book."""
+"""I4, I5, I23 and the promise itself: our generations against the vendors' own journal."""
 
 from collections.abc import Mapping
 from typing import Any, Final

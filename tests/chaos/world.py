@@ -127,12 +127,12 @@ class World:
         return row["open"]
 
     async def books(self) -> Evidence:
-        """The database and the vendors' book alone: what can be had quickly."""
-        book = await self.stack.book()
+        """The database and the vendors' journal alone: what can be had quickly."""
+        journal = await self.stack.simulator_journal()
         async with self.stack.database() as database:
             parts = await evidence.of_database(database)
         return Evidence(
-            time.time(), self.time_scale, submits=book["submits"], jobs=book["jobs"], seen=self.seen, **parts
+            time.time(), self.time_scale, submits=journal["submits"], jobs=journal["jobs"], seen=self.seen, **parts
         )
 
     async def gather(self) -> Evidence:

@@ -8,7 +8,7 @@ A row lives in `rows/*.toml`:
     [F037.ends.callback]            # one table for each end that the row may have; a row with one end calls it `end`
     sees = "completed"              # status, status/code, an HTTP status, or what the row's test says it compares
     ledger = ["hold", "post"]       # kinds of the journal's entries, in order; [] when nothing is held
-    jobs = 1                        # in the simulator's own book
+    jobs = 1                        # in the simulator's own journal
 """
 
 import tomllib
@@ -71,7 +71,7 @@ def expect(row: str, *, sees: str, ledger: Sequence[str], jobs: int, end: str = 
 
 
 async def shows(row: str, stack: Stack, result: GenerationResult, prompt: str, *, end: str = "end") -> None:
-    """Compare how a generation ended, its journal and the simulator's book with this end of the row."""
+    """Compare how a generation ended, its ledger entries and the simulator's journal with this end of the row."""
     async with stack.database() as database:
         kinds = await database.rows("select kind from onetake.event where generation_id = $1 order by id", result.id)
     seen = f"{result.status}/{result.error.code}" if result.status == "failed" and result.error else result.status

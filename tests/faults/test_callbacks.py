@@ -89,7 +89,7 @@ async def records(stack: Stack, generation_id: str) -> tuple[Any, ...]:
             "select to_jsonb(e)::text from onetake.event e where generation_id = $1",
             generation_id,
         )
-    return sorted(str(row["what"]) for row in rows), len((await stack.book())["jobs"])
+    return sorted(str(row["what"]) for row in rows), len((await stack.simulator_journal())["jobs"])
 
 
 async def test_a_hundred_duplicates_are_one_post_and_hardly_seen_in_the_history(

@@ -339,7 +339,7 @@ async def test_an_id_that_is_none_is_a_doubt_and_never_part_of_an_address(stack:
         await shows("F051", stack, *ends[scene], end="callback")
     await shows("F051", stack, *ends["path id, listed"], end="list")
     await shows("F051", stack, *ends["path id, lost"], end="unknown")
-    known = {job["task_id"] for job in (await stack.book())["jobs"]}
+    known = {job["task_id"] for job in (await stack.simulator_journal())["jobs"]}
     reads = [urlsplit(line.split()[1]) for line in road.lines if line.startswith("GET /apixo/")]
     assert {parse_qs(read.query)["taskId"][0] for read in reads} <= known
     assert {read.path for read in reads} == {"/apixo/api/v1/statusTask/wan-2-6-video"}

@@ -159,20 +159,20 @@ class Stack:
         self._parts[part].env["ONETAKE_CRASH"] = crash
         await self._parts[part].start()
 
-    async def book(self) -> dict[str, Any]:
-        """The simulator's own book: the truth about what was sent, accepted and charged."""
-        return await asyncio.to_thread(self._get, "/book")
+    async def simulator_journal(self) -> dict[str, Any]:
+        """The simulator's own journal: the truth about what was sent, accepted and charged."""
+        return await asyncio.to_thread(self._get, "/journal")
 
     async def job(self, task_id: str | None) -> dict[str, Any]:
-        return next(job for job in (await self.book())["jobs"] if job["task_id"] == task_id)
+        return next(job for job in (await self.simulator_journal())["jobs"] if job["task_id"] == task_id)
 
     async def jobs_of(self, prompt: str) -> list[dict[str, Any]]:
         digest = sha256(prompt.encode()).hexdigest()
-        return [job for job in (await self.book())["jobs"] if job["prompt_sha256"] == digest]
+        return [job for job in (await self.simulator_journal())["jobs"] if job["prompt_sha256"] == digest]
 
     async def submits_of(self, prompt: str) -> list[dict[str, Any]]:
         digest = sha256(prompt.encode()).hexdigest()
-        return [submit for submit in (await self.book())["submits"] if submit["prompt_sha256"] == digest]
+        return [submit for submit in (await self.simulator_journal())["submits"] if submit["prompt_sha256"] == digest]
 
     async def control(self, what: str, **body: object) -> None:
         """Tell the simulator something: an outage, callbacks off."""
@@ -245,7 +245,7 @@ def bare_environ() -> dict[str, str]:
 
 
 def unique(text: str) -> str:
-    """A prompt that no other test sends, so that the book can be asked about it."""
+    """A prompt that no other test sends, so that the journal can be asked about it."""
     return f"{text} #{next(_numbers)}-{id(text)}"
 
 

@@ -222,7 +222,7 @@ class Branch:
     async def _jobs(self, prompt: str) -> list[str]:
         digest = sha256(prompt.encode()).hexdigest()
         async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
-            jobs = (await http.get(f"{self.simulator_url}/book")).json()["jobs"]
+            jobs = (await http.get(f"{self.simulator_url}/journal")).json()["jobs"]
         return [job["task_id"] for job in jobs if job["prompt_sha256"] == digest]
 
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from onetake.dev.conformance.answers import ANY_JSON, DEEP, HTML
 from onetake.dev.conformance.subject import Lacking, Subject, answer
-from onetake.dev.simulator.book import Job
+from onetake.dev.simulator.journal import Job
 from providers.vendor import Order
 
 SPENT_MICROS = 3_000_000

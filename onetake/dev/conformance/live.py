@@ -1,7 +1,7 @@
 """Scenarios against a running simulator over real HTTP: each route's job once, from the order to the clip and the bill.
 
 The jobs of all routes run side by side once; each scenario looks at one thing of all of them. A real vendor is never
-asked: the address must belong to a simulator, whose book says what it received, charged and called back.
+asked: the address must belong to a simulator, whose journal says what it received, charged and called back.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Run:
     outcome: SubmitOutcome
     status: VendorStatus | None = None
     clip: bytes | str = ""
-    book: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    journal: Mapping[str, Any] = field(default_factory=dict[str, Any])
     submissions: int = 0
     callback: bytes | None = None
 
@@ -95,7 +95,7 @@ class Live:
             run.clip = await _download(driver, run.status.links[0])
         if callback_url:
             run.callback = await _delivered(gateway, f"/callbacks/{subject.name}/{token}")
-        run.book, run.submissions = await self._booked(run)
+        run.journal, run.submissions = await self._booked(run)
         return run
 
     async def ended(self, driver: Driver, plan: Plan, task_id: str) -> VendorStatus | None:
@@ -111,12 +111,12 @@ class Live:
         return status
 
     async def _booked(self, run: Run) -> tuple[Mapping[str, Any], int]:
-        """The job in the simulator's book, and how many submissions of its prompt the book has."""
+        """The job in the simulator's journal, and how many submissions of its prompt the journal has."""
         prompt_sha256 = hashlib.sha256(run.request.prompt.encode()).hexdigest()
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10) as http:
-            job = (await http.get(f"/book/jobs/{run.outcome.vendor_task_id}")).json()
-            book = (await http.get("/book", params={"vendor": self.subject.name})).json()
-        return job, sum(submit["prompt_sha256"] == prompt_sha256 for submit in book["submits"])
+            job = (await http.get(f"/journal/jobs/{run.outcome.vendor_task_id}")).json()
+            journal = (await http.get("/journal", params={"vendor": self.subject.name})).json()
+        return job, sum(submit["prompt_sha256"] == prompt_sha256 for submit in journal["submits"])
 
 
 # -- What is looked at -------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ async def every_route_is_accepted(live: Live, runs: list[Run]) -> AsyncIterator[
         if run.outcome.outcome != "accepted":
             yield f"{run.mode}: {run.outcome.outcome} {run.outcome.error or run.outcome.note}"
         elif run.submissions != 1:
-            yield f"{run.mode}: the book has {run.submissions} submissions of one order"
+            yield f"{run.mode}: the journal has {run.submissions} submissions of one order"
 
 
 async def every_job_ends_well(live: Live, runs: list[Run]) -> AsyncIterator[str]:
@@ -162,13 +162,13 @@ async def every_callback_arrives(live: Live, runs: list[Run]) -> AsyncIterator[s
 
 
 async def every_job_costs_what_we_expect(live: Live, runs: list[Run]) -> AsyncIterator[str]:
-    """The simulator's book charges every job what our plan expects, and reports no other amount."""
+    """The simulator's journal charges every job what our plan expects, and reports no other amount."""
     del live
     for run in _accepted(runs):
         expected = run.plan.price.amount_micros
-        if (charged := run.book.get("charged_micros")) != expected:
+        if (charged := run.journal.get("charged_micros")) != expected:
             shown = "nothing" if charged is None else format_usd(charged)
-            yield f"{run.mode}: the book charged {shown}, the plan expects {format_usd(expected)}"
+            yield f"{run.mode}: the journal charged {shown}, the plan expects {format_usd(expected)}"
         reported = (run.outcome.reported_micros, run.status.reading.reported_micros if run.status else None)
         for amount in reported:
             if amount not in (None, expected):

@@ -20,7 +20,7 @@ from onetake.core.errors import Refused
 from onetake.core.settings import Settings
 from onetake.dev.conformance.subject import FUNCTIONS, OPTIONAL, Subject, place_of
 from onetake.dev.simulator import prices
-from onetake.dev.simulator import vendor as simulated
+from onetake.dev.simulator.vendor import SimulatedVendor
 from providers.catalogue import ROUTES, CatalogueData, read_catalogue
 from providers.catalogue import Vendor as Facts
 
@@ -60,7 +60,7 @@ class Places:
 
     adapters: Mapping[str, object]
     data: CatalogueData | None
-    simulators: Mapping[str, type[simulated.Vendor]]
+    simulators: Mapping[str, type[SimulatedVendor]]
     base_paths: Mapping[str, str]
     troubles: tuple[str, ...] = ()
     routes_folder: Path = ROUTES

@@ -21,10 +21,9 @@ from starlette.routing import Mount
 from onetake.core.contracts import GenerationRequest, Plan
 from onetake.core.ports import SubmitOrder
 from onetake.core.settings import Settings
-from onetake.dev.simulator import vendor as simulated
-from onetake.dev.simulator.book import Job, JobState
 from onetake.dev.simulator.faults import Fault
-from onetake.dev.simulator.vendor import ShownState
+from onetake.dev.simulator.journal import Job, JobState
+from onetake.dev.simulator.vendor import AccountAnswer, ClipOrder, Page, Refusal, ShownState, SimulatedVendor
 from providers.admission import Catalogue
 from providers.catalogue import CatalogueData, Route
 from providers.catalogue import Vendor as Facts
@@ -91,37 +90,37 @@ class Verdict:
     """What the simulated vendor says of a request: the order it understood, or why it refuses."""
 
     status: int
-    order: simulated.Order | None = None
+    order: ClipOrder | None = None
     detail: str = ""
     task_id: str | None = None
 
 
 class _Judge:
-    """A desk that understands requests and does nothing else: no job, no book."""
+    """A handler that understands requests and does nothing else: no job, no journal."""
 
     def __init__(self, jobs: Sequence[tuple[Job, JsonValue]] = (), spent_micros: int = 0) -> None:
         self.verdict = Verdict(0, detail="the request reached no endpoint of the simulated vendor")
         self._jobs = jobs
         self._spent_micros = spent_micros
 
-    async def submit(self, vendor: simulated.Vendor, request: Request) -> Response:
+    async def submit(self, vendor: SimulatedVendor, request: Request) -> Response:
         try:
             vendor.authorise(request.headers)
             self.verdict = Verdict(200, order=vendor.order(request, await request.body()))
-        except simulated.Refusal as refusal:
+        except Refusal as refusal:
             self.verdict = Verdict(refusal.status, detail=refusal.detail)
         return Response()
 
-    async def status(self, vendor: simulated.Vendor, request: Request, task_id: str) -> Response:
+    async def status(self, vendor: SimulatedVendor, request: Request, task_id: str) -> Response:
         del vendor, request
         self.verdict = Verdict(200, task_id=task_id)
         return Response()
 
-    async def listing(self, vendor: simulated.Vendor, request: Request, page: simulated.Page) -> Response:
+    async def listing(self, vendor: SimulatedVendor, request: Request, page: Page) -> Response:
         del vendor, request
         return JSONResponse(page(self._jobs))
 
-    async def account(self, vendor: simulated.Vendor, request: Request, answer: Callable[[int], JsonValue]) -> Response:
+    async def account(self, vendor: SimulatedVendor, request: Request, answer: AccountAnswer) -> Response:
         del vendor, request
         return JSONResponse(answer(self._spent_micros))
 
@@ -134,7 +133,7 @@ class Subject:
     module: object
     data: CatalogueData
     settings: Settings
-    twin: simulated.Vendor
+    twin: SimulatedVendor
     api_key: str
     base_path: str
 
@@ -219,7 +218,7 @@ class Subject:
             raise Lacking(f"the simulated vendor takes no request of {self.first_route}: {verdict.detail}")
         return _job(self.twin, verdict.order, (Fault(name="fail", value=fail_code),) if fail_code else ())
 
-    def job_of(self, order: simulated.Order) -> Job:
+    def job_of(self, order: ClipOrder) -> Job:
         """A job that the simulated vendor has just accepted."""
         return _job(self.twin, order, ())
 
@@ -229,7 +228,7 @@ class Subject:
         return job, self.twin.status(job, state, links)
 
 
-def _job(twin: simulated.Vendor, order: simulated.Order, faults: tuple[Fault, ...]) -> Job:
+def _job(twin: SimulatedVendor, order: ClipOrder, faults: tuple[Fault, ...]) -> Job:
     return Job(
         vendor=twin.name,
         task_id=twin.new_task_id(),

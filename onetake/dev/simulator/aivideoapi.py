@@ -23,18 +23,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.dev.simulator.book import Job
+from onetake.dev.simulator.journal import Job
 from onetake.dev.simulator.rendering import PIXELS
 from onetake.dev.simulator.vendor import (
     REFUSED_ON_DEMAND,
     TASK_NOT_FOUND,
     CallbackPolicy,
-    Desk,
-    Order,
+    ClipOrder,
+    Handler,
     Refusal,
     ShownState,
+    SimulatedVendor,
     Strict,
-    Vendor,
     first_fault,
     not_blank,
     public_https,
@@ -184,7 +184,7 @@ _Submission = _TextToVideo | _ImageToVideo | _ReferenceToVideo
 _SUBMISSION: TypeAdapter[_Submission] = TypeAdapter(Annotated[_Submission, Field(discriminator="model")])
 
 
-class Aivideoapi(Vendor):
+class Aivideoapi(SimulatedVendor):
     """The three endpoints under `/aivideoapi/v1`."""
 
     name: ClassVar[str] = "aivideoapi"
@@ -200,15 +200,15 @@ class Aivideoapi(Vendor):
             raise Refusal(401, "the key does not start with sk-")
         super().authorise(headers)
 
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
         async def generations(request: Request) -> Response:
-            return await desk.submit(self, request)
+            return await handler.submit(self, request)
 
         async def task(request: Request) -> Response:
-            return await desk.status(self, request, request.path_params["task_id"])
+            return await handler.status(self, request, request.path_params["task_id"])
 
         async def credit(request: Request) -> Response:
-            return await desk.account(self, request, _balance)
+            return await handler.account(self, request, _balance)
 
         return [
             Route("/v1/videos/generations", generations, methods=["POST"]),
@@ -216,7 +216,7 @@ class Aivideoapi(Vendor):
             Route("/v1/credits", credit, methods=["GET"]),
         ]
 
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         require_json(request)
         try:
             return _order(_SUBMISSION.validate_json(body))
@@ -264,10 +264,10 @@ def _error(status: int, detail: str) -> tuple[str, str, str]:
     return _ERRORS.get(status, _ERRORS[500])
 
 
-def _order(submission: _Submission) -> Order:
+def _order(submission: _Submission) -> ClipOrder:
     wanted, model = submission.input, submission.model
     width, height = PIXELS[wanted.resolution, wanted.ratio]
-    return Order(
+    return ClipOrder(
         model=model,
         mode=model.removeprefix("wan-2.6-"),
         prompt=wanted.prompt,

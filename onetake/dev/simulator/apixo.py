@@ -7,10 +7,10 @@ Each rule names the part of the page it comes from. Webhook delivery and the err
 - `request_type` must be there, because the page calls it required, although the page also gives it a default;
 - `null` is not a value, booleans are not numbers, and a URL is an absolute http or https address.
 
-Two things follow the page's looser words: a `prompt` of more than 1500 characters is accepted and truncated (the book
-says so), and a `callback_url` with `request_type: async` is accepted and never called. The media behind the URLs are
-not fetched, so their pixels, sizes and seconds are not judged; a file name that contradicts the formats is. The page
-does not say whether a failed task stays charged: it does here, unless the simulator is told otherwise.
+Two things follow the page's looser words: a `prompt` of more than 1500 characters is accepted and truncated (the
+journal says so), and a `callback_url` with `request_type: async` is accepted and never called. The media behind the
+URLs are not fetched, so their pixels, sizes and seconds are not judged; a file name that contradicts the formats is.
+The page does not say whether a failed task stays charged: it does here, unless the simulator is told otherwise.
 """
 
 import json
@@ -34,16 +34,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.dev.simulator.book import Job
+from onetake.dev.simulator.journal import Job
 from onetake.dev.simulator.rendering import PIXELS
 from onetake.dev.simulator.vendor import (
     CallbackPolicy,
-    Desk,
-    Order,
+    ClipOrder,
+    Handler,
     Refusal,
     ShownState,
+    SimulatedVendor,
     Strict,
-    Vendor,
     first_fault,
     not_blank,
     public_https,
@@ -222,7 +222,7 @@ _TAGS = {"async", "callback", *(mode for mode, _, _ in PRICE_MICROS_PER_S)}
 _BODY: TypeAdapter[_Async | _Callback] = TypeAdapter(Annotated[_Async | _Callback, Field(discriminator="request_type")])
 
 
-class Apixo(Vendor):
+class Apixo(SimulatedVendor):
     """APIXO's two endpoints under `/apixo/api/v1`."""
 
     name: ClassVar[str] = "apixo"
@@ -232,19 +232,19 @@ class Apixo(Vendor):
         acknowledges=lambda status: status == 200, timeout_s=30, retry_gaps_s=(1, 2, 4)
     )
 
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
         async def generate_task(request: Request) -> Response:
-            return await desk.submit(self, request)
+            return await handler.submit(self, request)
 
         async def status_task(request: Request) -> Response:
-            return await desk.status(self, request, request.query_params.get("taskId", ""))
+            return await handler.status(self, request, request.query_params.get("taskId", ""))
 
         return [
             Route("/api/v1/generateTask/{model}", generate_task, methods=["POST"]),
             Route(f"/api/v1/statusTask/{MODEL}", status_task, methods=["GET"]),
         ]
 
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         if request.path_params["model"] != MODEL:
             raise Refusal(404, "model not found")
         require_json(request)
@@ -283,9 +283,9 @@ class Apixo(Vendor):
         return {"code": status, "message": _MESSAGES.get(status, "Error"), "data": {"error": detail}}
 
 
-def _order(wanted: AnyInput, callback_url: str | None) -> Order:
+def _order(wanted: AnyInput, callback_url: str | None) -> ClipOrder:
     width, height = PIXELS[wanted.resolution, "16:9"]
-    return Order(
+    return ClipOrder(
         model=MODEL,
         mode=wanted.mode,
         prompt=wanted.prompt,

@@ -1,4 +1,4 @@
-"""One ASGI application for all vendors, each under its own prefix, with the book and the controls beside them.
+"""One ASGI application for all vendors, each under its own prefix, with the journal and the controls beside them.
 
 The controls are a tool for tests and for the operator of the simulator; they ask for no key, so the simulator belongs
 on loopback or on a private network.
@@ -24,19 +24,19 @@ from onetake.dev.simulator import page
 from onetake.dev.simulator.aivideoapi import Aivideoapi
 from onetake.dev.simulator.apixo import Apixo
 from onetake.dev.simulator.assets import Assets, Links
-from onetake.dev.simulator.book import Book, Entry
-from onetake.dev.simulator.callbacks import Courier
-from onetake.dev.simulator.desk import FrontDesk, Terms
+from onetake.dev.simulator.callbacks import CallbackSender
 from onetake.dev.simulator.gmi import Gmi
 from onetake.dev.simulator.gptimage2 import Gptimage2
+from onetake.dev.simulator.handling import RequestHandler, Terms
+from onetake.dev.simulator.journal import Entry, Journal
 from onetake.dev.simulator.rendering import PIXELS, Clips
-from onetake.dev.simulator.vendor import Vendor, to_json
+from onetake.dev.simulator.vendor import SimulatedVendor, to_json
 from onetake.dev.simulator.wan26ai import Wan26ai
 from onetake.dev.simulator.wire import expose_transport
 
 log = logging.getLogger(__name__)
 
-VENDORS: dict[str, type[Vendor]] = {
+VENDORS: dict[str, type[SimulatedVendor]] = {
     Apixo.name: Apixo,
     Gptimage2.name: Gptimage2,
     Wan26ai.name: Wan26ai,
@@ -56,7 +56,7 @@ BASE_PATHS: dict[str, str] = {
 class SimulatorConfig:
     """How one simulator behaves.
 
-    `public_url` is its own address in result links. `home` keeps the book and the clips; without it they go with the
+    `public_url` is its own address in result links. `home` keeps the journal and the clips; without it they go with the
     process. `api_keys` defaults to `sim-VENDOR-key`, behind the prefix that the vendor asks for;
     `refund_failed_jobs` overrides what a vendor documents. `callback_gap_scale` shortens the pauses between callback
     attempts for tests.
@@ -113,15 +113,15 @@ class _Simulator:
             raise ValueError("public_url must say where the simulator is reached")
         self._cleanup = contextlib.ExitStack()
         self.vendors = {name: vendor(config.api_key(name)) for name, vendor in VENDORS.items()}
-        self.book = Book(config.home)
+        self.journal = Journal(config.home)
         self.clips = Clips(self._clips_home(config))
         secret = "/".join(config.api_key(name) for name in self.vendors)
         links = Links(config.public_url, config.link_life_s, secret)
         policies = {name: vendor.callbacks for name, vendor in self.vendors.items()}
-        self.courier = Courier(self.book, policies, self._callback_body, config.callback_gap_scale)
+        self.callback_sender = CallbackSender(self.journal, policies, self._callback_body, config.callback_gap_scale)
         terms = Terms(config.render_s, lambda vendor: _refunds(config, vendor))
-        self.desk = FrontDesk(self.book, self.clips, links, self.courier, terms)
-        self.assets = Assets(self.book, self.clips, links)
+        self.handler = RequestHandler(self.journal, self.clips, links, self.callback_sender, terms)
+        self.assets = Assets(self.journal, self.clips, links)
 
     def _clips_home(self, config: SimulatorConfig) -> Path:
         if config.clips_home:
@@ -131,7 +131,7 @@ class _Simulator:
         return Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="onetake-simulator-")))
 
     def _callback_body(self, entry: Entry) -> bytes:
-        return self.desk.status_body(self.vendors[entry.job.vendor], entry)
+        return self.handler.status_body(self.vendors[entry.job.vendor], entry)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
@@ -139,27 +139,27 @@ class _Simulator:
             "the simulator's one leniency: callbacks to loopback addresses are accepted, over http too; "
             "a real vendor refuses them"
         )
-        self.courier.resume()
+        self.callback_sender.resume()
         try:
             yield
         finally:
-            await self.courier.close()
+            await self.callback_sender.close()
             self.clips.close()
-            self.book.close()
+            self.journal.close()
             self._cleanup.close()
 
     def routes(self) -> list[Route | Mount]:
         return [
             Route("/", self.show_page),
             Route("/healthz", self.health),
-            Route("/book", self.show_book),
-            Route("/book/jobs/{task_id}", self.show_job),
+            Route("/journal", self.show_journal),
+            Route("/journal/jobs/{task_id}", self.show_job),
             Route("/control/outage", self.outage, methods=["POST"]),
             Route("/control/callbacks", self.callbacks, methods=["POST"]),
             Route("/control/prerender", self.prerender, methods=["POST"]),
             Route("/files/{task_id}/{number}.mp4", self.assets.serve, methods=["GET", "HEAD"]),
             *(
-                Mount(f"/{name}", routes=[*vendor.routes(self.desk), _nothing(vendor)])
+                Mount(f"/{name}", routes=[*vendor.routes(self.handler), _nothing(vendor)])
                 for name, vendor in self.vendors.items()
             ),
         ]
@@ -168,27 +168,27 @@ class _Simulator:
         return JSONResponse({"status": "ok", "vendors": BASE_PATHS})
 
     async def show_page(self, _request: Request) -> Response:
-        return HTMLResponse(page.render(self.book.page(time.time()), self.vendors))
+        return HTMLResponse(page.render(self.journal.page(time.time()), self.vendors))
 
-    async def show_book(self, request: Request) -> Response:
-        return _json(self.book.page(time.time(), request.query_params.get("vendor")))
+    async def show_journal(self, request: Request) -> Response:
+        return _json(self.journal.page(time.time(), request.query_params.get("vendor")))
 
     async def show_job(self, request: Request) -> Response:
-        entry = self.book.entries.get(request.path_params["task_id"])
+        entry = self.journal.entries.get(request.path_params["task_id"])
         return _json(entry.page(time.time())) if entry else _json({"error": "no such job"}, 404)
 
     async def outage(self, request: Request) -> Response:
         message = await _read(_Outage, request)
         if message is None or message.vendor not in self.vendors:
             return _json({"error": f"say vendor ({', '.join(self.vendors)}) and seconds"}, 400)
-        self.desk.begin_outage(message.vendor, message.seconds)
+        self.handler.begin_outage(message.vendor, message.seconds)
         return _json({"vendor": message.vendor, "seconds": message.seconds})
 
     async def callbacks(self, request: Request) -> Response:
         message = await _read(_Callbacks, request)
         if message is None:
             return _json({"error": "say enabled: true or false"}, 400)
-        self.courier.enabled = message.enabled
+        self.callback_sender.enabled = message.enabled
         return _json({"enabled": message.enabled})
 
     async def prerender(self, request: Request) -> Response:
@@ -209,11 +209,11 @@ def create_app(config: SimulatorConfig) -> Starlette:
     return _Application(routes=simulator.routes(), lifespan=simulator.lifespan)
 
 
-def _refunds(config: SimulatorConfig, vendor: Vendor) -> bool:
+def _refunds(config: SimulatorConfig, vendor: SimulatedVendor) -> bool:
     return config.refund_failed_jobs.get(vendor.name, vendor.refunds_failed_jobs)
 
 
-def _nothing(vendor: Vendor) -> Route:
+def _nothing(vendor: SimulatedVendor) -> Route:
     """Every other path of a vendor answers in the vendor's own envelope."""
 
     async def not_found(_request: Request) -> Response:

@@ -16,8 +16,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from onetake.dev.simulator.book import AssetRequested, Book, Delivered, Entry, Job
 from onetake.dev.simulator.faults import Script
+from onetake.dev.simulator.journal import AssetRequested, Delivered, Entry, Job, Journal
 from onetake.dev.simulator.rendering import Clip, Clips, free_box, variant_of
 from onetake.dev.simulator.wire import CutShort
 
@@ -111,8 +111,8 @@ class _File:
 class Assets:
     """The media host: `GET` and `HEAD /files/{task_id}/0.mp4`."""
 
-    def __init__(self, book: Book, clips: Clips, links: Links) -> None:
-        self._book = book
+    def __init__(self, journal: Journal, clips: Clips, links: Links) -> None:
+        self._journal = journal
         self._clips = clips
         self._links = links
 
@@ -122,7 +122,7 @@ class Assets:
         query = request.query_params
         if not self._links.is_valid(f"{task_id}/{number}", query.get("expires", ""), query.get("sig", ""), now):
             return Response("the link is not valid or has expired\n", 403, media_type="text/plain")
-        entry = self._book.entries.get(task_id)
+        entry = self._journal.entries.get(task_id)
         if entry is None or entry.job.state(now) != "success":
             return Response("no such file\n", 404, media_type="text/plain")
         return await self._answer(request, entry, now)
@@ -131,7 +131,7 @@ class Assets:
         script, is_get = entry.job.script, request.method == "GET"
         earlier_requests = entry.asset_requests
         if is_get:
-            self._book.record(AssetRequested(task_id=entry.job.task_id, at=now))
+            self._journal.record(AssetRequested(task_id=entry.job.task_id, at=now))
         if answer := _refused(script, earlier_requests):
             return answer
         file = _File.of(await self._clips.path(clip_of(entry.job)), entry.job, request.path_params["number"])
@@ -158,7 +158,7 @@ class Assets:
         async for chunk in file.chunks(start, end, int(slow.value) if slow else None):
             yield chunk
         if end == file.size:
-            self._book.record(Delivered(task_id=entry.job.task_id, at=time.time()))
+            self._journal.record(Delivered(task_id=entry.job.task_id, at=time.time()))
 
 
 def _refused(script: Script, earlier_requests: int) -> Response | None:

@@ -1,6 +1,6 @@
 """The vendors' webhooks: each finished job is announced, retried by the vendor's own schedule, and then forgotten.
 
-What is still owed follows from the book, so a restart goes on where the schedule stood. A callback body is the
+What is still owed follows from the journal, so a restart goes on where the schedule stood. A callback body is the
 vendor's status answer; nothing is signed, because none of these vendors signs.
 """
 
@@ -10,25 +10,25 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from onetake.dev.simulator.book import Book, CallbackTried, Entry
+from onetake.dev.simulator.journal import CallbackTried, Entry, Journal
 from onetake.dev.simulator.vendor import CallbackPolicy
 
 # One slow receiver must not hold up the others for want of a connection.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=50)
 
 
-class Courier:
+class CallbackSender:
     """Delivers callbacks while it is open. `enabled = False` loses every delivery, as a dead network would."""
 
     def __init__(
         self,
-        book: Book,
+        journal: Journal,
         policies: Mapping[str, CallbackPolicy],
         body: Callable[[Entry], bytes],
         gap_scale: float = 1.0,
     ) -> None:
         self.enabled = True
-        self._book = book
+        self._journal = journal
         self._policies = policies
         self._body = body
         self._gap_scale = gap_scale
@@ -36,8 +36,8 @@ class Courier:
         self._deliveries: set[asyncio.Task[None]] = set()
 
     def resume(self) -> None:
-        """Take up every delivery that the book still owes."""
-        for entry in self._book.entries.values():
+        """Take up every delivery that the journal still owes."""
+        for entry in self._journal.entries.values():
             self.start(entry)
 
     def start(self, entry: Entry) -> None:
@@ -54,7 +54,7 @@ class Courier:
         assert job.callback_url is not None
         status, outcome = await self._post(job.callback_url, entry) if self.enabled else (0, "disabled")
         acknowledged = self._policies[job.vendor].acknowledges(status)
-        self._book.record(
+        self._journal.record(
             CallbackTried(task_id=job.task_id, at=time.time(), outcome=outcome, acknowledged=acknowledged)
         )
 
@@ -84,7 +84,7 @@ class Courier:
         return gaps_s[tried] * self._gap_scale if tried < len(gaps_s) else None
 
     async def _post(self, url: str, entry: Entry) -> tuple[int, str]:
-        """Return the HTTP status (0 for none) and a word for the book."""
+        """Return the HTTP status (0 for none) and a word for the journal."""
         headers = {"Content-Type": "application/json", "User-Agent": f"{entry.job.vendor}-simulator"}
         try:
             # One clock over connecting, sending and reading: httpx's own timeouts each start anew.

@@ -10,9 +10,9 @@ of the queue's own reference. Where they leave room, the simulator takes the str
 
 No page shows an error: it is `{"error": TEXT}`, as published clients read it, and a failed request carries the same
 field. The envelope of the list is not shown either: it is `requests`, newest first. The guide knows `cancelled` and no
-call that cancels: the marker `fail=cancelled` plays it. There are no callbacks. No page names a price, so the book uses
-the development prices; nor does one say whether a failed request stays charged: it does here, unless the simulator is
-told otherwise. The media behind the addresses are not fetched, so a clip made from an image is 16:9.
+call that cancels: the marker `fail=cancelled` plays it. There are no callbacks. No page names a price, so the journal
+uses the development prices; nor does one say whether a failed request stays charged: it does here, unless the simulator
+is told otherwise. The media behind the addresses are not fetched, so a clip made from an image is 16:9.
 """
 
 import uuid
@@ -24,17 +24,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.dev.simulator.book import Job
+from onetake.dev.simulator.journal import Job
 from onetake.dev.simulator.prices import micros_per_second
 from onetake.dev.simulator.rendering import PIXELS
 from onetake.dev.simulator.vendor import (
     CallbackPolicy,
-    Desk,
-    Order,
+    ClipOrder,
+    Handler,
     Refusal,
     ShownState,
+    SimulatedVendor,
     Strict,
-    Vendor,
     first_fault,
     not_blank,
     require_json,
@@ -141,7 +141,7 @@ Submission = _Text | _Image | _Reference
 _BODY: TypeAdapter[Submission] = TypeAdapter(Annotated[Submission, Field(discriminator="model")])
 
 
-class Gmi(Vendor):
+class Gmi(SimulatedVendor):
     """The queue's endpoints under `/gmi/api/v1/ie/requestqueue/apikey`."""
 
     name: ClassVar[str] = "gmi"
@@ -149,19 +149,19 @@ class Gmi(Vendor):
     # None are documented, and no request has a field for one.
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(acknowledges=lambda _: True, timeout_s=0, retry_gaps_s=())
 
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
         async def submit(request: Request) -> Response:
-            return await desk.submit(self, request)
+            return await handler.submit(self, request)
 
         async def one(request: Request) -> Response:
-            return await desk.status(self, request, request.path_params["request_id"])
+            return await handler.status(self, request, request.path_params["request_id"])
 
         async def listing(request: Request) -> Response:
             model_id = request.query_params.get("model_id", "")
-            return await desk.listing(self, request, lambda jobs: _listed(jobs, model_id))
+            return await handler.listing(self, request, lambda jobs: _listed(jobs, model_id))
 
         async def models(request: Request) -> Response:
-            return await desk.listing(self, request, lambda _: {"model_ids": [*MODES]})
+            return await handler.listing(self, request, lambda _: {"model_ids": [*MODES]})
 
         return [
             Route(f"{QUEUE}/requests", submit, methods=["POST"]),
@@ -170,7 +170,7 @@ class Gmi(Vendor):
             Route(f"{QUEUE}/models", models, methods=["GET"]),
         ]
 
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         require_json(request)
         try:
             return _order(_BODY.validate_json(body))
@@ -229,11 +229,11 @@ def _times(job: Job, updated_at: float) -> dict[str, JsonValue]:
     return {"created_at": int(job.created_at), "updated_at": int(updated_at), "queued_at": int(job.created_at)}
 
 
-def _order(wanted: Submission) -> Order:
+def _order(wanted: Submission) -> ClipOrder:
     mode, payload = MODES[wanted.model], wanted.payload
     tier = TIER_OF_SIZE[payload.size]
     width, height = map(int, payload.size.split("*"))
-    return Order(
+    return ClipOrder(
         model=wanted.model,
         mode=mode,
         prompt=payload.prompt,

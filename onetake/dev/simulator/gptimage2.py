@@ -13,7 +13,7 @@ Task Detail", "Error Codes"). Where the pages leave room, the simulator takes th
 `error.code` is an integer on the models' pages and a word on the task's page, and so it is here. No page shows how an
 empty balance is refused on the models' pages: the type is the word of E's newer pages. The media behind the URLs are
 not fetched: every reference is billed as the longest one, and a clip made from an image is 16:9. No page names a price:
-the book uses the development prices.
+the journal uses the development prices.
 """
 
 import re
@@ -29,18 +29,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.dev.simulator.book import Job
+from onetake.dev.simulator.journal import Job
 from onetake.dev.simulator.prices import micros_per_credit, micros_per_second
 from onetake.dev.simulator.rendering import PIXELS
 from onetake.dev.simulator.vendor import (
     REFUSED_ON_DEMAND,
     CallbackPolicy,
-    Desk,
-    Order,
+    ClipOrder,
+    Handler,
     Refusal,
     ShownState,
+    SimulatedVendor,
     Strict,
-    Vendor,
     first_fault,
     not_blank,
     public_https,
@@ -179,7 +179,7 @@ AnyTask = TextToVideo | ImageToVideo | ReferenceVideo
 _TASK: TypeAdapter[AnyTask] = TypeAdapter(Annotated[AnyTask, Field(discriminator="model")])
 
 
-class Gptimage2(Vendor):
+class Gptimage2(SimulatedVendor):
     """The two endpoints under `/gptimage2/v1`."""
 
     name: ClassVar[str] = "gptimage2"
@@ -189,22 +189,22 @@ class Gptimage2(Vendor):
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=(1, 2, 4)
     )
 
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
         task_page = _TaskPage(self._api_key)
 
         async def generations(request: Request) -> Response:
-            return await desk.submit(self, request)
+            return await handler.submit(self, request)
 
         async def task(request: Request) -> Response:
             task_id: str = request.path_params["task_id"]
-            return await desk.status(task_page, request, task_id if task_id.startswith(TASK_ID_PREFIX) else "")
+            return await handler.status(task_page, request, task_id if task_id.startswith(TASK_ID_PREFIX) else "")
 
         return [
             Route("/v1/videos/generations", generations, methods=["POST"]),
             Route("/v1/tasks/{task_id}", task, methods=["GET"]),
         ]
 
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         require_json(request)
         try:
             return _order(_TASK.validate_json(body))
@@ -257,13 +257,13 @@ class _TaskPage(Gptimage2):
         return {"error": _error(_TASK_ERRORS, status, detail)}
 
 
-def _order(task: AnyTask) -> Order:
+def _order(task: AnyTask) -> ClipOrder:
     mode = MODES[task.model]
     aspect_ratio = "16:9" if isinstance(task, ImageToVideo) else task.aspect_ratio
     width, height = PIXELS[task.quality, aspect_ratio]
     videos = len(task.video_urls) if isinstance(task, ReferenceVideo) else 0
     billed_ms = task.duration * 1000 + BILLED_INPUT_MS[videos]
-    return Order(
+    return ClipOrder(
         model=task.model,
         mode=mode,
         prompt=task.prompt,

@@ -1,4 +1,4 @@
-"""The book as a page for people: what each vendor received, accepted, charged and delivered. It only shows."""
+"""The journal as a page for people: what each vendor received, accepted, charged and delivered. It only shows."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -20,14 +20,14 @@ code{font-family:ui-monospace,monospace;font-size:.92em}
 """
 
 
-def render(book: Mapping[str, Any], vendors: Iterable[str]) -> str:
-    """Draw the page from what `GET /book` answers. The newest jobs come first; every text is escaped."""
-    jobs: list[Mapping[str, Any]] = list(book["jobs"])
-    submits: list[Mapping[str, Any]] = list(book["submits"])
+def render(journal: Mapping[str, Any], vendors: Iterable[str]) -> str:
+    """Draw the page from what `GET /journal` answers. The newest jobs come first; every text is escaped."""
+    jobs: list[Mapping[str, Any]] = list(journal["jobs"])
+    submits: list[Mapping[str, Any]] = list(journal["submits"])
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Onetake simulator</title><style>{_STYLE}</style>"
-        "<h1>Simulated vendors</h1><p>What each vendor received, accepted, charged and delivered: the book that"
-        " tests compare the ledger with. As JSON at <a href=/book><code>/book</code></a>. Reload for news.</p>"
+        "<h1>Simulated vendors</h1><p>What each vendor received, accepted, charged and delivered: the journal that"
+        " tests compare the ledger with. As JSON at <a href=/journal><code>/journal</code></a>. Reload for news.</p>"
         f"{_totals(vendors, submits, jobs)}{_jobs(jobs)}{_refusals(submits)}{_markers()}</html>"
     )
 

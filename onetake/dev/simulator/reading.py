@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from onetake.dev.simulator.book import Entry, Job
 from onetake.dev.simulator.faults import Fault
+from onetake.dev.simulator.journal import Entry, Job
 from onetake.dev.simulator.vendor import TASK_NOT_FOUND, Refusal, ShownState
 from onetake.dev.simulator.wire import Reset, Silence
 

@@ -124,7 +124,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m onetake.dev.simulator", description="The vendors, simulated.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
-    parser.add_argument("--home", type=Path, help="folder of the book and the clips; without it they are not kept")
+    parser.add_argument("--home", type=Path, help="folder of the journal and the clips; without it they are not kept")
     parser.add_argument("--render-s", type=float, default=2.0, help="seconds that a job takes")
     parser.add_argument("--public-url", default="", help="address in result links, when it is not HOST:PORT")
     parser.add_argument("--link-life-s", type=float, default=24 * 3600.0, help="seconds that a result link lives")

@@ -1,7 +1,7 @@
 """What a vendor file must say, and the values that pass between it and the core.
 
 A vendor file holds the vendor's paths, its rules for a request, its prices, and its words: receipts, statuses, errors.
-It holds no clock, no book and no fault.
+It holds no clock, no journal and no fault.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from onetake.dev.simulator.book import Job, JobState
+from onetake.dev.simulator.journal import Job, JobState
 
 REFUSED_ON_DEMAND = "refused on demand"  # the detail of a refusal that a marker asked for
 TASK_NOT_FOUND = "task not found"  # the detail of a refusal that is about a task and not about a model or an endpoint
@@ -37,7 +37,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Order:
+class ClipOrder:
     """A valid submission, understood. `price_micros` is the whole price; `echo` is kept for the vendor's own use.
 
     `said` is the request itself, for a vendor that repeats it: it is kept in memory and in no file.
@@ -76,17 +76,20 @@ class Strict(BaseModel):
 Page = Callable[[Sequence[tuple[Job, JsonValue]]], JsonValue]
 """Makes an answer of all jobs of a vendor, newest first, each with its status answer; it may raise Refusal."""
 
-
-class Desk(Protocol):
-    """What the core offers to a vendor's routes."""
-
-    async def submit(self, vendor: "Vendor", request: Request) -> Response: ...
-    async def status(self, vendor: "Vendor", request: Request, task_id: str) -> Response: ...
-    async def listing(self, vendor: "Vendor", request: Request, page: Page) -> Response: ...
-    async def account(self, vendor: "Vendor", request: Request, answer: Callable[[int], JsonValue]) -> Response: ...
+AccountAnswer = Callable[[int], JsonValue]
+"""Makes an answer about the balance, of the micros that the vendor's jobs have cost so far."""
 
 
-class Vendor(ABC):
+class Handler(Protocol):
+    """What answers the requests that a vendor's routes receive."""
+
+    async def submit(self, vendor: "SimulatedVendor", request: Request) -> Response: ...
+    async def status(self, vendor: "SimulatedVendor", request: Request, task_id: str) -> Response: ...
+    async def listing(self, vendor: "SimulatedVendor", request: Request, page: Page) -> Response: ...
+    async def account(self, vendor: "SimulatedVendor", request: Request, answer: AccountAnswer) -> Response: ...
+
+
+class SimulatedVendor(ABC):
     """One vendor. Its routes are mounted under `/NAME`."""
 
     name: ClassVar[str]
@@ -103,11 +106,11 @@ class Vendor(ABC):
             raise Refusal(401, "Missing or invalid API key")
 
     @abstractmethod
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
-        """Return every path of this vendor; submissions and status reads go through the desk."""
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
+        """Return every path of this vendor; submissions and status reads go through the handler."""
 
     @abstractmethod
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         """Understand a submission; raise Refusal for the first documented rule that it breaks."""
 
     @abstractmethod

@@ -24,17 +24,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from onetake.dev.simulator.book import Job, JobState
+from onetake.dev.simulator.journal import Job, JobState
 from onetake.dev.simulator.prices import micros_per_credit
 from onetake.dev.simulator.rendering import PIXELS
 from onetake.dev.simulator.vendor import (
     CallbackPolicy,
-    Desk,
-    Order,
+    ClipOrder,
+    Handler,
     Refusal,
     ShownState,
+    SimulatedVendor,
     Strict,
-    Vendor,
     first_fault,
     not_blank,
     public_https,
@@ -115,7 +115,7 @@ class _Read(Strict):
     task_id: str
 
 
-class Wan26ai(Vendor):
+class Wan26ai(SimulatedVendor):
     """The two endpoints under `/wan26ai/api`."""
 
     name: ClassVar[str] = "wan26ai"
@@ -124,21 +124,21 @@ class Wan26ai(Vendor):
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=()
     )
 
-    def routes(self, desk: Desk) -> Sequence[BaseRoute]:
+    def routes(self, handler: Handler) -> Sequence[BaseRoute]:
         async def generate(request: Request) -> Response:
-            return await desk.submit(self, request)
+            return await handler.submit(self, request)
 
         async def status(request: Request) -> Response:
             if request.method == "GET":
-                return await desk.status(self, request, request.query_params.get("task_id", ""))
-            return await desk.status(self, request, await _task_id_in(request))
+                return await handler.status(self, request, request.query_params.get("task_id", ""))
+            return await handler.status(self, request, await _task_id_in(request))
 
         return [
             Route("/api/generate", generate, methods=["POST"]),
             Route("/api/status", status, methods=["GET", "POST"]),
         ]
 
-    def order(self, request: Request, body: bytes) -> Order:
+    def order(self, request: Request, body: bytes) -> ClipOrder:
         require_json(request)
         try:
             task = _TASK.validate_json(body)
@@ -171,9 +171,9 @@ class Wan26ai(Vendor):
         return {"code": status, "message": f"{_MESSAGES.get(status, 'Error')} ({detail})", "data": None}
 
 
-def _order(task: AnyTask) -> Order:
+def _order(task: AnyTask) -> ClipOrder:
     width, height = PIXELS[task.resolution, "16:9"]
-    return Order(
+    return ClipOrder(
         model=task.model,
         mode=task.model.removeprefix("wan/2-6-"),
         prompt=task.prompt,

@@ -58,13 +58,13 @@ class Apixo:
         return url
 
     def job(self, task_id: str) -> dict[str, Any]:
-        return self.http.get(f"/book/jobs/{task_id}").json()
+        return self.http.get(f"/journal/jobs/{task_id}").json()
 
-    def book(self) -> dict[str, Any]:
-        return self.http.get("/book").json()
+    def journal(self) -> dict[str, Any]:
+        return self.http.get("/journal").json()
 
     def last_submit(self) -> dict[str, Any]:
-        return self.book()["submits"][-1]
+        return self.journal()["submits"][-1]
 
 
 def until(read: Callable[[], Any], done: Callable[[Any], bool], within_s: float = 10) -> Any:

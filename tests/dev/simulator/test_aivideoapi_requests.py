@@ -43,10 +43,10 @@ class Caller:
         return until(lambda: self.read(task_id).json(), lambda task: task["status"] in ("completed", "failed"))
 
     def job(self, task_id: str) -> dict[str, Any]:
-        return self.http.get(f"/book/jobs/{task_id}").json()
+        return self.http.get(f"/journal/jobs/{task_id}").json()
 
     def jobs(self) -> int:
-        return self.http.get("/book").json()["totals"]["jobs"]
+        return self.http.get("/journal").json()["totals"]["jobs"]
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ def _accepts(apixo: Apixo, body: Any) -> str:
 
 
 def _refuses(apixo: Apixo, body: Any, field: str = "") -> None:
-    jobs = apixo.book()["totals"]["jobs"]
+    jobs = apixo.journal()["totals"]["jobs"]
     answer = apixo.post(body)
     assert answer.status_code == 400, answer.text
     envelope = answer.json()
     assert {"code": 400, "message": "Invalid request", "data": {"error": envelope["data"]["error"]}} == envelope
     assert field in envelope["data"]["error"]
-    assert jobs == apixo.book()["totals"]["jobs"]
+    assert jobs == apixo.journal()["totals"]["jobs"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -59,7 +59,7 @@ def test_an_unknown_field_beside_the_input_is_refused(apixo: Apixo) -> None:
     _refuses(apixo, body_of() | {"model": "wan-2-6-video"}, "model")
 
 
-def test_an_overlong_prompt_is_truncated_not_refused_and_the_book_says_so(apixo: Apixo) -> None:
+def test_an_overlong_prompt_is_truncated_not_refused_and_the_journal_says_so(apixo: Apixo) -> None:
     inside = _accepts(apixo, body_of(prompt=STILL.ljust(1500, "x")))
     outside = _accepts(apixo, body_of(prompt=STILL.ljust(1501, "x")))
     assert [apixo.job(task)["prompt_truncated"] for task in (inside, outside)] == [False, True]

@@ -94,9 +94,9 @@ def test_no_callback_and_many_callbacks(apixo: Apixo) -> None:
         assert [loud] * 4 == _ids(receiver)
 
 
-def test_the_book_shows_the_host_of_a_callback_and_nothing_more(apixo: Apixo) -> None:
+def test_the_journal_shows_the_host_of_a_callback_and_nothing_more(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:never]]", callback="https://user:pw@hooks.example.com:8443/secret-token?t=secret")
-    text = apixo.http.get(f"/book/jobs/{task_id}").text
+    text = apixo.http.get(f"/journal/jobs/{task_id}").text
     assert '"callback_host":"hooks.example.com:8443"' in text
     assert "secret" not in text
     assert "pw" not in text

@@ -1,4 +1,4 @@
-"""Every marker, as a client sees it on the wire and as the book records it."""
+"""Every marker, as a client sees it on the wire and as the journal records it."""
 
 import json
 import socket

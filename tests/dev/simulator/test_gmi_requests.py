@@ -45,10 +45,10 @@ class Gmi:
         )
 
     def job(self, request_id: str) -> dict[str, Any]:
-        return self.http.get(f"/book/jobs/{request_id}").json()
+        return self.http.get(f"/journal/jobs/{request_id}").json()
 
     def jobs(self) -> int:
-        return self.http.get("/book").json()["totals"]["jobs"]
+        return self.http.get("/journal").json()["totals"]["jobs"]
 
 
 @pytest.fixture(scope="session")

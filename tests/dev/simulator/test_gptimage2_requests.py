@@ -19,7 +19,7 @@ class Endpoint:
     def __init__(self, url: str, http: httpx.Client) -> None:
         self.url = f"{url}/gptimage2/v1"
         self.http = http
-        self._book = f"{url}/book"
+        self._journal = f"{url}/journal"
 
     def post(self, body: Any, **options: Any) -> httpx.Response:
         return self.http.post(f"{self.url}/videos/generations", json=body, **options)
@@ -33,23 +33,23 @@ class Endpoint:
         return answer.json()
 
     def refuses(self, body: Any, param: str = "", status: int = 400) -> dict[str, Any]:
-        jobs = self.book()["totals"]["jobs"]
+        jobs = self.journal()["totals"]["jobs"]
         answer = self.post(body)
         assert answer.status_code == status, answer.text
         error = answer.json()["error"]
         assert error["code"] == status
         assert error.get("param", "").startswith(param)
-        assert jobs == self.book()["totals"]["jobs"]
+        assert jobs == self.journal()["totals"]["jobs"]
         return error
 
     def ended(self, task_id: str) -> dict[str, Any]:
         return until(lambda: self.read(task_id).json(), lambda task: task["status"] in ("completed", "failed"))
 
     def job(self, task_id: str) -> dict[str, Any]:
-        return self.http.get(f"{self._book}/jobs/{task_id}").json()
+        return self.http.get(f"{self._journal}/jobs/{task_id}").json()
 
-    def book(self) -> dict[str, Any]:
-        return self.http.get(self._book, params={"vendor": "gptimage2"}).json()
+    def journal(self) -> dict[str, Any]:
+        return self.http.get(self._journal, params={"vendor": "gptimage2"}).json()
 
 
 @pytest.fixture

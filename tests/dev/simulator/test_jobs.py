@@ -1,4 +1,4 @@
-"""One job's life: states by the clock, the book's truth, and the bytes that are delivered."""
+"""One job's life: states by the clock, the journal's truth, and the bytes that are delivered."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from onetake.dev.simulator.app import BASE_PATHS, SimulatorConfig
-from onetake.dev.simulator.book import Book
+from onetake.dev.simulator.journal import Journal
 from onetake.dev.simulator.rendering import VARIANTS, Clip, render
 from onetake.dev.simulator.server import running
 from tests.dev.simulator.calls import Apixo, seen, sink, until
@@ -161,17 +161,17 @@ def test_a_link_is_refused_when_it_was_changed_or_has_expired(apixo: Apixo, clip
         until(lambda: httpx.get(link).status_code, lambda status: status == 403, 3)
 
 
-def test_the_book_knows_every_submission_the_money_and_the_delivery(clips_home: Path) -> None:
+def test_the_journal_knows_every_submission_the_money_and_the_delivery(clips_home: Path) -> None:
     with simulator(clips_home=clips_home, render_s=0.1) as apixo:
         before = time.time()
         task_id = apixo.task("a secret fox", duration=2)
         apixo.submit("a secret fox", duration=1)
         httpx.get(apixo.link(task_id), headers={"Range": "bytes=0-9"})
-        book = apixo.book()
+        journal = apixo.journal()
         assert (apixo.job(task_id)["asset_requests"], apixo.job(task_id)["downloads"]) == (1, 0)
         httpx.get(apixo.link(task_id))
         job = apixo.job(task_id)
-        accepted, refused = book["submits"]
+        accepted, refused = journal["submits"]
         assert (True, 200, task_id) == (accepted["accepted"], accepted["status"], accepted["task_id"])
         assert (refused["accepted"], refused["status"], refused["task_id"]) == (False, 400, None)
         assert "duration" in refused["reason"]
@@ -187,14 +187,14 @@ def test_the_book_knows_every_submission_the_money_and_the_delivery(clips_home: 
         )
         assert (job["asset_requests"], job["downloads"], job["state"]) == (2, 1, "success")
         assert job["status_reads"] >= 2
-        totals = apixo.book()["totals"]
+        totals = apixo.journal()["totals"]
         assert tuple(
             totals[name]
             for name in ("submits", "accepted", "jobs", "success", "delivered", "charged_micros", "refunded_micros")
         ) == (2, 1, 1, 1, 1, 200_000, 0)
-        assert "secret" not in apixo.http.get("/book").text
-        assert not apixo.http.get("/book", params={"vendor": "gmi"}).json()["jobs"]
-        assert apixo.http.get("/book/jobs/task_unknown").status_code == 404
+        assert "secret" not in apixo.http.get("/journal").text
+        assert not apixo.http.get("/journal", params={"vendor": "gmi"}).json()["jobs"]
+        assert apixo.http.get("/journal/jobs/task_unknown").status_code == 404
 
 
 @pytest.mark.parametrize(("refund", "refunded_micros"), [({}, 0), ({"apixo": True}, 200_000)])
@@ -208,18 +208,18 @@ def test_a_failed_job_stays_charged_unless_the_simulator_is_told_otherwise(
         assert (200_000, refunded_micros) == (job["charged_micros"], job["refunded_micros"])
 
 
-def test_a_restart_keeps_jobs_links_and_the_book(tmp_path: Path) -> None:
+def test_a_restart_keeps_jobs_links_and_the_journal(tmp_path: Path) -> None:
     with simulator(home=tmp_path, render_s=1.0) as apixo:
         running_task = apixo.task("[[sim:delay=2.5]] a fox", duration=2)
         done_task = apixo.task("[[sim:delay=0]] another fox", duration=2)
         content = httpx.get(apixo.link(done_task)).content
-        book = apixo.book()
+        journal = apixo.journal()
     with simulator(home=tmp_path, render_s=9) as apixo:
         assert apixo.state(running_task)["state"] in ("pending", "processing")
         assert content == httpx.get(apixo.link(done_task)).content
         assert apixo.finished(running_task)["costTime"] == 2500
-        assert book["submits"] == apixo.book()["submits"]
-        assert book["totals"]["charged_micros"] == apixo.book()["totals"]["charged_micros"]
+        assert journal["submits"] == apixo.journal()["submits"]
+        assert journal["totals"]["charged_micros"] == apixo.journal()["totals"]["charged_micros"]
         assert apixo.job(done_task)["downloads"] == 2
 
 
@@ -238,19 +238,19 @@ def test_a_restart_still_owes_the_callback(tmp_path: Path) -> None:
 def test_half_a_line_at_the_end_of_the_journal_is_forgotten(tmp_path: Path) -> None:
     with simulator(home=tmp_path) as apixo:
         task_id = apixo.task("[[sim:never]]")
-    journal = tmp_path / "journal.jsonl"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + whole[: len(whole) // 2])
-    book = Book(tmp_path)
-    book.close()
-    assert [task_id] == list(book.entries)
-    assert whole == journal.read_bytes()
+    file = tmp_path / "journal.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole + whole[: len(whole) // 2])
+    journal = Journal(tmp_path)
+    journal.close()
+    assert [task_id] == list(journal.entries)
+    assert whole == file.read_bytes()
 
 
 def test_a_journal_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text('{"event": "unheard of"}\n')
     with pytest.raises(ValueError, match="line 1"):
-        Book(tmp_path)
+        Journal(tmp_path)
 
 
 def test_the_journal_holds_no_prompt(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_the_command_reports_its_address_and_ends_at_once(tmp_path: Path) -> Non
     assert complaints.count("\n") == 1
 
 
-def test_an_outage_answers_503_everywhere_and_is_in_the_book(clips_home: Path) -> None:
+def test_an_outage_answers_503_everywhere_and_is_in_the_journal(clips_home: Path) -> None:
     with simulator(clips_home=clips_home, render_s=0.05) as apixo:
         task_id = apixo.task("[[sim:never]]")
         outage = {"vendor": "apixo", "seconds": 60}

@@ -1,4 +1,4 @@
-"""The page at `/`: the book for people."""
+"""The page at `/`: the journal for people."""
 
 import httpx
 

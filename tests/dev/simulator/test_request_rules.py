@@ -48,4 +48,4 @@ def _sent(apixo: Apixo, rules: Rules, model: str, fields: Fields) -> httpx.Respo
 
 
 def _jobs(apixo: Apixo) -> int:
-    return apixo.book()["totals"]["jobs"]
+    return apixo.journal()["totals"]["jobs"]

@@ -44,10 +44,10 @@ class Wan26ai:
         return until(lambda: self.state(task_id), lambda data: data["status"] in ("SUCCESS", "FAILED"))
 
     def job(self, task_id: str) -> dict[str, Any]:
-        return self.http.get(f"/book/jobs/{task_id}").json()
+        return self.http.get(f"/journal/jobs/{task_id}").json()
 
     def jobs(self) -> int:
-        return self.http.get("/book", params={"vendor": "wan26ai"}).json()["totals"]["jobs"]
+        return self.http.get("/journal", params={"vendor": "wan26ai"}).json()["totals"]["jobs"]
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_the_journal_holds_no_prompt_and_a_restart_forgets_the_shown_request(tmp
         with running(SimulatorConfig(home=tmp_path)) as url:
             client = Wan26ai(url)
             with client.http:
-                task_id = client.http.get("/book").json()["jobs"][0]["task_id"] if restarted else client.task(STILL)
+                task_id = client.http.get("/journal").json()["jobs"][0]["task_id"] if restarted else client.task(STILL)
                 assert bool(client.state(task_id)["request"]) is not restarted
     assert "neon rain" not in (tmp_path / "journal.jsonl").read_text()
 

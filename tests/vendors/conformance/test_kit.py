@@ -442,7 +442,7 @@ def test_the_running_simulator_catches_a_wrong_price() -> None:
     data = _with_data(lambda route: [line.update(usd="0.01") for line in route["price"]["table"]])
     (report,) = check(["apixo"], places=dataclasses.replace(PLACES, data=data))
     lacking = {finding.scenario: finding.todo for finding in report.findings if finding.verdict == "lacks"}
-    charged = next(todo for scenario, todo in lacking.items() if "book charges every job" in scenario)
+    charged = next(todo for scenario, todo in lacking.items() if "journal charges every job" in scenario)
     assert "the plan expects" in charged
     assert not report.conforms
 

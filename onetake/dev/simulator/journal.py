@@ -1,4 +1,4 @@
-"""The book: what was received, accepted, charged, refunded, delivered and called back.
+"""The journal: what was received, accepted, charged, refunded, delivered and called back.
 
 Every change is one event; an event is applied in memory and appended to `journal.jsonl`, and the same function reads
 the journal at start, so that a job outlives the simulator's process. The journal is flushed to the kernel for every
@@ -42,7 +42,7 @@ class Submit(_Frozen):
 
 
 class Job(_Frozen):
-    """What was agreed when a submission was accepted. `echo` is the vendor file's own, never shown in the book;
+    """What was agreed when a submission was accepted. `echo` is the vendor file's own, never shown in the journal;
     `said` is the request itself, for a vendor that repeats it: it is never written down and ends with the process."""
 
     vendor: str
@@ -152,7 +152,7 @@ class Entry:
         return any(tried.acknowledged for tried in self.callbacks)
 
     def page(self, now: float) -> dict[str, JsonValue]:
-        """The job as the book shows it: no prompt, and of the callback address only its host."""
+        """The job as the journal shows it: no prompt, and of the callback address only its host."""
         job = self.job
         ended = job.finished_at is not None and now >= job.finished_at
         return {
@@ -171,7 +171,7 @@ class Entry:
         }
 
 
-class Book:
+class Journal:
     """Everything the simulator knows. `record` is the only way to change it.
 
     With a folder, raises BlockingIOError when another simulator is using it.
@@ -181,13 +181,13 @@ class Book:
         self.submits: list[Submit] = []
         self.entries: dict[str, Entry] = {}
         self._answers: Counter[tuple[str, str | None, int | None]] = Counter()
-        self._journal = self._open(home) if home else None
+        self._file = self._open(home) if home else None
 
     def record(self, event: Event) -> None:
         """Apply one event and append it to the journal."""
-        if self._journal:
-            self._journal.write(event.model_dump_json().encode() + b"\n")
-            self._journal.flush()
+        if self._file:
+            self._file.write(event.model_dump_json().encode() + b"\n")
+            self._file.flush()
         self._apply(event)
 
     def answers(self, vendor: str, prompt_sha256: str, status: int) -> int:
@@ -200,7 +200,7 @@ class Book:
         return sum(job.charged_micros - job.refunded_micros(now) for job in jobs)
 
     def page(self, now: float, vendor: str | None = None) -> dict[str, JsonValue]:
-        """The whole book, or one vendor's part of it: `submits`, `jobs`, `totals`."""
+        """The whole journal, or one vendor's part of it: `submits`, `jobs`, `totals`."""
         submits = [submit for submit in self.submits if vendor in (None, submit.vendor)]
         entries = [entry for entry in self.entries.values() if vendor in (None, entry.job.vendor)]
         return {
@@ -210,25 +210,25 @@ class Book:
         }
 
     def close(self) -> None:
-        if self._journal:
-            self._journal.close()
+        if self._file:
+            self._file.close()
 
     def _open(self, home: Path) -> BinaryIO:
         home.mkdir(parents=True, exist_ok=True)
-        journal = (home / "journal.jsonl").open("a+b")
+        file = (home / "journal.jsonl").open("a+b")
         try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal.truncate(self._read(journal))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(self._read(file))
         except BaseException:
-            journal.close()
+            file.close()
             raise
-        return journal
+        return file
 
-    def _read(self, journal: BinaryIO) -> int:
+    def _read(self, file: BinaryIO) -> int:
         """Apply the journal; return the length that is whole (a kill may have left half a line at the end)."""
-        journal.seek(0)
+        file.seek(0)
         whole = 0
-        for number, line in enumerate(journal, start=1):
+        for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
                 self._apply(_read_event(line, number))
                 whole += len(line)

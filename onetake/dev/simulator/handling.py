@@ -1,6 +1,6 @@
-"""One request from arrival to answer: receive, let the vendor judge it, write it into the book, misbehave on demand.
+"""One request from arrival to answer: receive, let the vendor judge it, write it into the journal, misbehave on demand.
 
-The book is written before a byte of the answer leaves: what a client could have learned is always in it.
+The journal is written before a byte of the answer leaves: what a client could have learned is always in it.
 """
 
 import asyncio
@@ -14,12 +14,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from onetake.dev.simulator.assets import Links, clip_of
-from onetake.dev.simulator.book import Book, Entry, Job, StatusRead, Submit, Submitted
-from onetake.dev.simulator.callbacks import Courier
+from onetake.dev.simulator.callbacks import CallbackSender
 from onetake.dev.simulator.faults import Fault, Script, script
+from onetake.dev.simulator.journal import Entry, Job, Journal, StatusRead, Submit, Submitted
 from onetake.dev.simulator.reading import LOGIN_PAGE, fault_of, shown_job, shown_state, spoilt_answer
 from onetake.dev.simulator.rendering import Clips
-from onetake.dev.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND, Order, Page, Refusal, Vendor, to_json
+from onetake.dev.simulator.vendor import (
+    REFUSED_ON_DEMAND,
+    TASK_NOT_FOUND,
+    AccountAnswer,
+    ClipOrder,
+    Page,
+    Refusal,
+    SimulatedVendor,
+    to_json,
+)
 from onetake.dev.simulator.wire import Reset, Silence
 
 MAX_BODY_BYTES = 1 << 20
@@ -29,7 +38,7 @@ MAX_BODY_BYTES = 1 << 20
 class _Arrival:
     """A submission on its way to its record."""
 
-    vendor: Vendor
+    vendor: SimulatedVendor
     received_at: float
     body: bytes
     prompt_sha256: str | None = None
@@ -53,17 +62,17 @@ class Terms:
     """What holds for every job of one run of the simulator."""
 
     render_s: float
-    refunds: Callable[[Vendor], bool]
+    refunds: Callable[[SimulatedVendor], bool]
 
 
-class FrontDesk:
-    """The core behind every vendor's routes."""
+class RequestHandler:
+    """Takes every vendor's requests from arrival to answer."""
 
-    def __init__(self, book: Book, clips: Clips, links: Links, courier: Courier, terms: Terms) -> None:
-        self._book = book
+    def __init__(self, journal: Journal, clips: Clips, links: Links, callbacks: CallbackSender, terms: Terms) -> None:
+        self._journal = journal
         self._clips = clips
         self._links = links
-        self._courier = courier
+        self._callbacks = callbacks
         self._terms = terms
         self._outages: dict[str, float] = {}
 
@@ -71,7 +80,7 @@ class FrontDesk:
         """Answer 503 on this vendor's API for so long; 0 ends it. Media and callbacks go on."""
         self._outages[vendor] = time.monotonic() + seconds
 
-    async def submit(self, vendor: Vendor, request: Request) -> Response:
+    async def submit(self, vendor: SimulatedVendor, request: Request) -> Response:
         received_at = time.time()
         try:
             body = await _body(request)
@@ -81,10 +90,10 @@ class FrontDesk:
         try:
             return await self._judge(arrival, request)
         except Refusal as refusal:
-            self._book.record(Submitted(submit=arrival.record(refusal.status, refusal.detail)))
+            self._journal.record(Submitted(submit=arrival.record(refusal.status, refusal.detail)))
             return _error(vendor, refusal)
 
-    async def status(self, vendor: Vendor, request: Request, task_id: str) -> Response:
+    async def status(self, vendor: SimulatedVendor, request: Request, task_id: str) -> Response:
         try:
             self._admit(vendor, request)
             entry = self._find(vendor, task_id)
@@ -92,21 +101,21 @@ class FrontDesk:
         except Refusal as refusal:
             return _error(vendor, refusal)
 
-    async def account(self, vendor: Vendor, request: Request, answer: Callable[[int], JsonValue]) -> Response:
-        """Answer a question about the balance, from the micros that the vendor's jobs have cost so far."""
+    async def account(self, vendor: SimulatedVendor, request: Request, answer: AccountAnswer) -> Response:
+        """Answer a question about the balance."""
         try:
             self._admit(vendor, request)
         except Refusal as refusal:
             return _error(vendor, refusal)
-        return _json(200, to_json(answer(self._book.spent_micros(vendor.name, time.time()))))
+        return _json(200, to_json(answer(self._journal.spent_micros(vendor.name, time.time()))))
 
-    async def listing(self, vendor: Vendor, request: Request, page: Page) -> Response:
+    async def listing(self, vendor: SimulatedVendor, request: Request, page: Page) -> Response:
         """Answer with what the vendor makes of all its jobs."""
         try:
             self._admit(vendor, request)
             entries = [
                 entry
-                for entry in self._book.entries.values()
+                for entry in self._journal.entries.values()
                 if entry.job.vendor == vendor.name and _is_listed(entry.job, time.time())
             ]
             body = page([(entry.job, self._shown(vendor, entry)) for entry in reversed(entries)])
@@ -114,16 +123,16 @@ class FrontDesk:
             return _error(vendor, refusal)
         return _json(200, to_json(body))
 
-    def status_body(self, vendor: Vendor, entry: Entry) -> bytes:
+    def status_body(self, vendor: SimulatedVendor, entry: Entry) -> bytes:
         """The vendor's status answer as of now, as JSON."""
         return to_json(self._shown(vendor, entry))
 
-    def _shown(self, vendor: Vendor, entry: Entry) -> JsonValue:
+    def _shown(self, vendor: SimulatedVendor, entry: Entry) -> JsonValue:
         now = time.time()
         job, state = shown_job(entry.job, now), shown_state(entry, now)
         return vendor.status(job, state, self._links.urls(job) if state == "success" else [])
 
-    def _admit(self, vendor: Vendor, request: Request) -> None:
+    def _admit(self, vendor: SimulatedVendor, request: Request) -> None:
         if time.monotonic() < self._outages.get(vendor.name, 0):
             raise Refusal(503, "the service is temporarily unavailable")
         vendor.authorise(request.headers)
@@ -171,29 +180,29 @@ class FrontDesk:
     def _turn_away_first(self, arrival: _Arrival, fault: Fault, status: int, detail: str) -> None:
         assert arrival.prompt_sha256 is not None
         count, headers = fault.count_and_retry_after
-        if self._book.answers(arrival.vendor.name, arrival.prompt_sha256, status) < count:
+        if self._journal.answers(arrival.vendor.name, arrival.prompt_sha256, status) < count:
             raise Refusal(status, detail, headers)
 
     def _turned_away(self, arrival: _Arrival, status: int | None, fault: Fault, answer: Response) -> Response:
-        self._book.record(Submitted(submit=arrival.record(status, fault.name)))
+        self._journal.record(Submitted(submit=arrival.record(status, fault.name)))
         return answer
 
-    async def _accept(self, arrival: _Arrival, order: Order, faults: Script) -> Response:
+    async def _accept(self, arrival: _Arrival, order: ClipOrder, faults: Script) -> Response:
         vendor = arrival.vendor
         job = self._job(arrival, order, faults)
         status, answer = _answer(vendor, job)
-        self._book.record(Submitted(submit=arrival.record(status, "accepted", job.task_id), job=job))
-        entry = self._book.entries[job.task_id]
+        self._journal.record(Submitted(submit=arrival.record(status, "accepted", job.task_id), job=job))
+        entry = self._journal.entries[job.task_id]
         if not {"fail", "never"} & {fault.name for fault in faults}:
             self._clips.start(clip_of(job))
         if "callback-first" in faults and job.callback_url:
-            await self._courier.try_once(entry)
-        self._courier.start(entry)
+            await self._callbacks.try_once(entry)
+        self._callbacks.start(entry)
         if hang := faults.find("submit-hang"):
             await asyncio.sleep(hang.number)
         return answer
 
-    def _job(self, arrival: _Arrival, order: Order, faults: Script) -> Job:
+    def _job(self, arrival: _Arrival, order: ClipOrder, faults: Script) -> Job:
         vendor, delay = arrival.vendor, faults.find("delay")
         render_s = delay.number if delay else self._terms.render_s
         percent = int(charge.value) if (charge := faults.find("charge")) else 100
@@ -220,15 +229,15 @@ class FrontDesk:
             said=order.said,
         )
 
-    def _find(self, vendor: Vendor, task_id: str) -> Entry:
+    def _find(self, vendor: SimulatedVendor, task_id: str) -> Entry:
         if not task_id:
             raise Refusal(400, "the task id is missing")
-        entry = self._book.entries.get(task_id)
+        entry = self._journal.entries.get(task_id)
         if entry is None or entry.job.vendor != vendor.name:
             raise Refusal(404, TASK_NOT_FOUND)
         return entry
 
-    def _read_status(self, vendor: Vendor, entry: Entry) -> Response:
+    def _read_status(self, vendor: SimulatedVendor, entry: Entry) -> Response:
         now = time.time()
         fault, answer = fault_of(entry, now), _json(200, self.status_body(vendor, entry))
         try:
@@ -236,11 +245,11 @@ class FrontDesk:
         except Refusal as refusal:
             answer = _error(vendor, refusal)
         status = None if isinstance(answer, Reset | Silence) else answer.status_code
-        self._book.record(StatusRead(task_id=entry.job.task_id, at=now, status=status))
+        self._journal.record(StatusRead(task_id=entry.job.task_id, at=now, status=status))
         return answer
 
 
-def _answer(vendor: Vendor, job: Job) -> tuple[int | None, Response]:
+def _answer(vendor: SimulatedVendor, job: Job) -> tuple[int | None, Response]:
     """Return what the client is told of an accepted job; the status is None when it is told nothing."""
     if "submit-reset" in job.script:
         return None, Reset()
@@ -268,7 +277,7 @@ def _json(status: int, body: bytes) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-def _error(vendor: Vendor, refusal: Refusal) -> Response:
+def _error(vendor: SimulatedVendor, refusal: Refusal) -> Response:
     answer = _json(refusal.status, to_json(vendor.error(refusal.status, refusal.detail)))
     answer.headers.update(refusal.headers)
     return answer
