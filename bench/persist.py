@@ -32,7 +32,7 @@ from bench.report import Goal, Row
 from onetake.core.contracts import GenerationRequest
 from onetake.dev.simulator.rendering import FPS, PIXELS, VARIANTS, Clip
 from onetake.media.outbound import Outbound
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from providers.driver import configured_drivers, new_http_client
 
 ROUNDS: Final = 7
@@ -111,10 +111,10 @@ async def _curl(link: str, target: str, size: int) -> float:
 async def _link(house: House) -> str:
     """The vendor's own link to a clip of this kind: the newest generation's, read with the real driver."""
     (newest,) = await house.onetake.list(limit=1)
-    catalogue, outbound = Catalogue(house.settings), Outbound(house.settings.trusted_hosts)
-    plan = catalogue.plan(GenerationRequest(route=ROUTE, prompt="link", resolution=RESOLUTION), base_queue="bench")
+    admission, outbound = RouteAdmission(house.settings), Outbound(house.settings.trusted_hosts)
+    plan = admission.plan(GenerationRequest(route=ROUTE, prompt="link", resolution=RESOLUTION), base_queue="bench")
     async with new_http_client() as http:
-        driver = configured_drivers(house.settings, catalogue.data, http=http, outbound=outbound)[plan.vendor]
+        driver = configured_drivers(house.settings, admission.catalogue, http=http, outbound=outbound)[plan.vendor]
         status = await driver.read_status(plan, newest.vendor_task_id or "")
     await outbound.aclose()
     return status.links[0]

@@ -47,7 +47,7 @@ from onetake.media.reader import ClipProcess
 from onetake.media.spool import Spool
 from onetake.media.storage import BucketStore
 from onetake.operations.reconciler import Reconciler
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from providers.driver import Driver, configured_drivers, new_http_client, timeout_for
 from workflows.generation import Generation
 from workflows.reconcile import Reconcile
@@ -127,7 +127,7 @@ class _Parts:
 
     settings: Settings
     client: Client
-    catalogue: Catalogue
+    admission: RouteAdmission
     database: Database
     drivers: Mapping[str, Driver]
     vendors: PostgresVendors
@@ -135,15 +135,15 @@ class _Parts:
 
 
 async def _parts(settings: Settings, client: Client, decorate: Decorate, cleanup: AsyncExitStack) -> _Parts:
-    catalogue = Catalogue(settings)
+    admission = RouteAdmission(settings)
     database = await Database.connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
     cleanup.push_async_callback(database.close)
     outbound = Outbound(settings.trusted_hosts)
     cleanup.push_async_callback(outbound.aclose)
     http = await cleanup.enter_async_context(new_http_client(timeout_for(settings.time_scale)))
-    drivers = configured_drivers(settings, catalogue.data, http=http, outbound=outbound)
+    drivers = configured_drivers(settings, admission.catalogue, http=http, outbound=outbound)
     vendors = PostgresVendors(database, probe_gap_s=PROBE_GAP_S * settings.time_scale)
-    return _Parts(settings, client, catalogue, database, drivers, vendors, decorate)
+    return _Parts(settings, client, admission, database, drivers, vendors, decorate)
 
 
 async def _inspector(settings: Settings, cleanup: AsyncExitStack) -> MediaInspector:
@@ -163,7 +163,7 @@ def _orchestrator(parts: _Parts, inspector: MediaInspector) -> Worker:
         task_queue=parts.settings.task_queue,
         workflows=[Generation, Recovery, Reconcile],
         activities=[
-            Validate(parts.catalogue, decorate("validate", PostgresGenerations(parts.database)), inspector).validate,
+            Validate(parts.admission, decorate("validate", PostgresGenerations(parts.database)), inspector).validate,
             Reserve(decorate("reserve", ledger), decorate("reserve", parts.vendors)).reserve,
             Settle(decorate("settle", ledger)).settle,
             recover.examine,
@@ -181,7 +181,9 @@ def _orchestrator(parts: _Parts, inspector: MediaInspector) -> Worker:
 def _vendor_workers(parts: _Parts, name: str) -> list[Worker]:
     """One for the vendor's submissions and one for what is read there."""
     decorate, driver, vendors = parts.decorate, parts.drivers[name], parts.vendors
-    callback_base = parts.settings.callback_base_url if parts.catalogue.data.vendors[name].vendor.callbacks else None
+    callback_base = (
+        parts.settings.callback_base_url if parts.admission.catalogue.vendors[name].vendor.callbacks else None
+    )
     submissions = PostgresSubmissions(parts.database)
     submit = Submit(
         name, decorate("submit", driver), decorate("submit", submissions), decorate("submit", vendors), callback_base

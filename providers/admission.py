@@ -16,14 +16,14 @@ from onetake.core.ports import InputRule, MediaLimit, MediaRules
 from onetake.core.settings import Settings
 from providers.catalogue import (
     SEED_MOST,
-    CatalogueData,
+    Catalogue,
     ClipLimits,
     Count,
     ImageLimits,
     OptionalField,
     Route,
     TextLimit,
-    Vendor,
+    VendorData,
     load_catalogue,
 )
 from providers.pricing import load_prices, price_of
@@ -38,14 +38,14 @@ DURATION_TOLERANCE_S = 0.5
 ADDRESS_MOST = 2048
 
 
-class Catalogue:
+class RouteAdmission:
     """The `Admission` port over the catalogue's data and the settings that scale and complete it."""
 
-    def __init__(self, settings: Settings, data: CatalogueData | None = None, *, sends: bool = True) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None, *, sends: bool = True) -> None:
         """`sends` is False in a process that only starts generations: the vendors' keys are the workers' alone."""
         self._settings = settings
         self._sends = sends
-        self.data = data or load_catalogue()
+        self.catalogue = catalogue or load_catalogue()
 
     def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
         """See `onetake.core.ports.Admission.plan`."""
@@ -60,13 +60,13 @@ class Catalogue:
 
     def media_rules(self, request: GenerationRequest) -> MediaRules:
         """See `onetake.core.ports.Admission.media_rules`."""
-        found = self.data.route(request.route)
+        found = self.catalogue.route(request.route)
         return _media_rules(found[2], request) if found else MediaRules()
 
-    def _checked(self, request: GenerationRequest) -> tuple[str, Vendor, Route]:
-        found = self.data.route(request.route)
+    def _checked(self, request: GenerationRequest) -> tuple[str, VendorData, Route]:
+        found = self.catalogue.route(request.route)
         if found is None:
-            raise Refused("route_unknown", nearest_route(request.route, self.data.route_names()))
+            raise Refused("route_unknown", nearest_route(request.route, self.catalogue.route_names()))
         name, _, route = found
         violations = tuple(broken_rules(route, request))
         if violations:
@@ -80,7 +80,7 @@ class Catalogue:
         if key is None or not key.get_secret_value():
             raise Refused("vendor_key_missing", f"Set ONETAKE_{name.upper()}_API_KEY for the workers.")
 
-    def _pinned(self, name: str, vendor: Vendor, route: Route, request: GenerationRequest, base_queue: str) -> Plan:
+    def _pinned(self, name: str, vendor: VendorData, route: Route, request: GenerationRequest, base_queue: str) -> Plan:
         scale, facts = self._settings.time_scale, vendor.vendor
         resolution = request.resolution or route.resolutions.default
         ratios = route.aspect_ratios
@@ -122,7 +122,7 @@ class Catalogue:
     def _price(
         self,
         name: str,
-        vendor: Vendor,
+        vendor: VendorData,
         route: Route,
         full_name: str,
         resolution: str,
@@ -139,7 +139,7 @@ class Catalogue:
             input_seconds=route.input_seconds_most,
             usd_per_credit=vendor.usd_per_credit(configured.credits, name),
             configured=configured,
-            version=self.data.version,
+            version=self.catalogue.version,
         )
 
 

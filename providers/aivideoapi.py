@@ -11,12 +11,11 @@ import httpx
 
 from onetake.core.contracts import Plan, StatusReading
 from onetake.core.names import InputKind
-from onetake.core.ports import Account, SubmitOutcome, VendorStatus
+from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,
     CallbackHint,
-    Order,
     decoded_object,
     envelope_status,
     failure_of,
@@ -52,7 +51,7 @@ HTTP_OF_CODE = {
 FACTS = load_catalogue().vendors["aivideoapi"]
 
 
-def submit_request(base_url: str, order: Order) -> httpx.Request:
+def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
     """`POST /videos/generations`: the model's name says the mode, `callback_url` stands beside `input`."""
     body: dict[str, object] = {"model": order.plan.vendor_model}
     if order.callback_url:
@@ -60,7 +59,7 @@ def submit_request(base_url: str, order: Order) -> httpx.Request:
     return json_post(f"{base_url}/videos/generations", {**body, "input": _input(order)})
 
 
-def _input(order: Order) -> dict[str, object]:
+def _input(order: SubmitOrder) -> dict[str, object]:
     request, plan = order.request, order.plan
     given: dict[str, object] = {"prompt": request.prompt, **_media(order)}
     if plan.aspect_ratio is not None:
@@ -74,7 +73,7 @@ def _input(order: Order) -> dict[str, object]:
     return given
 
 
-def _media(order: Order) -> dict[str, object]:
+def _media(order: SubmitOrder) -> dict[str, object]:
     request = order.request
     lists = {
         "image_urls": [request.image] if request.image else _references(order, "image"),
@@ -84,7 +83,7 @@ def _media(order: Order) -> dict[str, object]:
     return {name: addresses for name, addresses in lists.items() if addresses}
 
 
-def _references(order: Order, kind: InputKind) -> list[str]:
+def _references(order: SubmitOrder, kind: InputKind) -> list[str]:
     """The references of one kind, in the request's order: the page numbers `character1..n` by order and does not say
     how two lists count together."""
     pairs = zip(order.request.references, order.plan.reference_kinds, strict=True)

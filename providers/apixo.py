@@ -8,12 +8,11 @@ from urllib.parse import quote
 import httpx
 
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
-from onetake.core.ports import SubmitOutcome, VendorStatus
+from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,
     CallbackHint,
-    Order,
     decoded_object,
     envelope_status,
     failure_of,
@@ -36,7 +35,7 @@ SCALARS = ("negative_prompt", "prompt_extend", "shot_type", "watermark")
 FACTS = load_catalogue().vendors["apixo"]
 
 
-def submit_request(base_url: str, order: Order) -> httpx.Request:
+def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
     """`POST /generateTask/wan-2-6-video`: the model is in the path, the mode in the body."""
     body: dict[str, object] = {"request_type": "callback" if order.callback_url else "async"}
     if order.callback_url:
@@ -44,7 +43,7 @@ def submit_request(base_url: str, order: Order) -> httpx.Request:
     return json_post(f"{base_url}/generateTask/{MODEL}", {**body, "input": _input(order)})
 
 
-def _input(order: Order) -> dict[str, object]:
+def _input(order: SubmitOrder) -> dict[str, object]:
     request, plan = order.request, order.plan
     given: dict[str, object] = {"mode": plan.route.rsplit("/", 1)[-1], "prompt": request.prompt}
     given |= {"resolution": plan.resolution, "duration": plan.duration_s}

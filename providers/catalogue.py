@@ -281,7 +281,7 @@ class VendorFacts(Fact):
     undocumented: tuple[str, ...] = ()
 
 
-class Vendor(Fact):
+class VendorData(Fact):
     """One vendor's file."""
 
     vendor: VendorFacts
@@ -295,13 +295,13 @@ class Vendor(Fact):
         return configured.get(name, self.credit.usd)
 
 
-class CatalogueData(Fact):
+class Catalogue(Fact):
     """All vendors. `version` changes with any byte of the files and is pinned in every plan and every hold."""
 
     version: str
-    vendors: dict[str, Vendor]
+    vendors: dict[str, VendorData]
 
-    def route(self, name: str) -> tuple[str, Vendor, Route] | None:
+    def route(self, name: str) -> tuple[str, VendorData, Route] | None:
         """Find `vendor/model/mode`; None when there is no such route."""
         return self.by_name.get(name)
 
@@ -309,7 +309,7 @@ class CatalogueData(Fact):
         return tuple(self.by_name)
 
     @cached_property
-    def by_name(self) -> dict[str, tuple[str, Vendor, Route]]:
+    def by_name(self) -> dict[str, tuple[str, VendorData, Route]]:
         return {
             f"{name}/{route.model}/{route.mode}": (name, vendor, route)
             for name, vendor in self.vendors.items()
@@ -317,7 +317,7 @@ class CatalogueData(Fact):
         }
 
 
-def read_catalogue(folder: Path) -> CatalogueData:
+def read_catalogue(folder: Path) -> Catalogue:
     """Read and check a folder of vendor files. Raises ValueError (pydantic's, too) naming the file that is wrong."""
     digest, vendors = hashlib.sha256(), dict[str, object]()
     for path in sorted(folder.glob("*.toml")):
@@ -326,10 +326,10 @@ def read_catalogue(folder: Path) -> CatalogueData:
             vendors[path.stem] = tomllib.loads(path.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path.name}: {error}") from None
-    return CatalogueData.model_validate({"version": digest.hexdigest()[:12], "vendors": vendors})
+    return Catalogue.model_validate({"version": digest.hexdigest()[:12], "vendors": vendors})
 
 
 @cache
-def load_catalogue() -> CatalogueData:
+def load_catalogue() -> Catalogue:
     """The catalogue shipped with the package."""
     return read_catalogue(ROUTES)

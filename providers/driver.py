@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,19 +29,11 @@ from onetake.core.ports import Account, Body, SubmitOrder, SubmitOutcome, Vendor
 from onetake.core.settings import Settings, VendorSettings
 from onetake.media.addresses import judge
 from onetake.media.outbound import Outbound
-from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
-from providers.catalogue import SEED_MOST, CatalogueData
-from providers.vendor import Accounts, Lists, Order, Vendor, error_of
+from providers.catalogue import SEED_MOST, Catalogue
+from providers.vendor import Accounts, Lists, VendorAdapter, error_of
+from providers.vendors import VENDORS
 
 T = TypeVar("T")
-
-VENDORS: Final[Mapping[str, Vendor]] = {
-    "apixo": apixo,
-    "gptimage2": gptimage2,
-    "wan26ai": wan26ai,
-    "aivideoapi": aivideoapi,
-    "gmi": gmi,
-}
 
 TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=30.0, pool=10.0)
 SHORTEST_ANSWER_S: Final = 20.0  # a busy machine is slow to answer, and a submission without an answer is in doubt
@@ -79,10 +71,17 @@ class Driver:
     """One vendor over HTTP: the `VendorClient` port."""
 
     def __init__(
-        self, name: str, vendor: Vendor, base_url: str, api_key: str, *, http: httpx.AsyncClient, outbound: Outbound
+        self,
+        name: str,
+        adapter: VendorAdapter,
+        base_url: str,
+        api_key: str,
+        *,
+        http: httpx.AsyncClient,
+        outbound: Outbound,
     ) -> None:
         self.name = name
-        self._vendor = vendor
+        self._adapter = adapter
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._http = http
@@ -96,12 +95,12 @@ class Driver:
 
     def request_sha256(self, order: SubmitOrder) -> bytes:
         """Hash the bytes of the submission without its callback address."""
-        request = self._vendor.submit_request(self._base_url, _vendor_order(replace(order, callback_url=None)))
+        request = self._adapter.submit_request(self._base_url, replace(order, callback_url=None))
         return hashlib.sha256(request.url.raw_path + b"\n" + request.content).digest()
 
     async def submit(self, order: SubmitOrder) -> SubmitOutcome:
         """Send one POST and classify what came of it."""
-        request = self._vendor.submit_request(self._base_url, _vendor_order(order))
+        request = self._adapter.submit_request(self._base_url, order)
         request.stream = _Submission(request.content)
         try:
             response = await self._send(request)
@@ -109,7 +108,7 @@ class Driver:
             return SubmitOutcome("not_sent", error=error_of("vendor_unreachable"), note=type(error).__name__)
         except Exception as error:  # noqa: BLE001  # whatever it was, bytes may have left: no sixth outcome
             return SubmitOutcome("ambiguous", note=type(error).__name__)
-        outcome = self._vendor.submit_outcome(response)
+        outcome = self._adapter.submit_outcome(response)
         outcome = replace(outcome, reported_micros=_micros(outcome.reported_units, order.plan))
         if outcome.error is not None and outcome.error.code in OPERATORS_ALARMS:
             _log.error("vendor_refuses_us", vendor=self.name, code=outcome.error.code, hint=outcome.error.hint)
@@ -119,8 +118,8 @@ class Driver:
 
     async def read_status(self, plan: Plan, vendor_task_id: str) -> VendorStatus:
         """See `onetake.core.ports.VendorClient.read_status`."""
-        response = await self._read(self._vendor.status_request(self._base_url, plan, vendor_task_id))
-        status = _understood(self._vendor.read_status(response), response)
+        response = await self._read(self._adapter.status_request(self._base_url, plan, vendor_task_id))
+        status = _understood(self._adapter.read_status(response), response)
         if status.vendor_task_id not in {None, vendor_task_id}:
             raise TryLater("vendor_unavailable", "(the answer is about another task)")
         if status.alarm:
@@ -130,17 +129,17 @@ class Driver:
 
     async def find_jobs(self, order: SubmitOrder, sent_at: datetime) -> tuple[str, ...]:
         """See `onetake.core.ports.VendorClient.find_jobs`."""
-        vendor = cast("Lists", self._vendor)
-        response = await self._read(vendor.list_request(self._base_url, order.plan), MOST_LIST_BYTES)
-        jobs = _understood(vendor.listed_jobs(response, _vendor_order(order)), response)
+        lister = cast("Lists", self._adapter)
+        response = await self._read(lister.list_request(self._base_url, order.plan), MOST_LIST_BYTES)
+        jobs = _understood(lister.listed_jobs(response, order), response)
         earliest = sent_at.timestamp() - MOST_CLOCK_SKEW_S
         return tuple(job.task_id for job in jobs if job.created_at >= earliest)
 
     async def read_account(self) -> Account:
         """See `onetake.core.ports.VendorClient.read_account`."""
-        vendor = cast("Accounts", self._vendor)
-        response = await self._read(vendor.account_request(self._base_url))
-        return _understood(vendor.read_account(response), response)
+        accountant = cast("Accounts", self._adapter)
+        response = await self._read(accountant.account_request(self._base_url))
+        return _understood(accountant.read_account(response), response)
 
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
         """See `onetake.core.ports.VendorClient.download`. Our key never goes to a media host."""
@@ -219,10 +218,6 @@ def _micros(units: Decimal | None, plan: Plan) -> int | None:
     return None if units is None or rate is None else micros_up(units * rate)
 
 
-def _vendor_order(order: SubmitOrder) -> Order:
-    return Order(plan=order.plan, request=order.request, callback_url=order.callback_url, seed=order.seed)
-
-
 def retry_after_s(header: str | None, now: float) -> float | None:
     """Read `Retry-After` (seconds or an HTTP date), capped at five minutes; None when absent, past or nonsense."""
     if header is None:
@@ -240,16 +235,16 @@ def _moment_of(http_date: str) -> float:
 
 
 def configured_drivers(
-    settings: Settings, data: CatalogueData, *, http: httpx.AsyncClient, outbound: Outbound
+    settings: Settings, data: Catalogue, *, http: httpx.AsyncClient, outbound: Outbound
 ) -> dict[str, Driver]:
     """A driver for each vendor that has a key. Raises Refused(`settings_invalid`) for a base URL that is not https,
     and for a key that cannot be a header."""
     drivers: dict[str, Driver] = {}
-    for name, vendor in VENDORS.items():
+    for name, adapter in VENDORS.items():
         configured = settings.vendor(name)
         if api_key := checked_key(name, configured):
             base_url = checked_base_url(name, configured, data.vendors[name].vendor.base_url, settings.trusted_hosts)
-            drivers[name] = Driver(name, vendor, base_url, api_key, http=http, outbound=outbound)
+            drivers[name] = Driver(name, adapter, base_url, api_key, http=http, outbound=outbound)
     return drivers
 
 

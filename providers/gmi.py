@@ -11,14 +11,13 @@ from urllib.parse import quote
 import httpx
 
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
-from onetake.core.ports import SubmitOutcome, VendorStatus
+from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     MOST_UNIX_S,
     Answer,
     CallbackHint,
     ListedJob,
-    Order,
     failure_of,
     json_object,
     json_post,
@@ -40,12 +39,12 @@ SCALARS = ("negative_prompt", "audio_url", "shot_type", "prompt_extend", "waterm
 FACTS = load_catalogue().vendors["gmi"]
 
 
-def submit_request(base_url: str, order: Order) -> httpx.Request:
+def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
     """`POST .../requests`: the model decides the mode. There is no field for a callback."""
     return json_post(f"{base_url}{REQUESTS}", {"model": order.plan.vendor_model, "payload": _payload(order)})
 
 
-def _payload(order: Order) -> dict[str, object]:
+def _payload(order: SubmitOrder) -> dict[str, object]:
     request, plan = order.request, order.plan
     given: dict[str, object] = {"prompt": request.prompt, **_media(request), **_size(plan)}
     given["duration"] = plan.duration_s
@@ -90,7 +89,7 @@ def list_request(base_url: str, plan: Plan) -> httpx.Request:
     return httpx.Request("GET", f"{base_url}{REQUESTS}", params={"model_id": plan.vendor_model})
 
 
-def listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None:
+def listed_jobs(response: httpx.Response, order: SubmitOrder) -> tuple[ListedJob, ...] | None:
     """The requests whose model and `payload` are those of the order. The envelope is not documented: the names that
     published clients read, and a bare list, are understood."""
     items = listed_objects(response, "requests", "data", "items")

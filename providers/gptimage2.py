@@ -9,12 +9,11 @@ from urllib.parse import quote
 import httpx
 
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
-from onetake.core.ports import SubmitOutcome, VendorStatus
+from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,
     CallbackHint,
-    Order,
     decoded_object,
     envelope_status,
     failure_of,
@@ -47,12 +46,12 @@ HTTP_OF_TYPE = {
 FACTS = load_catalogue().vendors["gptimage2"]
 
 
-def submit_request(base_url: str, order: Order) -> httpx.Request:
+def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
     """`POST /videos/generations`: one address for all models, everything in the body."""
     return json_post(f"{base_url}/videos/generations", _body(order))
 
 
-def _body(order: Order) -> dict[str, object]:
+def _body(order: SubmitOrder) -> dict[str, object]:
     request, plan = order.request, order.plan
     body: dict[str, object] = {"model": plan.vendor_model, "prompt": request.prompt, **_media(request)}
     if plan.aspect_ratio is not None:

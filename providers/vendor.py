@@ -14,9 +14,9 @@ from typing import Any, Protocol, cast
 
 import httpx
 
-from onetake.core.contracts import ErrorInfo, GenerationRequest, Plan, StatusReading
-from onetake.core.errors import CATALOGUE, VENDOR_SAID
-from onetake.core.ports import Account, SubmitOutcome, VendorStatus
+from onetake.core.contracts import ErrorInfo, Plan, StatusReading
+from onetake.core.errors import VENDOR_SAID
+from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import FailureRow, OutcomeRow
 
 _TASK_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,256}")  # dots alone would name another path
@@ -26,16 +26,6 @@ SAFE_TEXT_LENGTH = 200
 MOST_UNITS = Decimal(10**9)  # credits that a vendor may claim to have charged
 MOST_UNIX_S = Decimal(10**10)  # the year 2286: milliseconds are not taken for seconds
 _READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
-
-
-@dataclass(frozen=True)
-class Order:
-    """One submission as a vendor file sees it."""
-
-    plan: Plan
-    request: GenerationRequest
-    callback_url: str | None
-    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -54,11 +44,11 @@ class ListedJob:
     created_at: float
 
 
-class Vendor(Protocol):
+class VendorAdapter(Protocol):
     """A vendor file: a module with these functions."""
 
     @staticmethod
-    def submit_request(base_url: str, order: Order) -> httpx.Request:
+    def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
         """Build the POST, without the key."""
         ...
 
@@ -92,7 +82,7 @@ class Lists(Protocol):
         ...
 
     @staticmethod
-    def listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None:
+    def listed_jobs(response: httpx.Response, order: SubmitOrder) -> tuple[ListedJob, ...] | None:
         """The jobs with exactly this order's model and payload, each once; None when the answer, or one of those
         jobs, cannot be understood."""
         ...
@@ -272,7 +262,5 @@ def number_of(value: object, most: Decimal = MOST_UNITS) -> Decimal | None:
 
 def error_of(code: str, words: object = None) -> ErrorInfo:
     """An error of the catalogue with the vendor's words, made safe, behind it."""
-    entry, said = CATALOGUE[code], safe_text(words)
-    return ErrorInfo(
-        code=code, message=f"{entry.sentence}{VENDOR_SAID}{said}" if said else entry.sentence, hint=entry.hint
-    )
+    error, said = ErrorInfo.of(code), safe_text(words)
+    return error.model_copy(update={"message": f"{error.message}{VENDOR_SAID}{said}"}) if said else error

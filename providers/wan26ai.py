@@ -9,12 +9,11 @@ from urllib.parse import quote
 import httpx
 
 from onetake.core.contracts import Plan, StatusReading
-from onetake.core.ports import SubmitOutcome, VendorStatus
+from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
 from providers.vendor import (
     Answer,
     CallbackHint,
-    Order,
     decoded_object,
     envelope_status,
     failure_of,
@@ -36,7 +35,7 @@ FACTS = load_catalogue().vendors["wan26ai"]
 ENVELOPE = ("code", "message", "data", "error")
 
 
-def submit_request(base_url: str, order: Order) -> httpx.Request:
+def submit_request(base_url: str, order: SubmitOrder) -> httpx.Request:
     """`POST /generate`: a flat body, the mode in the model's id, the duration a string.
 
     `public` is always sent as false: its default is not documented, and a gallery would publish the customer's clip.

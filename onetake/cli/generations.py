@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onetake.client import Onetake
     from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
     from onetake.core.settings import Settings
-    from providers.catalogue import CatalogueData
+    from providers.catalogue import Catalogue
 
 T = TypeVar("T")
 
@@ -65,17 +65,17 @@ def generate(
         fields["prompt"] = sys.stdin.read().strip()
     settings = environment.settings()
     from onetake.client import request_of
-    from providers.admission import Catalogue
+    from providers.admission import RouteAdmission
 
     request = request_of(fields)
-    catalogue = Catalogue(settings, sends=False)
-    plan = catalogue.plan(request, base_queue=settings.task_queue)
+    admission = RouteAdmission(settings, sends=False)
+    plan = admission.plan(request, base_queue=settings.task_queue)
     if dry_run:
-        return _dry_run(catalogue.data, request, plan)
+        return _dry_run(admission.catalogue, request, plan)
     return _run_generation(settings, request, detach=detach, timeout_s=timeout)
 
 
-def _dry_run(data: "CatalogueData", request: "GenerationRequest", plan: "Plan") -> Answer:
+def _dry_run(data: "Catalogue", request: "GenerationRequest", plan: "Plan") -> Answer:
     from onetake.cli.routes import rules_of
     from onetake.core.money import format_usd
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.core.settings import Settings
-    from providers.catalogue import CatalogueData, Count, Route, VendorFacts
+    from providers.catalogue import Catalogue, Count, Route, VendorFacts
 
 # What may stand in a field that has no rule of its own in the catalogue; the others are yes or no.
 _VALUES = {"seed": "0 to 2147483647", "shot_type": "single, multi", "audio_url": "one address"}
@@ -42,7 +42,7 @@ def routes(
     return _all(data, settings) if route is None else _one(data, route, settings)
 
 
-def _all(data: "CatalogueData", settings: "Settings") -> Answer:
+def _all(data: "Catalogue", settings: "Settings") -> Answer:
     rows = [_document(name, data, settings) for name in data.route_names()]
 
     def show(console: "Console") -> None:
@@ -57,7 +57,7 @@ def _all(data: "CatalogueData", settings: "Settings") -> Answer:
     return Answer({"version": data.version, "routes": rows}, show)
 
 
-def _one(data: "CatalogueData", name: str, settings: "Settings") -> Answer:
+def _one(data: "Catalogue", name: str, settings: "Settings") -> Answer:
     if data.route(name) is None:
         from providers.admission import nearest_route
 
@@ -99,7 +99,7 @@ def _lines(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "undocumented", gap
 
 
-def _document(name: str, data: "CatalogueData", settings: "Settings") -> dict[str, Any]:
+def _document(name: str, data: "Catalogue", settings: "Settings") -> dict[str, Any]:
     found = data.route(name)
     if found is None:
         raise KeyError(name)
@@ -132,7 +132,7 @@ def _defaults(route: "Route") -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def clip_prices(name: str, data: "CatalogueData", settings: "Settings") -> list[dict[str, Any]]:
+def clip_prices(name: str, data: "Catalogue", settings: "Settings") -> list[dict[str, Any]]:
     """What one clip of the default duration costs in USD, for each resolution and sound; None where nobody knows."""
     from providers.pricing import load_prices, price_of
 

@@ -35,7 +35,7 @@ from onetake.ledger.database import Database
 from onetake.ledger.generations import FirstRow, PostgresGenerations
 from onetake.ledger.recoveries import Recoveries
 from onetake.operations.replaying import Replays
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
@@ -67,7 +67,7 @@ class Onetake:
         self.settings = settings
         self._database = database
         self._generations = PostgresGenerations(database)
-        self._catalogue = Catalogue(settings, sends=False)
+        self._admission = RouteAdmission(settings, sends=False)
         self._engine_once = asyncio.Lock()
         self._engine: Client | None = None
         self._bucket: BucketStore | None = None
@@ -93,7 +93,7 @@ class Onetake:
 
     def plan(self, request: GenerationRequest | None = None, /, **fields: Any) -> Plan:
         """Check a request and price it: what `start` would pin. Sends nothing and writes nothing."""
-        return self._catalogue.plan(request or request_of(fields), base_queue=self.settings.task_queue)
+        return self._admission.plan(request or request_of(fields), base_queue=self.settings.task_queue)
 
     async def start(self, request: GenerationRequest | None = None, /, **fields: Any) -> Started:
         """Accept a generation and start its workflow; give a `GenerationRequest` or its fields.

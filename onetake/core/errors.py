@@ -6,7 +6,6 @@
     ├── Refused          nothing was sent and nothing is owed: change the request or the setting, then start again
     │   └── NoMoney      a budget is too small: raise it, or wait for its next window
     ├── Failed           the generation ended without the clip: read the hint; what it cost is in the ledger
-    │   └── Unknown      a paid render may exist: nothing is sent again until a person or the reconciler decides
     └── TryLater         a part is unreachable or slow: the same call works later, `after_s` says when
 
 Every error carries a code of `CATALOGUE`. Texts come from there; `detail` adds what was measured and never
@@ -280,10 +279,6 @@ class NoMoney(Refused):
 
 class Failed(OnetakeError):
     """The generation ended without its clip."""
-
-
-class Unknown(Failed):
-    """A paid render may exist, and nothing can tell now."""
 
 
 class TryLater(OnetakeError):

@@ -3,7 +3,6 @@
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 MICROS_PER_USD = 1_000_000
-CURRENCY = "USD"
 LARGEST_MICROS = 2**63 - 1
 MOST_DIGITS = 30
 

@@ -40,6 +40,16 @@ REPLAY_VERBS: Final = cast("tuple[ReplayVerb, ...]", get_args(ReplayVerb))
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
 DEFAULT_TENANT: Final = "default"  # who pays when a request names nobody
+# -- Vendors -----------------------------------------------------------------------------------------------------------
+
+# Every vendor. The settings follow this list; `providers.vendors` holds the adapter of each.
+VENDOR_NAMES: Final = (
+    "apixo",
+    "gptimage2",
+    "wan26ai",
+    "aivideoapi",
+    "gmi",
+)
 
 # -- Temporal ----------------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,13 @@ Workflows and activities never import this module.
 
 import base64
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from onetake.core.errors import Refused
+from onetake.core.names import VENDOR_NAMES
 
 
 class VendorSettings(BaseModel):
@@ -21,7 +22,15 @@ class VendorSettings(BaseModel):
     api_key: SecretStr | None = None
 
 
-class Settings(BaseSettings):
+def _of_each_vendor() -> dict[str, Any]:
+    """`apixo_base_url`, `apixo_api_key`, and so on: a type and a default by name."""
+    fields: dict[str, Any] = {}
+    for name in VENDOR_NAMES:
+        fields |= {f"{name}_base_url": (str | None, None), f"{name}_api_key": (SecretStr | None, None)}
+    return fields
+
+
+class Settings(create_model("VendorsSettings", __base__=BaseSettings, **_of_each_vendor())):
     """One frozen model; build it with `load_settings`, which turns every problem into one clear error."""
 
     model_config = SettingsConfigDict(env_prefix="ONETAKE_", env_file=".env", frozen=True, extra="ignore")
@@ -37,16 +46,6 @@ class Settings(BaseSettings):
     s3_secure: bool = True
     s3_public_endpoint: str | None = None
 
-    apixo_base_url: str | None = None
-    apixo_api_key: SecretStr | None = None
-    gptimage2_base_url: str | None = None
-    gptimage2_api_key: SecretStr | None = None
-    wan26ai_base_url: str | None = None
-    wan26ai_api_key: SecretStr | None = None
-    aivideoapi_base_url: str | None = None
-    aivideoapi_api_key: SecretStr | None = None
-    gmi_base_url: str | None = None
-    gmi_api_key: SecretStr | None = None
     prices: str | None = None
 
     codec_key: SecretStr | None = None
@@ -75,7 +74,7 @@ class Settings(BaseSettings):
     @field_validator("exclusive_keys")
     @classmethod
     def _vendors(cls, names: frozenset[str]) -> frozenset[str]:
-        if unknown := [name for name in sorted(names) if f"{name}_api_key" not in cls.model_fields]:
+        if unknown := [name for name in sorted(names) if name not in VENDOR_NAMES]:
             raise ValueError(f"no vendor: {', '.join(unknown)}")
         return names
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onetake.core.names import VENDOR_NAMES
+
 if TYPE_CHECKING:
     from onetake.dev.devstack import DevStack, Part, Progress, StackAddresses
     from onetake.dev.devstack.ports import PortChoice
@@ -87,11 +89,11 @@ def vendor_environment(given: Mapping[str, str], simulator_url: str) -> tuple[di
     """The variables of the vendors that nobody configured, which are simulated, and whether there is one."""
     from onetake.dev.simulator import app, prices
 
-    addresses = {name: given.get(f"ONETAKE_{name.upper()}_BASE_URL") for name in app.BASE_PATHS}
+    addresses = {name: given.get(f"ONETAKE_{name.upper()}_BASE_URL") for name in app.VENDORS}
     simulated = [name for name, url in addresses.items() if not url]
     vendors = {} if given.get("ONETAKE_PRICES") else {"ONETAKE_PRICES": str(prices.FILE)}
     for name in simulated:
-        vendors[f"ONETAKE_{name.upper()}_BASE_URL"] = f"{simulator_url}{app.BASE_PATHS[name]}"
+        vendors[f"ONETAKE_{name.upper()}_BASE_URL"] = f"{simulator_url}{app.VENDORS[name].base_path}"
         vendors[f"ONETAKE_{name.upper()}_API_KEY"] = app.SimulatorConfig().api_key(name)
     elsewhere = any(url and not _is_loopback(url) for url in addresses.values())
     if elsewhere and not given.get("ONETAKE_CALLBACK_BASE_URL"):
@@ -107,9 +109,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def _vendor_variables() -> set[str]:
-    from onetake.dev.simulator.app import BASE_PATHS
-
-    return {f"ONETAKE_{name.upper()}_{kind}" for name in BASE_PATHS for kind in ("BASE_URL", "API_KEY")}
+    return {f"ONETAKE_{name.upper()}_{kind}" for name in VENDOR_NAMES for kind in ("BASE_URL", "API_KEY")}
 
 
 def _apply_migrations(database_url: str, progress: "Progress") -> None:

@@ -23,7 +23,7 @@ from onetake.gateway.codec_endpoint import create_codec_app, origin_of
 from onetake.gateway.wakes import INTERVAL_S, SWEEP_EVERY_S, Signaller, Sweep, Wakes
 from onetake.ledger.callbacks import Callbacks
 from onetake.ledger.database import Database
-from providers.driver import VENDORS
+from providers.vendors import VENDORS
 
 FIRST_REQUEST_LIMIT_S: Final = 10.0
 GRACE_S: Final = 5

@@ -32,13 +32,13 @@ from onetake.core.contracts import (
 )
 from onetake.core.errors import Failed, TryLater
 from onetake.core.ports import Bracket
-from onetake.dev.simulator.app import BASE_PATHS, SimulatorConfig
+from onetake.dev.simulator.app import VENDORS, SimulatorConfig
 from onetake.dev.simulator.server import running
 from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import token_sha256
 from onetake.ledger.vendors import PostgresVendors
 from onetake.media.outbound import Outbound
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from providers.driver import configured_drivers, new_http_client
 from tests.providers.parts import settings
 from tests.system.harness import unique
@@ -140,17 +140,17 @@ async def arrive(
     simulator_url: str, database: Database, ledger: PostgresLedger, accept: Accept, order: Order
 ) -> AsyncGenerator[Arrive]:
     """Make a generation at a vendor; with its hold, unless said otherwise."""
-    named = {f"{vendor}_base_url": f"{simulator_url}{path}" for vendor, path in BASE_PATHS.items()}
-    keys = {f"{vendor}_api_key": SimulatorConfig().api_key(vendor) for vendor in BASE_PATHS}
+    named = {f"{vendor}_base_url": f"{simulator_url}{simulated.base_path}" for vendor, simulated in VENDORS.items()}
+    keys = {f"{vendor}_api_key": SimulatorConfig().api_key(vendor) for vendor in VENDORS}
     known = settings(
         **named, **keys, trusted_hosts=urlsplit(simulator_url).netloc, exclusive_keys="aivideoapi", time_scale=1.0
     )
-    catalogue = Catalogue(known)
+    admission = RouteAdmission(known)
     async with AsyncExitStack() as cleanup:
         outbound = Outbound(known.trusted_hosts)
         cleanup.push_async_callback(outbound.aclose)
         http = await cleanup.enter_async_context(new_http_client())
-        drivers = configured_drivers(known, catalogue.data, http=http, outbound=outbound)
+        drivers = configured_drivers(known, admission.catalogue, http=http, outbound=outbound)
 
         async def arrive(marker: str = SILENT, vendor: str = "apixo", *, held: bool = True) -> At:
             fields = {"route": f"{vendor}/wan-2.6/text-to-video", "prompt": unique(f"alone {marker}")}
@@ -161,7 +161,7 @@ async def arrive(
             return At(
                 vendor,
                 generation_id,
-                catalogue.plan(request, base_queue="onetake"),
+                admission.plan(request, base_queue="onetake"),
                 request,
                 drivers[vendor],
                 PostgresSubmissions(database),

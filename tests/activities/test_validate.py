@@ -22,7 +22,7 @@ from onetake.core.names import FIRST_ATTEMPT, InputKind
 from onetake.core.ports import MediaRules
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger
 from onetake.ledger.database import Session
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from tests.ledger.databases import fresh_database
 from tests.providers import parts
 
@@ -45,7 +45,7 @@ houses = st.builds(
 )
 CHEAP, DEAR = House("0.05", 1.0, ""), House("1.7", 0.01, "aivideoapi")
 
-Admit = Callable[..., Catalogue]
+Admit = Callable[..., RouteAdmission]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def admit(tmp_path_factory: pytest.TempPathFactory) -> Admit:
     """The admission of a process with these settings."""
     folder = tmp_path_factory.mktemp("prices")
 
-    def admit(house: House, *, sends: bool = True, **named: Any) -> Catalogue:
+    def admit(house: House, *, sends: bool = True, **named: Any) -> RouteAdmission:
         prices: Path = folder / f"{house.usd_per_second}.toml"
         prices.write_text(f'[usd_per_second]\n"{ROUTE}" = {{ 720p = "{house.usd_per_second}" }}\n')
         own = {"time_scale": house.time_scale, "exclusive_keys": house.exclusive_keys, "prices": str(prices)}
-        return Catalogue(parts.settings(**own | named), sends=sends)
+        return RouteAdmission(parts.settings(**own | named), sends=sends)
 
     return admit
 
@@ -96,7 +96,7 @@ def new_workflow_id() -> str:
 
 async def validated(
     database: Database,
-    catalogue: Catalogue,
+    catalogue: RouteAdmission,
     request: GenerationRequest,
     workflow_id: str,
     kind: InputKind | None = "video",

@@ -33,7 +33,7 @@ from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import connect_once
 from onetake.media.storage import BucketStore
 from onetake.operations.reconciler import Reconciler
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from tests.chaos import evidence
 from tests.chaos.evidence import Evidence, Generation, Seen
 from tests.chaos.fleet import Fleet, worker_of
@@ -163,7 +163,7 @@ class World:
         if generation.plan is None:
             return None
         settings = self.stack.settings()
-        price = Catalogue(settings).plan(generation.request, base_queue=settings.task_queue).price
+        price = RouteAdmission(settings).plan(generation.request, base_queue=settings.task_queue).price
         return price.amount_micros, price.table_version
 
     async def _left_behind(self) -> tuple[list[str], list[str]]:

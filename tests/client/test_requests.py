@@ -7,7 +7,7 @@ from onetake.core.contracts import GenerationRequest
 from onetake.core.errors import Refused
 from onetake.core.settings import load_settings
 from onetake.engine.starting import details_of, summary_of
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 
 ROUTE = "apixo/wan-2.6/text-to-video"
 CANARY = "canary prompt"
@@ -71,7 +71,7 @@ def test_a_missing_field_is_named() -> None:
 
 def test_the_summary_says_what_an_operator_needs_in_200_bytes() -> None:
     request = GenerationRequest(route=ROUTE, prompt=CANARY, tenant="t" * 63, user="é" * 128, feature="é" * 128)
-    plan = Catalogue(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
+    plan = RouteAdmission(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
     line = summary_of(request, plan)
     assert len(line.encode()) <= 200
     assert all(part in line for part in (ROUTE, "5 s", "720p", "t" * 63, "$0.50"))
@@ -80,7 +80,7 @@ def test_the_summary_says_what_an_operator_needs_in_200_bytes() -> None:
 
 def test_the_details_are_a_table_without_the_prompt() -> None:
     request = GenerationRequest(route=ROUTE, prompt=CANARY, negative_prompt=CANARY)
-    plan = Catalogue(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
+    plan = RouteAdmission(load_settings(apixo_api_key="k")).plan(request, base_queue="q")
     text = details_of("gen/default/gen_1", request, plan)
     assert all(amount in text for amount in ("0.50", "0.10 a second"))
     assert "`onetake get gen_1`" in text

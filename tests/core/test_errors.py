@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from onetake.core.errors import CATALOGUE, Failed, NoMoney, OnetakeError, Refused, TryLater, Unknown, Violation
+from onetake.core.errors import CATALOGUE, Failed, NoMoney, OnetakeError, Refused, TryLater, Violation
 
 ROOT = Path(__file__).parents[2]
-RAISING = {"Refused", "Failed", "Unknown", "TryLater", "error_of", "_error"}
+RAISING = {"Refused", "Failed", "TryLater", "error_of", "_error"}
 EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 130}
 
 
@@ -72,7 +72,6 @@ def test_a_refusal_lists_its_violations() -> None:
 
 def test_the_tree_says_what_the_caller_must_do() -> None:
     assert issubclass(NoMoney, Refused)
-    assert issubclass(Unknown, Failed)
     assert not issubclass(TryLater, (Refused, Failed))
     assert all(issubclass(kind, OnetakeError) for kind in (Refused, Failed, TryLater))
     assert NoMoney("short by $1.00").code == "budget_exceeded"

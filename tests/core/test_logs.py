@@ -8,10 +8,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from onetake.core import logs
-from onetake.core.settings import Settings
+from onetake.core.settings import load_settings
 
 CANARY = "canary-51f0c3d2"
 
@@ -103,7 +102,7 @@ def test_a_registered_secret_is_masked_in_every_form(lines: Lines) -> None:
 
 
 def test_every_secret_of_the_settings_can_be_masked_at_once(lines: Lines) -> None:
-    logs.mask_secrets(Settings(apixo_api_key=SecretStr(f"{CANARY}-1"), codec_old_keys=(SecretStr(f"{CANARY}-2"),)))
+    logs.mask_secrets(load_settings(apixo_api_key=f"{CANARY}-1", codec_old_keys=(f"{CANARY}-2",)))
     logs.logger("onetake.x").info(f"{CANARY}-1 {CANARY}-2")
     assert lines.only()["event"] == "[masked] [masked]"
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from onetake.cli.routes import routes
 from onetake.core.contracts import GenerationRequest
 from onetake.core.errors import CATALOGUE
-from onetake.core.names import PHASES, SearchAttribute, Status
+from onetake.core.names import PHASES, VENDOR_NAMES, SearchAttribute, Status
 from onetake.core.settings import Settings
 from onetake.dev.simulator.faults import MARKERS
 from onetake.ledger.holds import Entry
@@ -190,9 +190,10 @@ def exit_codes() -> Rows:
 
 
 def settings() -> Rows:
+    of_vendors = {f"{vendor}_{kind}" for vendor in VENDOR_NAMES for kind in ("base_url", "api_key")}
     return [
         (code(f"ONETAKE_{name.upper()}"), _setting(field.get_default(call_default_factory=True)))
-        for name, field in Settings.model_fields.items()
+        for name, field in sorted(Settings.model_fields.items(), key=lambda each: each[0] in of_vendors)
     ]
 
 

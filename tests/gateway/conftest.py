@@ -12,7 +12,7 @@ from onetake.dev.devstack import DevStack, SilentProgress
 from onetake.engine.temporal import connect
 from onetake.ledger import Database
 from onetake.ledger.migrate import upgrade
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from tests.gateway.house import CANARY, QUEUE, ROUTE, House, Listening, Recovering, gateway_part, url_of
 from tests.system.harness import bare_environ
 
@@ -43,7 +43,7 @@ async def house(servers: DevStack) -> AsyncGenerator[House]:
     database = await Database.connect(at.database_url)
     codec_url = f"http://127.0.0.1:{part.argv[-1]}"
     request = GenerationRequest(route=ROUTE, prompt=CANARY)
-    plan = Catalogue(settings, sends=False).plan(request, base_queue=QUEUE)
+    plan = RouteAdmission(settings, sends=False).plan(request, base_queue=QUEUE)
     async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering]):
         yield House(servers, database, temporal, url_of(part), codec_url, plan)
     await database.close()

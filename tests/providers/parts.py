@@ -9,9 +9,8 @@ from pydantic import SecretStr
 from onetake.core.contracts import GenerationRequest, Plan
 from onetake.core.ports import SubmitOrder
 from onetake.core.settings import Settings
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from providers.driver import Driver
-from providers.vendor import Order
 
 BASE_URL = "https://api.apixo.ai/api/v1"
 API_KEY = "canary-key-8f31c0"
@@ -62,11 +61,11 @@ def request_for(mode: str = "text-to-video", /, **fields: Any) -> GenerationRequ
 
 
 def plan_of(request: GenerationRequest, **named: Any) -> Plan:
-    return Catalogue(settings(**named)).plan(request, base_queue="onetake")
+    return RouteAdmission(settings(**named)).plan(request, base_queue="onetake")
 
 
-def order_for(request: GenerationRequest, *, callback_url: str | None = None, seed: int | None = None) -> Order:
-    return Order(plan_of(request), request, callback_url, seed)
+def order_for(request: GenerationRequest, *, callback_url: str | None = None, seed: int | None = None) -> SubmitOrder:
+    return SubmitOrder(plan_of(request), request, callback_url, seed)
 
 
 def submission(mode: str = "text-to-video", /, *, callback_url: str | None = None, **fields: Any) -> SubmitOrder:

@@ -5,18 +5,18 @@ from decimal import Decimal
 import pytest
 
 from onetake.core.contracts import Cadence, GenerationRequest, Queues
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from tests.providers.documented import DOCUMENTED, refusal
 from tests.providers.parts import MODEL, MODES, PROMPT, plan_of, request_for, request_on, settings
 
 
 def test_the_routes_are_the_documented_nineteen() -> None:
-    assert set(Catalogue(settings()).data.route_names()) == set(DOCUMENTED)
+    assert set(RouteAdmission(settings()).catalogue.route_names()) == set(DOCUMENTED)
 
 
 @pytest.mark.parametrize("route", DOCUMENTED)
 def test_every_optional_field_of_the_document_is_accepted_where_it_belongs(route: str) -> None:
-    found = Catalogue(settings()).data.route(route)
+    found = RouteAdmission(settings()).catalogue.route(route)
     assert found is not None
     assert found[2].fields == set(DOCUMENTED[route].named)
 
@@ -108,7 +108,7 @@ def test_a_callers_deadline_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_plan_pins_what_the_vendor_documents(mode: str) -> None:
-    plan = Catalogue(settings()).plan(request_for(mode), base_queue="here")
+    plan = RouteAdmission(settings()).plan(request_for(mode), base_queue="here")
     assert (plan.route, plan.vendor) == (f"{MODEL}/{mode}", "apixo")
     assert (plan.callbacks, plan.cancelable, plan.takes_seed) == (True, False, True)
     assert plan.failed_job_cost == "unknown"

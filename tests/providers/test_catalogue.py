@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from providers.catalogue import ROUTES, CatalogueData, Range, Route, load_catalogue, read_catalogue
+from providers.catalogue import ROUTES, Catalogue, Range, Route, load_catalogue, read_catalogue
 from tests.providers.parts import VENDORS
 
 Table = dict[str, Any]
@@ -26,7 +26,7 @@ def _read(vendor: str) -> Table:
 
 def _problem(vendor: str, data: Table) -> str:
     with pytest.raises(ValidationError) as caught:
-        CatalogueData.model_validate({"version": "1", "vendors": {vendor: data}})
+        Catalogue.model_validate({"version": "1", "vendors": {vendor: data}})
     return str(caught.value)
 
 
@@ -56,7 +56,7 @@ def test_any_key_that_is_misspelt_is_an_error_that_names_the_vendor_and_the_key(
             table.update(before)
             tried += 1
     assert tried > 100
-    CatalogueData.model_validate({"version": "1", "vendors": {vendor: data}})
+    Catalogue.model_validate({"version": "1", "vendors": {vendor: data}})
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

@@ -13,7 +13,7 @@ from onetake.media.outbound import Outbound
 from providers import aivideoapi, gmi
 from providers.catalogue import load_catalogue
 from providers.driver import MOST_ANSWER_BYTES, MOST_CLOCK_SKEW_S, VENDORS, Driver, new_http_client
-from providers.vendor import Accounts, Lists, Order
+from providers.vendor import Accounts, Lists
 from tests.providers.breaking import AMBIGUOUS, HANGING
 from tests.providers.parts import API_KEY, PATIENT, SHORT_READ, Connect, plan_of, request_for, request_on
 from tests.providers.sockets import LOOPBACK, Play, answer, answering, free_port, serving
@@ -97,8 +97,7 @@ LISTED_ORDER = SubmitOrder(plan_of(LISTED), LISTED, None, 7)
 
 
 def _listed_job(task_id: str, age_s: float) -> dict[str, object]:
-    order = Order(LISTED_ORDER.plan, LISTED, None, 7)
-    sent = json.loads(gmi.submit_request("https://gmi.example", order).content)
+    sent = json.loads(gmi.submit_request("https://gmi.example", LISTED_ORDER).content)
     return {"request_id": task_id, "created_at": SENT_AT.timestamp() - age_s, **sent}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onetake.core.money import micros_up
-from providers.admission import Catalogue
+from providers.admission import RouteAdmission
 from tests.providers.documented import DOCUMENTED, TO_10, UNPRICED, refusal
 from tests.providers.parts import MODEL, plan_of, request_for, request_on, settings
 
@@ -85,7 +85,7 @@ def test_every_choice_costs_what_the_document_says(route: str) -> None:
         price = plan_of(request_on(route, **fields)).price
         assert cost.usd * 1_000_000 == price.amount_micros, cost
         assert cost.unit == price.unit
-        assert price.table_version == Catalogue(settings()).data.version
+        assert price.table_version == RouteAdmission(settings()).catalogue.version
 
 
 def test_the_defaults_of_a_route_decide_its_price() -> None:

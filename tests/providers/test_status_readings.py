@@ -8,8 +8,8 @@ import pytest
 
 from providers import apixo
 from providers.catalogue import load_catalogue
-from providers.driver import VENDORS
 from providers.vendor import still_open
+from providers.vendors import VENDORS
 from tests.providers.parts import BASE_URL, plan_of, request_for
 
 

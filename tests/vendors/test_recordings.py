@@ -10,7 +10,7 @@ import pytest
 
 from onetake.core.contracts import ErrorInfo, GenerationRequest
 from onetake.core.errors import CATALOGUE
-from providers.driver import VENDORS
+from providers.vendors import VENDORS
 from tests.providers.parts import order_for, plan_of, request_on
 from tests.vendors.recorded import names, recorded, response
 

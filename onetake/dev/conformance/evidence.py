@@ -10,10 +10,10 @@ from decimal import Decimal
 import httpx
 from pydantic import JsonValue
 
+from onetake.core.ports import SubmitOrder
 from onetake.dev.conformance.answers import ANY_JSON, DEEP, HTML
 from onetake.dev.conformance.subject import Lacking, Subject, answer
 from onetake.dev.simulator.journal import Job
-from providers.vendor import Order
 
 SPENT_MICROS = 3_000_000
 
@@ -73,11 +73,11 @@ async def no_odd_answer_is_evidence(subject: Subject) -> AsyncIterator[str]:
             yield f"read_account: finds an account in {response.text[:80]}"
 
 
-def _order(subject: Subject) -> Order:
+def _order(subject: Subject) -> SubmitOrder:
     return replace(subject.order(subject.request(subject.first_route)), seed=1)
 
 
-async def _job(subject: Subject, order: Order) -> tuple[Job, JsonValue]:
+async def _job(subject: Subject, order: SubmitOrder) -> tuple[Job, JsonValue]:
     """A job of this order at the simulated vendor, and what its list says of it."""
     verdict = await subject.judged(order)
     if verdict.order is None:

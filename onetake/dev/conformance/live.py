@@ -52,7 +52,7 @@ class Live:
     def __init__(self, subject: Subject, url: str) -> None:
         self.subject = subject
         self.url = url
-        self.base_url = f"{url}{subject.base_path}"
+        self.base_url = f"{url}{subject.twin.base_path}"
 
     async def runs(self) -> list[Run]:
         """Order one clip on every route and follow each to its end."""
@@ -86,7 +86,7 @@ class Live:
     async def _run(self, driver: Driver, gateway: Peer, name: str) -> Run:
         subject, request, token = self.subject, self.request(name), secrets.token_hex(16)
         callback_url = f"{gateway.url}/callbacks/{subject.name}/{token}" if subject.facts.vendor.callbacks else None
-        order = subject.submission(request, callback_url)
+        order = subject.order(request, callback_url)
         run = Run(name.rpartition("/")[2], request, order.plan, token, await driver.submit(order))
         if run.outcome.vendor_task_id is None:
             return run
@@ -187,12 +187,12 @@ async def refusals_are_understood(live: Live, runs: list[Run]) -> AsyncIterator[
     }
     async with live.driver() as driver:
         for marker, expected in wanted.items():
-            order = live.subject.submission(live.request(live.subject.first_route, marker))
+            order = live.subject.order(live.request(live.subject.first_route, marker))
             found = await driver.submit(order)
             if (found.outcome, found.error.code if found.error else "") != expected:
                 yield f"{marker} is {found.outcome} {found.error.code if found.error else ''}"
     async with live.driver(api_key=f"{live.subject.twin.key_prefix}another-key") as driver:
-        found = await driver.submit(live.subject.submission(live.request(live.subject.first_route)))
+        found = await driver.submit(live.subject.order(live.request(live.subject.first_route)))
         if (found.outcome, found.error.code if found.error else "") != ("rejected", "vendor_auth"):
             yield f"a wrong key is {found.outcome} {found.error.code if found.error else ''}"
 
@@ -203,7 +203,7 @@ async def doubtful_submissions_are_ambiguous(live: Live, runs: list[Run]) -> Asy
     async with live.driver() as driver:
         for marker in ("[[sim:submit-reset]]", "[[sim:submit-502-accepted]]", "[[sim:submit-no-id]]"):
             request = live.request(live.subject.first_route, marker)
-            found = await driver.submit(live.subject.submission(request))
+            found = await driver.submit(live.subject.order(request))
             if found.outcome != "ambiguous":
                 yield f"{marker} is {found.outcome}"
 
@@ -214,7 +214,7 @@ async def a_failing_job_is_read_to_its_end(live: Live, runs: list[Run]) -> Async
     markers = "[[sim:fail=ProviderError]][[sim:status-unknown]][[sim:status-500=1]][[sim:status-429=1]]"
     request = live.request(live.subject.first_route, markers)
     async with live.driver() as driver:
-        found = await driver.submit(live.subject.submission(request))
+        found = await driver.submit(live.subject.order(request))
         if found.vendor_task_id is None:
             yield f"the submission is {found.outcome}"
             return

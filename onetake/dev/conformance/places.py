@@ -21,8 +21,7 @@ from onetake.core.settings import Settings
 from onetake.dev.conformance.subject import FUNCTIONS, OPTIONAL, Subject, place_of
 from onetake.dev.simulator import prices
 from onetake.dev.simulator.vendor import SimulatedVendor
-from providers.catalogue import ROUTES, CatalogueData, read_catalogue
-from providers.catalogue import Vendor as Facts
+from providers.catalogue import ROUTES, Catalogue, VendorData, read_catalogue
 
 Verdict = Literal["ok", "lacks"]
 
@@ -59,9 +58,8 @@ class Places:
     """The registries that a vendor stands in. `troubles` are those that cannot be read at all, by what is wrong."""
 
     adapters: Mapping[str, object]
-    data: CatalogueData | None
+    data: Catalogue | None
     simulators: Mapping[str, type[SimulatedVendor]]
-    base_paths: Mapping[str, str]
     troubles: tuple[str, ...] = ()
     routes_folder: Path = ROUTES
 
@@ -85,13 +83,12 @@ def shipped_places() -> Places:
         data = read_catalogue(ROUTES)
     except ValueError as error:
         troubles += _wrong_data(error)
-    driver = _imported("providers.driver", troubles)
+    vendors = _imported("providers.vendors", troubles)
     app = _imported("onetake.dev.simulator.app", troubles)
     return Places(
-        adapters=getattr(driver, "VENDORS", {}),
+        adapters=getattr(vendors, "VENDORS", {}),
         data=data,
         simulators=getattr(app, "VENDORS", {}),
-        base_paths=getattr(app, "BASE_PATHS", {}),
         troubles=tuple(troubles),
     )
 
@@ -144,7 +141,7 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     adapter, file = places.adapters.get(name), f"providers/{name}.py"
     there = importlib.util.find_spec(f"providers.{name}") is not None or adapter is not None
     yield finding(f"`{file}` is there.", there, f"write {file} with {', '.join(FUNCTIONS)}")
-    registered = f"add it to VENDORS in providers/driver.py: {name!r}: {name}"
+    registered = f"add it to VENDORS in providers/vendors.py: {name!r}: {name}"
     yield finding("The driver knows it.", adapter is not None, registered)
     for function, signature in FUNCTIONS.items():
         offers = callable(getattr(adapter, function, None))
@@ -155,12 +152,11 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     lacking = _lacking_data(places.routes_folder / f"{name}.toml")
     yield finding(f"`providers/routes/{name}.toml` has every section.", not lacking, lacking)
     settings = {f"{name}_base_url", f"{name}_api_key"} - set(Settings.model_fields)
-    todo = f"add to Settings in onetake/core/settings.py: {', '.join(sorted(settings))}"
+    todo = f"add {name!r} to VENDOR_NAMES in onetake/core/names.py: {', '.join(sorted(settings))} follow"
     yield finding("Its address and its key have settings.", not settings, todo)
-    simulator = name in places.simulators and name in places.base_paths
     folder = "onetake/dev/simulator"
-    todo = f"write {folder}/{name}.py, and add it to VENDORS and BASE_PATHS in {folder}/app.py"
-    yield finding("The simulator plays it.", simulator, todo)
+    todo = f"write {folder}/{name}.py, and add it to VENDORS in {folder}/app.py"
+    yield finding("The simulator plays it.", name in places.simulators, todo)
 
 
 def _promised(name: str, places: Places) -> Mapping[str, str]:
@@ -175,7 +171,7 @@ def _lacking_data(path: Path) -> str:
     if not path.exists():
         return f"write it with {', '.join(_SECTIONS)}"
     try:
-        Facts.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        VendorData.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         return "; ".join(_wrong_place([*map(str, problem["loc"])], problem) for problem in problems[:5])
@@ -193,8 +189,8 @@ def _subject(name: str, places: Places) -> Subject:
     fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE)}
     # Validated and not loaded: the kit does not look at the environment.
     settings = Settings.model_validate(fields)
-    data = cast("CatalogueData", places.data)
-    return Subject(name, places.adapters[name], data, settings, twin(key), key, places.base_paths[name])
+    data = cast("Catalogue", places.data)
+    return Subject(name, places.adapters[name], data, settings, twin(key), key)
 
 
 def _prices(subject: Subject) -> Iterator[Finding]:

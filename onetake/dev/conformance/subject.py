@@ -24,10 +24,9 @@ from onetake.core.settings import Settings
 from onetake.dev.simulator.faults import Fault
 from onetake.dev.simulator.journal import Job, JobState
 from onetake.dev.simulator.vendor import AccountAnswer, ClipOrder, Page, Refusal, ShownState, SimulatedVendor
-from providers.admission import Catalogue
-from providers.catalogue import CatalogueData, Route
-from providers.catalogue import Vendor as Facts
-from providers.vendor import Accounts, Lists, Order, Vendor
+from providers.admission import RouteAdmission
+from providers.catalogue import Catalogue, Route, VendorData
+from providers.vendor import Accounts, Lists, VendorAdapter
 
 BASE_URL = "https://proxy.example/for/us/v9"
 CALLBACK_URL = "https://onetake.example/callbacks/vendor/kit-token"
@@ -35,7 +34,7 @@ PROMPT = "A paper boat on a mountain lake."
 LINKS = ("https://media.example/kit/0.mp4",)
 
 FUNCTIONS: Mapping[str, str] = {
-    "submit_request": "submit_request(base_url: str, order: Order) -> httpx.Request",
+    "submit_request": "submit_request(base_url: str, order: SubmitOrder) -> httpx.Request",
     "submit_outcome": "submit_outcome(response: httpx.Response) -> SubmitOutcome",
     "status_request": "status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request",
     "read_status": "read_status(response: httpx.Response) -> VendorStatus | None",
@@ -46,7 +45,7 @@ FUNCTIONS: Mapping[str, str] = {
 OPTIONAL: Mapping[str, Mapping[str, str]] = {
     "lists_jobs": {
         "list_request": "list_request(base_url: str, plan: Plan) -> httpx.Request",
-        "listed_jobs": "listed_jobs(response: httpx.Response, order: Order) -> tuple[ListedJob, ...] | None",
+        "listed_jobs": "listed_jobs(response: httpx.Response, order: SubmitOrder) -> tuple[ListedJob, ...] | None",
     },
     "balance": {
         "account_request": "account_request(base_url: str) -> httpx.Request",
@@ -131,15 +130,14 @@ class Subject:
 
     name: str
     module: object
-    data: CatalogueData
+    data: Catalogue
     settings: Settings
     twin: SimulatedVendor
     api_key: str
-    base_path: str
 
     @cached_property
-    def adapter(self) -> Vendor:
-        return cast("Vendor", _Offered(self.module))
+    def adapter(self) -> VendorAdapter:
+        return cast("VendorAdapter", _Offered(self.module))
 
     @property
     def lister(self) -> Lists:
@@ -150,12 +148,12 @@ class Subject:
         return cast("Accounts", self.adapter)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> VendorData:
         return self.data.vendors[self.name]
 
     @cached_property
-    def catalogue(self) -> Catalogue:
-        return Catalogue(self.settings, self.data)
+    def admission(self) -> RouteAdmission:
+        return RouteAdmission(self.settings, self.data)
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The vendor's routes, by their whole names."""
@@ -173,31 +171,28 @@ class Subject:
         return GenerationRequest.model_validate({"route": name, "prompt": PROMPT, **needed(found[2]), **fields})
 
     def plan(self, request: GenerationRequest) -> Plan:
-        return self.catalogue.plan(request, base_queue="onetake")
+        return self.admission.plan(request, base_queue="onetake")
 
-    def order(self, request: GenerationRequest, callback_url: str | None = None) -> Order:
-        return Order(self.plan(request), request, callback_url, request.seed)
-
-    def submission(self, request: GenerationRequest, callback_url: str | None = None) -> SubmitOrder:
+    def order(self, request: GenerationRequest, callback_url: str | None = None) -> SubmitOrder:
         return SubmitOrder(self.plan(request), request, callback_url, request.seed)
 
-    async def judged(self, order: Order) -> Verdict:
+    async def judged(self, order: SubmitOrder) -> Verdict:
         """Have the simulated vendor judge the request that the adapter builds."""
-        return await self._heard(self.adapter.submit_request(f"http://simulator{self.base_path}", order))
+        return await self._heard(self.adapter.submit_request(f"http://simulator{self.twin.base_path}", order))
 
     async def asked_for(self, plan: Plan, task_id: str) -> str | None:
         """The task id that the simulated vendor understands when its status is asked for."""
-        request = self.adapter.status_request(f"http://simulator{self.base_path}", plan, task_id)
+        request = self.adapter.status_request(f"http://simulator{self.twin.base_path}", plan, task_id)
         return (await self._heard(request)).task_id
 
     async def listing(self, plan: Plan, jobs: Sequence[tuple[Job, JsonValue]]) -> httpx.Response:
         """The simulated vendor's list of these jobs, as the adapter asks for it."""
-        request = self.lister.list_request(f"http://simulator{self.base_path}", plan)
+        request = self.lister.list_request(f"http://simulator{self.twin.base_path}", plan)
         return await self._answered(_Judge(jobs), request)
 
     async def account(self, spent_micros: int) -> httpx.Response:
         """The simulated vendor's account after so much was spent, as the adapter asks for it."""
-        request = self.accountant.account_request(f"http://simulator{self.base_path}")
+        request = self.accountant.account_request(f"http://simulator{self.twin.base_path}")
         return await self._answered(_Judge(spent_micros=spent_micros), request)
 
     async def _heard(self, request: httpx.Request) -> Verdict:

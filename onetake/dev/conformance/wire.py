@@ -100,7 +100,7 @@ async def nobody_there_is_not_sent(subject: Subject) -> AsyncIterator[str]:
     with socket.create_server((LOOPBACK, 0)) as probe:
         url = f"http://{LOOPBACK}:{probe.getsockname()[1]}"
     async with _driver(subject, url) as driver:
-        outcome = await driver.submit(subject.submission(subject.request(subject.first_route)))
+        outcome = await driver.submit(subject.order(subject.request(subject.first_route)))
     if outcome.outcome != "not_sent":
         yield f"a refused connection is {outcome.outcome}"
 
@@ -148,7 +148,7 @@ async def _ambiguous(subject: Subject, label: str, play: Play) -> AsyncIterator[
 
 async def _submit(subject: Subject, play: Play) -> tuple[SubmitOutcome, Peer]:
     times = SHORT if play is hanging else PATIENT
-    order = subject.submission(subject.request(subject.first_route), CALLBACK_URL)
+    order = subject.order(subject.request(subject.first_route), CALLBACK_URL)
     async with playing(play) as peer, _driver(subject, f"{peer.url}{BASE_PATH}", times) as driver:
         return await driver.submit(order), peer
 

@@ -188,6 +188,7 @@ class Aivideoapi(SimulatedVendor):
     """The three endpoints under `/aivideoapi/v1`."""
 
     name: ClassVar[str] = "aivideoapi"
+    base_path: ClassVar[str] = "/aivideoapi/v1"
     key_prefix: ClassVar[str] = "sk-"
     refunds_failed_jobs: ClassVar[bool] = True  # the guide, "Query Task"
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(

@@ -226,6 +226,7 @@ class Apixo(SimulatedVendor):
     """APIXO's two endpoints under `/apixo/api/v1`."""
 
     name: ClassVar[str] = "apixo"
+    base_path: ClassVar[str] = "/apixo/api/v1"
     refunds_failed_jobs: ClassVar[bool] = False
     # "Webhooks": 200 and nothing else within 30 s, up to 3 retries with growing gaps (their lengths are our choice).
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(

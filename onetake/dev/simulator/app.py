@@ -37,18 +37,14 @@ from onetake.dev.simulator.wire import expose_transport
 log = logging.getLogger(__name__)
 
 VENDORS: dict[str, type[SimulatedVendor]] = {
-    Apixo.name: Apixo,
-    Gptimage2.name: Gptimage2,
-    Wan26ai.name: Wan26ai,
-    Aivideoapi.name: Aivideoapi,
-    Gmi.name: Gmi,
-}
-BASE_PATHS: dict[str, str] = {
-    "apixo": "/apixo/api/v1",
-    "gptimage2": "/gptimage2/v1",
-    "wan26ai": "/wan26ai/api",
-    "aivideoapi": "/aivideoapi/v1",
-    "gmi": "/gmi",
+    vendor.name: vendor
+    for vendor in (
+        Apixo,
+        Gptimage2,
+        Wan26ai,
+        Aivideoapi,
+        Gmi,
+    )
 }
 
 
@@ -165,7 +161,9 @@ class _Simulator:
         ]
 
     async def health(self, _request: Request) -> Response:
-        return JSONResponse({"status": "ok", "vendors": BASE_PATHS})
+        return JSONResponse(
+            {"status": "ok", "vendors": {name: vendor.base_path for name, vendor in self.vendors.items()}}
+        )
 
     async def show_page(self, _request: Request) -> Response:
         return HTMLResponse(page.render(self.journal.page(time.time()), self.vendors))

@@ -145,6 +145,7 @@ class Gmi(SimulatedVendor):
     """The queue's endpoints under `/gmi/api/v1/ie/requestqueue/apikey`."""
 
     name: ClassVar[str] = "gmi"
+    base_path: ClassVar[str] = "/gmi"
     refunds_failed_jobs: ClassVar[bool] = False
     # None are documented, and no request has a field for one.
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(acknowledges=lambda _: True, timeout_s=0, retry_gaps_s=())

@@ -183,6 +183,7 @@ class Gptimage2(SimulatedVendor):
     """The two endpoints under `/gptimage2/v1`."""
 
     name: ClassVar[str] = "gptimage2"
+    base_path: ClassVar[str] = "/gptimage2/v1"
     refunds_failed_jobs: ClassVar[bool] = True  # E: charged for a successful video only
     # E, "Callback Mechanism": 10 s, any 2xx, up to three retries.
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(

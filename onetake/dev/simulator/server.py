@@ -17,7 +17,7 @@ from types import FrameType
 
 import uvicorn
 
-from onetake.dev.simulator.app import BASE_PATHS, VENDORS, SimulatorConfig, create_app
+from onetake.dev.simulator.app import VENDORS, SimulatorConfig, create_app
 
 _UNAVAILABLE = 9
 _STOP_WITHIN_S = 1  # requests that hang on demand are cut off after this long
@@ -93,7 +93,9 @@ def _address(listener: socket.socket) -> str:
 
 
 def _greeting(address: str) -> str:
-    return " ".join(["simulator", address, *(f"{name}={address}{path}" for name, path in BASE_PATHS.items())])
+    return " ".join(
+        ["simulator", address, *(f"{name}={address}{vendor.base_path}" for name, vendor in VENDORS.items())]
+    )
 
 
 def _reason(error: OSError, options: argparse.Namespace) -> str:

@@ -93,6 +93,7 @@ class SimulatedVendor(ABC):
     """One vendor. Its routes are mounted under `/NAME`."""
 
     name: ClassVar[str]
+    base_path: ClassVar[str]  # what stands for the documented base address: `/NAME` and its path
     refunds_failed_jobs: ClassVar[bool]
     callbacks: ClassVar[CallbackPolicy]
     key_prefix: ClassVar[str] = ""  # what the simulator's default key begins with

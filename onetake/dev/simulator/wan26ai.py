@@ -119,6 +119,7 @@ class Wan26ai(SimulatedVendor):
     """The two endpoints under `/wan26ai/api`."""
 
     name: ClassVar[str] = "wan26ai"
+    base_path: ClassVar[str] = "/wan26ai/api"
     refunds_failed_jobs: ClassVar[bool] = True  # "Credit consumption": failed jobs are automatically refunded
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=()

@@ -14,7 +14,7 @@ import av
 import httpx
 import pytest
 
-from onetake.dev.simulator.app import BASE_PATHS, SimulatorConfig
+from onetake.dev.simulator.app import VENDORS, SimulatorConfig
 from onetake.dev.simulator.journal import Journal
 from onetake.dev.simulator.rendering import VARIANTS, Clip, render
 from onetake.dev.simulator.server import running
@@ -267,7 +267,7 @@ def test_the_command_reports_its_address_and_ends_at_once(tmp_path: Path) -> Non
         assert process.stderr
         name, url, *vendors = process.stdout.readline().split()
         assert name == "simulator"
-        assert [f"{vendor}={url}{path}" for vendor, path in BASE_PATHS.items()] == vendors
+        assert [f"{name}={url}{vendor.base_path}" for name, vendor in VENDORS.items()] == vendors
         client = Apixo(url)
         with client.http:
             assert client.http.get("/healthz").json()["status"] == "ok"

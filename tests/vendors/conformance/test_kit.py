@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from onetake.core.contracts import ErrorInfo, Plan, StatusReading
-from onetake.core.ports import Account, SubmitOutcome, VendorStatus
+from onetake.core.names import VENDOR_NAMES
+from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from onetake.dev.conformance import Places, check, shipped_places
 from onetake.dev.conformance.answers import (
     a_callback_names_its_job,
@@ -78,9 +79,9 @@ from onetake.dev.conformance.wire import (
     our_key_is_never_repeated,
 )
 from providers import aivideoapi, apixo, gmi
-from providers.catalogue import CatalogueData, load_catalogue
-from providers.driver import VENDORS
-from providers.vendor import CallbackHint, ListedJob, Order, json_post
+from providers.catalogue import Catalogue, load_catalogue
+from providers.vendor import CallbackHint, ListedJob, json_post
+from providers.vendors import VENDORS
 
 PLACES = shipped_places()
 
@@ -93,13 +94,14 @@ def test_a_shipped_vendor_conforms(vendor: str) -> None:
 
 
 def test_every_vendor_with_a_place_is_known() -> None:
-    assert set(PLACES.names()) == set(VENDORS) == set(load_catalogue().vendors)
+    assert tuple(VENDORS) == VENDOR_NAMES == tuple(PLACES.simulators)
+    assert set(PLACES.names()) == set(VENDOR_NAMES) == set(load_catalogue().vendors)
 
 
 # -- Adapters with one mistake each ------------------------------------------------------------------------------------
 
 
-def _subject(module: object = apixo, name: str = "apixo", data: CatalogueData | None = None) -> Subject:
+def _subject(module: object = apixo, name: str = "apixo", data: Catalogue | None = None) -> Subject:
     places = dataclasses.replace(PLACES, adapters={**PLACES.adapters, name: module})
     findings, subject = place(name, dataclasses.replace(places, data=data or PLACES.data))
     assert subject, findings
@@ -161,11 +163,11 @@ def _sees_the_status_only(response: httpx.Response) -> SubmitOutcome:
     return SubmitOutcome("accepted", "task") if response.is_success else SubmitOutcome("ambiguous")
 
 
-def _says_who_pays(base_url: str, order: Order) -> httpx.Request:
+def _says_who_pays(base_url: str, order: SubmitOrder) -> httpx.Request:
     return json_post(str(apixo.submit_request(base_url, order).url), {"user": order.request.user})
 
 
-def _goes_elsewhere(base_url: str, order: Order) -> httpx.Request:
+def _goes_elsewhere(base_url: str, order: SubmitOrder) -> httpx.Request:
     del base_url
     return apixo.submit_request("https://api.apixo.ai/api/v1", order)
 
@@ -374,11 +376,11 @@ async def test_a_function_that_raises_is_named_with_its_place(function: str) -> 
     assert any(f"{function} must not raise: KeyError at test_kit.py" in text for text in said)
 
 
-def _with_data(change: Callable[[dict[str, Any]], Any], vendor: str = "apixo") -> CatalogueData:
+def _with_data(change: Callable[[dict[str, Any]], Any], vendor: str = "apixo") -> Catalogue:
     data = load_catalogue().model_dump(mode="python")
     for route in data["vendors"][vendor]["routes"]:
         change(route)
-    return CatalogueData.model_validate(data)
+    return Catalogue.model_validate(data)
 
 
 DATA_MISTAKES: Mapping[str, tuple[str, Callable[[dict[str, Any]], Any], Scenario]] = {
@@ -418,7 +420,7 @@ async def test_a_wrong_fact_is_caught(name: str) -> None:
 async def test_a_wrong_cost_of_failed_jobs_is_caught() -> None:
     data = load_catalogue().model_dump(mode="python")
     data["vendors"]["gmi"]["vendor"]["failed_job_cost"] = "free"
-    subject = _subject(gmi, "gmi", CatalogueData.model_validate(data))
+    subject = _subject(gmi, "gmi", Catalogue.model_validate(data))
     assert await _complaints(a_failed_job_costs_what_the_vendor_keeps, subject)
 
 
@@ -504,11 +506,11 @@ def test_what_the_facts_promise_is_asked_for(vendor: str) -> None:
 
 
 def test_what_stands_nowhere_lacks_everything(tmp_path: Path) -> None:
-    places = Places({}, load_catalogue(), {}, {}, routes_folder=tmp_path)
+    places = Places({}, load_catalogue(), {}, routes_folder=tmp_path)
     (report,) = check(["toy"], places=places)
     todo = " ".join(finding.todo for finding in report.findings)
     assert not report.conforms
-    for word in ("providers/toy.py", "VENDORS in providers/driver.py", "[cadence]", "toy_api_key", "simulator/toy.py"):
+    for word in ("providers/toy.py", "VENDORS in providers/vendors.py", "[cadence]", "toy_api_key", "simulator/toy.py"):
         assert word in todo
 
 
