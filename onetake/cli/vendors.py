@@ -97,12 +97,12 @@ def check(
     from onetake.core import logs
     from onetake.dev import conformance
 
-    places = conformance.shipped_places()
-    names = (one_of("VENDOR", vendor, places.names()),) if vendor else places.names()
+    registries = conformance.shipped_registries()
+    names = (one_of("VENDOR", vendor, registries.names()),) if vendor else registries.names()
     logs.configure("critical")  # the alarms that it provokes are no operator's
     say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
     try:
-        reports = conformance.check(names, against=against, places=places)
+        reports = conformance.check(names, against=against, registries=registries)
     except ValueError as error:
         raise Stopped(Problem("usage", str(error))) from None
     conforms = all(report.conforms for report in reports)

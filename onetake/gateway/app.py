@@ -45,7 +45,7 @@ class BodyRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Door:
+class GatewayParts:
     """What the endpoints need. `hint(vendor, body)` gives a claimed task id and state and never raises."""
 
     inbox: Callbacks
@@ -55,12 +55,12 @@ class Door:
     checks: Mapping[str, Check]
 
 
-def create_app(door: Door) -> FastAPI:
-    """The public application. Each of `door.checks` is named by `/readyz` while it fails."""
+def create_app(parts: GatewayParts) -> FastAPI:
+    """The public application. Each of `parts.checks` is named by `/readyz` while it fails."""
     app = FastAPI(title="Onetake gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def callback(request: Request) -> Response:
-        return await _take(door, request.path_params["vendor"], request.path_params["token"], request)
+        return await _take(parts, request.path_params["vendor"], request.path_params["token"], request)
 
     # A plain route: FastAPI's handling of arguments costs a fifth of a callback, and there are none to handle.
     app.add_route("/callbacks/{vendor}/{token}", callback, methods=["POST"])
@@ -71,24 +71,24 @@ def create_app(door: Door) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        red = await _red(door.checks)
+        red = await _red(parts.checks)
         return JSONResponse({"status": "red" if red else "ok", "red": red}, 503 if red else 200)
 
     _ = healthz, readyz
     return app
 
 
-async def _take(door: Door, vendor: str, token: str, request: Request) -> Response:
+async def _take(parts: GatewayParts, vendor: str, token: str, request: Request) -> Response:
     # An unknown vendor, a token of no possible form and a token never given look the same from outside.
-    if vendor not in door.vendors or not _TOKEN.fullmatch(token):
+    if vendor not in parts.vendors or not _TOKEN.fullmatch(token):
         return _refusal(404)
     try:
         body = await read_body(request, BODY_LIMIT_BYTES)
     except BodyRefused as refused:
         return _refusal(refused.http_status)
-    task_id, state = door.hint(vendor, body)
+    task_id, state = parts.hint(vendor, body)
     try:
-        wake = await _store(door.inbox, vendor, token, body, task_id, state)
+        wake = await _store(parts.inbox, vendor, token, body, task_id, state)
     except Exception as error:  # noqa: BLE001 - whatever is wrong on our side, the vendor must try again
         _log.warning("callback_not_stored", vendor=vendor, error_type=type(error).__name__)
         return Response(status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
@@ -97,7 +97,7 @@ async def _take(door: Door, vendor: str, token: str, request: Request) -> Respon
         _log.info("callback_unknown", vendor=vendor, size_bytes=len(body))
         return _refusal(404)
     if wake.is_due:
-        door.wake(wake)
+        parts.wake(wake)
     crashpoint("callback.before_answer")
     return Response(status_code=200)
 

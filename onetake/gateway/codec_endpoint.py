@@ -52,7 +52,7 @@ def origins_of_ui(origin: str | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class CodecDoor:
+class CodecEndpoint:
     """Whom the endpoint answers: one namespace, one UI, and either loopback names or holders of the token."""
 
     cipher: PayloadCipher
@@ -97,21 +97,21 @@ def create_codec_app(
     if not is_loopback(host) and not token:
         raise Refused("settings_invalid", f"The codec endpoint may listen on {host} only with a token.")
     app = FastAPI(title="Onetake codec", docs_url=None, redoc_url=None, openapi_url=None)
-    door = CodecDoor(cipher.in_namespace(namespace), namespace, origins_of_ui(ui_origin), token)
+    endpoint = CodecEndpoint(cipher.in_namespace(namespace), namespace, origins_of_ui(ui_origin), token)
 
     @app.post("/decode")
     async def decode(request: Request) -> Response:
-        return await door.answer(request, door.cipher.decode_wrapper)
+        return await endpoint.answer(request, endpoint.cipher.decode_wrapper)
 
     @app.post("/encode")
     async def encode(request: Request) -> Response:
-        return await door.answer(request, door.cipher.encode_wrapper)
+        return await endpoint.answer(request, endpoint.cipher.encode_wrapper)
 
     _ = decode, encode
-    if door.ui_origins:
+    if endpoint.ui_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=door.ui_origins,
+            allow_origins=endpoint.ui_origins,
             allow_methods=["POST"],
             allow_headers=_HEADERS,
             allow_credentials=True,

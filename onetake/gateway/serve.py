@@ -18,7 +18,7 @@ from onetake.core.errors import Refused, TryLater
 from onetake.core.settings import Settings, require
 from onetake.engine.codec import PayloadCipher
 from onetake.engine.temporal import connect
-from onetake.gateway.app import Door, create_app
+from onetake.gateway.app import GatewayParts, create_app
 from onetake.gateway.codec_endpoint import create_codec_app, origin_of
 from onetake.gateway.wakes import INTERVAL_S, SWEEP_EVERY_S, Signaller, Sweep, Wakes
 from onetake.ledger.callbacks import Callbacks
@@ -84,7 +84,7 @@ def _public_app(settings: Settings, client: Client, database: Database, cleanup:
             raise TryLater("engine_unavailable")
 
     return create_app(
-        Door(inbox, wakes.wake, VENDORS, _hint, {"database": database.health, "temporal": temporal_answers})
+        GatewayParts(inbox, wakes.wake, VENDORS, _hint, {"database": database.health, "temporal": temporal_answers})
     )
 
 

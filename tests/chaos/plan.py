@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from onetake.core.crashpoints import CRASH_POINTS
+from onetake.core.names import VENDOR_NAMES
 from onetake.dev.simulator import faults
 
-VENDORS: Final = ("apixo", "gptimage2", "wan26ai", "aivideoapi", "gmi")
+VENDORS: Final = VENDOR_NAMES
 SECONDS: Final = {"wan26ai": 5, "gmi": 5}  # the shortest clip of the others is 2 s
 PER_SECOND: Final = 5.0  # generations started
 QUIET_SHARE: Final = 0.15  # generations without a fault, for each with one

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onetake.dev.devstack.binaries import TEMPORAL, Ladder
+from onetake.dev.devstack.binaries import TEMPORAL, ProgramFinder
 from onetake.dev.devstack.progress import SilentProgress
 from tests.cli.processes import LIMIT_S, Finished, bare_environment, run
 from tests.docs.markdown import ROOT, blocks, page, section
@@ -83,8 +83,8 @@ def test_a_fault_on_demand_ends_as_the_simulators_page_says(cli: Cli) -> None:
 
 async def test_temporals_own_command_line_starts_and_reads_a_generation(stack: Stack) -> None:
     """With the program that the development stack found, as docs/reference/temporal.md says."""
-    with Ladder(os.environ, SilentProgress()) as ladder:
-        program = ladder.find(TEMPORAL)
+    with ProgramFinder(os.environ, SilentProgress()) as finder:
+        program = finder.find(TEMPORAL)
     start, read = commands(page("docs/reference/temporal.md"), "temporal")
     started = await asyncio.to_thread(_temporal, program, start, stack)
     assert "shop-order-7" in started

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult
 from onetake.core.errors import CATALOGUE
 from onetake.core.settings import Settings
-from onetake.gateway.app import Door, create_app
+from onetake.gateway.app import GatewayParts, create_app
 from tests.docs.markdown import ROOT, blocks, names, page, section, table
 from tests.docs.tables import Table, all_tables, help_of
 
@@ -100,10 +100,10 @@ def test_every_variable_that_the_source_names_is_documented() -> None:
 def test_every_address_of_the_gateway_is_documented() -> None:
     async def unused(*_: object) -> None: ...
 
-    door = Door(None, unused, (), lambda _vendor, _body: (None, None), {})  # pyright: ignore[reportArgumentType]
+    parts = GatewayParts(None, unused, (), lambda _vendor, _body: (None, None), {})  # pyright: ignore[reportArgumentType]
     served = {
         f"{method} {route.path}"
-        for route in create_app(door).routes
+        for route in create_app(parts).routes
         if isinstance(route, Route)
         for method in route.methods or ()
     }

@@ -15,15 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from onetake.dev.simulator.app import VENDORS
 from tests.providers.sockets import Connection, Server, answer, serving
 
-PLACES: Final = {
-    "apixo": "/apixo/api/v1",
-    "gptimage2": "/gptimage2/v1",
-    "wan26ai": "/wan26ai/api",
-    "aivideoapi": "/aivideoapi/v1",
-    "gmi": "/gmi",
-}
 BOMB_BYTES: Final = 16 * 1024 * 1024
 REFUSALS: Final = {"": "failed", "parameter": "no such size", "content": "this violates our policy"}
 LONG_ID: Final = "t" * 10_000
@@ -51,7 +45,9 @@ class Road:
 
     def environment(self, *vendors: str, trusted: str) -> dict[str, str]:
         """A worker's variables that send these vendors' traffic over this road."""
-        urls = {f"ONETAKE_{name.upper()}_BASE_URL": f"http://{self.netloc}{PLACES[name]}" for name in vendors}
+        urls = {
+            f"ONETAKE_{name.upper()}_BASE_URL": f"http://{self.netloc}{VENDORS[name].base_path}" for name in vendors
+        }
         return urls | {"ONETAKE_TRUSTED_HOSTS": f"{trusted},{self.netloc}"}
 
     async def arrived(self, word: str) -> None:

@@ -177,7 +177,7 @@ async def test_what_is_too_large_or_encoded_is_refused(house: House, http: httpx
     assert (await post(b"[" * 100_000)).status_code == 413
     assert (await post(b"x" * 65_537)).status_code == 413
     with pytest.raises(httpx.HTTPError):
-        # The door closes while the vendor still talks; some clients see 413, some a reset.
+        # The gateway closes the connection while the vendor still talks; some clients see 413, some a reset.
         raise_if_413(await post(endless()))
     assert (await post(b"\x1f\x8b", content_encoding="gzip")).status_code == 415
     assert (await post(b"a=b", content_type="application/x-www-form-urlencoded")).status_code == 415

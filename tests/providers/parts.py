@@ -7,6 +7,7 @@ import httpx
 from pydantic import SecretStr
 
 from onetake.core.contracts import GenerationRequest, Plan
+from onetake.core.names import VENDOR_NAMES
 from onetake.core.ports import SubmitOrder
 from onetake.core.settings import Settings
 from providers.admission import RouteAdmission
@@ -32,7 +33,7 @@ MEDIA: dict[str, dict[str, Any]] = {
     "reference-to-video-flash": {"references": ("https://example.com/one.png",)},
 }
 MODES = tuple(MEDIA)
-VENDORS = ("aivideoapi", "apixo", "gmi", "gptimage2", "wan26ai")
+VENDORS = tuple(sorted(VENDOR_NAMES))
 PRICES = Path(__file__).with_name("prices.toml")
 # The same for any vendor: every route that takes references takes a video.
 NEEDED: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from onetake.core.contracts import ErrorInfo
 from onetake.core.ports import SubmitOutcome
 from onetake.dev.conformance.patterns import leaves, replaced, sample_of
-from onetake.dev.conformance.subject import LINKS, Subject, answer
+from onetake.dev.conformance.under_test import LINKS, VendorUnderTest, answer
 from onetake.dev.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND
 from providers.catalogue import FailureRow, OutcomeRow
 
@@ -35,84 +35,84 @@ ANY_JSON: tuple[JsonValue, ...] = (*_PLAIN, *({name: value} for name, value in p
 # -- Submissions -------------------------------------------------------------------------------------------------------
 
 
-async def a_receipt_is_an_acceptance(subject: Subject) -> AsyncIterator[str]:
+async def a_receipt_is_an_acceptance(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's receipt is an acceptance, with its task id."""
-    job = await subject.job()
-    outcome = subject.adapter.submit_outcome(answer(200, subject.twin.receipt(job, with_task_id=True)))
+    job = await vendor.job()
+    outcome = vendor.adapter.submit_outcome(answer(200, vendor.twin.receipt(job, with_task_id=True)))
     if (outcome.outcome, outcome.vendor_task_id) != ("accepted", job.task_id):
         yield f"submit_outcome: a receipt for {job.task_id} is {outcome.outcome} {outcome.vendor_task_id or ''}"
 
 
-async def a_receipt_without_an_id_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def a_receipt_without_an_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A receipt without a task id is ambiguous: a paid job may exist."""
-    receipt = subject.twin.receipt(await subject.job(), with_task_id=False)
-    outcome = subject.adapter.submit_outcome(answer(200, receipt)).outcome
+    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=False)
+    outcome = vendor.adapter.submit_outcome(answer(200, receipt)).outcome
     if outcome != "ambiguous":
         yield f"submit_outcome: a receipt without an id must be ambiguous, and is {outcome}"
 
 
-async def an_odd_id_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def an_odd_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A task id of another type, empty, of odd characters or of 10,000 of them is ambiguous, and is never stored."""
-    job = await subject.job()
-    receipt = subject.twin.receipt(job, with_task_id=True)
+    job = await vendor.job()
+    receipt = vendor.twin.receipt(job, with_task_id=True)
     for odd in ODD_IDS:
         bent = receipt
         for path in _paths_to(receipt, job.task_id):
             bent = replaced(bent, path, odd)
-        outcome = subject.adapter.submit_outcome(answer(200, bent))
+        outcome = vendor.adapter.submit_outcome(answer(200, bent))
         if outcome.outcome != "ambiguous" or outcome.vendor_task_id is not None:
             yield f"submit_outcome: the id {repr(odd)[:20]} must be ambiguous, and is {outcome.outcome}: use task_id_of"
 
 
-async def a_refusal_that_names_a_task_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def a_refusal_that_names_a_task_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """An error status over a receipt that names a task is no refusal: the task may exist."""
-    receipt = subject.twin.receipt(await subject.job(), with_task_id=True)
+    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=True)
     for status in (400, 402, 429, 500, 502):
-        outcome = subject.adapter.submit_outcome(answer(status, receipt))
+        outcome = vendor.adapter.submit_outcome(answer(status, receipt))
         if outcome.outcome != "ambiguous":
             yield f"submit_outcome: HTTP {status} that names a task must be ambiguous, and is {outcome.outcome}"
 
 
-async def every_row_of_the_outcome_table_is_reached(subject: Subject) -> AsyncIterator[str]:
+async def every_row_of_the_outcome_table_is_reached(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Every row of its outcome table is what some error of the vendor becomes."""
-    for row in subject.facts.outcomes:
+    for row in vendor.facts.outcomes:
         wanted = (row.outcome, row.error)
-        if not any(wanted == _read(subject, status, body) for status, body in _errors_for(subject, row)):
+        if not any(wanted == _read(vendor, status, body) for status, body in _errors_for(vendor, row)):
             shown = ", ".join(filter(None, (row.http, row.code, row.words)))
             yield f"outcomes ({shown}): no error of the vendor becomes {row.outcome} {row.error}; give Answer its code"
 
 
-async def no_error_is_an_acceptance(subject: Subject) -> AsyncIterator[str]:
+async def no_error_is_an_acceptance(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Every error status becomes what a row for this status says, and never anything else."""
     for status in range(400, 600):
-        allowed = {(row.outcome, row.error) for row in subject.facts.outcomes if _fits(row, status)}
-        found = _read(subject, status, subject.twin.error(status, REFUSED_ON_DEMAND))
+        allowed = {(row.outcome, row.error) for row in vendor.facts.outcomes if _fits(row, status)}
+        found = _read(vendor, status, vendor.twin.error(status, REFUSED_ON_DEMAND))
         if found not in allowed | {("ambiguous", UNKNOWN)}:
             yield f"submit_outcome: HTTP {status} is {' '.join(found)}, which no row of its status says"
 
 
-async def a_server_error_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def a_server_error_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A server error is ambiguous whatever it says: nobody sends again what may have been accepted."""
-    words = ["", "try again", *(sample_of(row.words) for row in subject.facts.outcomes if row.words)]
+    words = ["", "try again", *(sample_of(row.words) for row in vendor.facts.outcomes if row.words)]
     for status, text in product((500, 501, 502, 503, 504, 520, 599), words):
-        for body in _with_words(subject.twin.error(status, text), text):
-            outcome = subject.adapter.submit_outcome(answer(status, body)).outcome
+        for body in _with_words(vendor.twin.error(status, text), text):
+            outcome = vendor.adapter.submit_outcome(answer(status, body)).outcome
             if outcome != "ambiguous":
                 yield f"submit_outcome: HTTP {status} ({text!r}) must be ambiguous, and is {outcome}"
 
 
-async def too_many_requests_are_a_throttle(subject: Subject) -> AsyncIterator[str]:
+async def too_many_requests_are_a_throttle(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's own 429 for speed is a throttle: nothing was taken, the same order goes again."""
-    found, error = _read(subject, 429, subject.twin.error(429, "too many requests"))
+    found, error = _read(vendor, 429, vendor.twin.error(429, "too many requests"))
     if found != "throttled":
         yield f"submit_outcome: a 429 must be throttled, and is {found} {error}"
 
 
-async def an_error_inside_a_200_is_no_acceptance(subject: Subject) -> AsyncIterator[str]:
+async def an_error_inside_a_200_is_no_acceptance(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """An error inside a 200 is no acceptance; where its envelope repeats the status, it counts like that status."""
     for status in (400, 401, 402, 403, 404, 429, 500):
-        body = subject.twin.error_in_200(status, REFUSED_ON_DEMAND)
-        inside, outside = _read(subject, 200, body), _read(subject, status, body)
+        body = vendor.twin.error_in_200(status, REFUSED_ON_DEMAND)
+        inside, outside = _read(vendor, 200, body), _read(vendor, status, body)
         if inside[0] == "accepted":
             yield f"submit_outcome: the error {status} inside a 200 is taken for an acceptance"
         repeated = any(leaf in (status, str(status)) and leaf is not True for _, leaf in leaves(body))
@@ -120,38 +120,38 @@ async def an_error_inside_a_200_is_no_acceptance(subject: Subject) -> AsyncItera
             yield f"submit_outcome: the error {status} inside a 200 is {inside[0]}, by itself {outside[0]}"
 
 
-async def what_is_not_understood_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def what_is_not_understood_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """HTML, half a JSON, other JSON and nothing at all are ambiguous, under whatever status they come."""
-    whole = json.dumps(subject.twin.receipt(await subject.job(), with_task_id=True)).encode()
+    whole = json.dumps(vendor.twin.receipt(await vendor.job(), with_task_id=True)).encode()
     for status, (label, response) in product((200, 201, 500, 502), _garbage(whole)):
-        outcome = subject.adapter.submit_outcome(_under(response, status)).outcome
+        outcome = vendor.adapter.submit_outcome(_under(response, status)).outcome
         if outcome != "ambiguous":
             yield f"submit_outcome: {label} under {status} must be ambiguous, and is {outcome}"
 
 
-async def any_answer_has_an_outcome(subject: Subject) -> AsyncIterator[str]:
+async def any_answer_has_an_outcome(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Any JSON, under any status, has an outcome; none without a task id is an acceptance."""
-    receipt = subject.twin.receipt(await subject.job(), with_task_id=False)
+    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=False)
     for status, body in product((200, 400, 404, 429, 500, 999), (*ANY_JSON, *_bent(receipt))):
-        outcome = subject.adapter.submit_outcome(answer(status, body))
+        outcome = vendor.adapter.submit_outcome(answer(status, body))
         if type(outcome) is not SubmitOutcome:
             yield f"submit_outcome: return a SubmitOutcome for {json.dumps(body)[:60]} under {status}"
         elif outcome.outcome == "accepted" and not _names_a_task(body):
             yield f"submit_outcome: {json.dumps(body)[:60]} under {status} is taken for an acceptance"
 
 
-async def the_vendors_words_are_made_safe(subject: Subject) -> AsyncIterator[str]:
+async def the_vendors_words_are_made_safe(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's words are shown without links, keys, control characters, or more of them than fit on a line."""
-    refusal = subject.twin.error(400, REFUSED_ON_DEMAND)
-    _, failed = await subject.status("failed")
+    refusal = vendor.twin.error(400, REFUSED_ON_DEMAND)
+    _, failed = await vendor.status("failed")
     for path, leaf in [*leaves(refusal)]:
         if isinstance(leaf, str):
-            outcome = subject.adapter.submit_outcome(answer(400, replaced(refusal, path, HOSTILE)))
+            outcome = vendor.adapter.submit_outcome(answer(400, replaced(refusal, path, HOSTILE)))
             if found := _unsafe(outcome.error, outcome.note):
                 yield f"submit_outcome: pass the vendor's words through error_of: {found} is repeated"
     for path, leaf in [*leaves(failed)]:
         if isinstance(leaf, str):
-            status = subject.adapter.read_status(answer(200, replaced(failed, path, HOSTILE)))
+            status = vendor.adapter.read_status(answer(200, replaced(failed, path, HOSTILE)))
             found = _unsafe(status.reading.error, status.reading.vendor_state or "") if status else ""
             if found:
                 yield f"read_status: pass the vendor's words through error_of: {found} is repeated"
@@ -160,102 +160,102 @@ async def the_vendors_words_are_made_safe(subject: Subject) -> AsyncIterator[str
 # -- Status reads ------------------------------------------------------------------------------------------------------
 
 
-async def an_unfinished_job_is_open(subject: Subject) -> AsyncIterator[str]:
+async def an_unfinished_job_is_open(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A job that waits or renders is open, in the vendor's own word; so is one in a state that nobody documented."""
     for state in ("pending", "processing", "unknown"):
-        _, body = await subject.status(state)
-        status = subject.adapter.read_status(answer(200, body))
+        _, body = await vendor.status(state)
+        status = vendor.adapter.read_status(answer(200, body))
         if status is None or status.reading.state != "open" or not status.reading.vendor_state:
             yield f"read_status: a job that is {state} must be open, and is {status and status.reading.state}"
 
 
-async def only_an_unknown_state_is_an_alarm(subject: Subject) -> AsyncIterator[str]:
+async def only_an_unknown_state_is_an_alarm(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A state that nobody documented raises an alarm, those in `open_states` raise none."""
     for state in ("pending", "processing", "unknown"):
-        _, body = await subject.status(state)
-        status = subject.adapter.read_status(answer(200, body))
+        _, body = await vendor.status(state)
+        status = vendor.adapter.read_status(answer(200, body))
         if status is not None and bool(status.alarm) != (state == "unknown"):
             word = status.reading.vendor_state
             yield f"read_status: {word} {'has no' if state == 'unknown' else 'has an'} alarm: use still_open"
 
 
-async def a_finished_job_has_its_links(subject: Subject) -> AsyncIterator[str]:
+async def a_finished_job_has_its_links(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A job that succeeded has its links, in their order; without one it is still a success, to be read again."""
     for links in (LINKS, (*LINKS, "https://media.example/kit/1.mp4"), ()):
-        _, body = await subject.status("success", links)
-        status = subject.adapter.read_status(answer(200, body))
+        _, body = await vendor.status("success", links)
+        status = vendor.adapter.read_status(answer(200, body))
         if status is None or (status.reading.state, status.links) != ("succeeded", tuple(links)):
             found = f"{status.reading.state} with {len(status.links)}" if status else "not understood"
             yield f"read_status: a success with {len(links)} links is {found}"
 
 
-async def links_are_addresses(subject: Subject) -> AsyncIterator[str]:
+async def links_are_addresses(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Only http and https addresses are links."""
-    _, body = await subject.status("success", ("file:///etc/passwd", "javascript:alert(1)", "not a link"))
-    status = subject.adapter.read_status(answer(200, body))
+    _, body = await vendor.status("success", ("file:///etc/passwd", "javascript:alert(1)", "not a link"))
+    status = vendor.adapter.read_status(answer(200, body))
     if status is not None and status.links:
         yield f"read_status: {status.links[0]!r} is no link: use links_of"
 
 
-async def a_failed_job_has_failed(subject: Subject) -> AsyncIterator[str]:
+async def a_failed_job_has_failed(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A job that failed has failed, with an error of our catalogue."""
-    _, body = await subject.status("failed")
-    status = subject.adapter.read_status(answer(200, body))
+    _, body = await vendor.status("failed")
+    status = vendor.adapter.read_status(answer(200, body))
     if status is None or status.reading.state != "failed" or status.reading.error is None:
         yield f"read_status: a failed job must have failed with an error, and is {status and status.reading.state}"
 
 
-async def every_row_of_the_failure_table_is_reached(subject: Subject) -> AsyncIterator[str]:
+async def every_row_of_the_failure_table_is_reached(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Every row of its failure table is what some failed job becomes; what no row knows is vendor_failed."""
-    _, plain = await subject.status("failed")
-    rows = [*subject.facts.failures, FailureRow(error="vendor_failed", source="what no row knows")]
+    _, plain = await vendor.status("failed")
+    rows = [*vendor.facts.failures, FailureRow(error="vendor_failed", source="what no row knows")]
     for row in rows:
-        job = await subject.job(_as_fail_code(sample_of(row.code)))
-        bodies = [plain, subject.twin.status(job, "failed", ())]
+        job = await vendor.job(_as_fail_code(sample_of(row.code)))
+        bodies = [plain, vendor.twin.status(job, "failed", ())]
         candidates = [bent for body in bodies for bent in _with_code_and_words(body, row)]
-        if not any(_failure(subject, body) == row.error for body in candidates):
+        if not any(_failure(vendor, body) == row.error for body in candidates):
             yield f"failures ({row.code or ''} {row.words or ''}): no failed job becomes {row.error}"
 
 
-async def a_job_that_the_vendor_does_not_know_is_missing(subject: Subject) -> AsyncIterator[str]:
+async def a_job_that_the_vendor_does_not_know_is_missing(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's own answer for a task that it does not know is missing; a bare 404 is only an outage."""
-    status = subject.adapter.read_status(answer(404, subject.twin.error(404, TASK_NOT_FOUND)))
+    status = vendor.adapter.read_status(answer(404, vendor.twin.error(404, TASK_NOT_FOUND)))
     if status is None or status.reading.state != "missing":
         yield f"read_status: an unknown task must be missing, and is {status and status.reading.state}"
-    bare = subject.adapter.read_status(httpx.Response(404, html=HTML.decode()))
+    bare = vendor.adapter.read_status(httpx.Response(404, html=HTML.decode()))
     if bare is not None:
         yield f"read_status: a 404 in HTML must be None, an outage, and is {bare.reading.state}"
 
 
-async def an_outage_is_no_failure(subject: Subject) -> AsyncIterator[str]:
+async def an_outage_is_no_failure(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Server errors, HTML, half a JSON and other JSON are an outage: never a failed job."""
-    _, body = await subject.status("success", LINKS)
+    _, body = await vendor.status("success", LINKS)
     for status in (500, 502, 503):
-        if (found := subject.adapter.read_status(answer(status, subject.twin.error(status, "")))) is not None:
+        if (found := vendor.adapter.read_status(answer(status, vendor.twin.error(status, "")))) is not None:
             yield f"read_status: HTTP {status} must be None, and is {found.reading.state}"
     for label, response in _garbage(json.dumps(body).encode()):
-        if (found := subject.adapter.read_status(response)) is not None:
+        if (found := vendor.adapter.read_status(response)) is not None:
             yield f"read_status: {label} must be None, and is {found.reading.state}"
 
 
-async def an_answer_says_which_job_it_is_about(subject: Subject) -> AsyncIterator[str]:
+async def an_answer_says_which_job_it_is_about(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A status names its task, so that an answer about another one is not believed."""
     for state in ("processing", "success", "failed"):
-        job, body = await subject.status(state, LINKS)
-        status = subject.adapter.read_status(answer(200, body))
+        job, body = await vendor.status(state, LINKS)
+        status = vendor.adapter.read_status(answer(200, body))
         if status is not None and status.vendor_task_id != job.task_id:
             yield f"read_status: vendor_task_id of a {state} job is {status.vendor_task_id}, not {job.task_id}"
 
 
-async def nothing_odd_ends_a_job(subject: Subject) -> AsyncIterator[str]:
+async def nothing_odd_ends_a_job(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Whatever one leaf of an open job's status is bent to, the job stays open or the answer is not understood."""
-    _, body = await subject.status("processing")
+    _, body = await vendor.status("processing")
     for bent in _bent(body):
-        status = subject.adapter.read_status(answer(200, bent))
+        status = vendor.adapter.read_status(answer(200, bent))
         if status is not None and status.reading.state != "open":
             yield f"read_status: {json.dumps(bent)[:80]} must not be {status.reading.state}"
     for http, body in product((200, 400, 404, 500), ANY_JSON):
-        status = subject.adapter.read_status(answer(http, body))
+        status = vendor.adapter.read_status(answer(http, body))
         if status is not None and status.reading.state in ("succeeded", "failed"):
             yield f"read_status: {json.dumps(body)[:60]} under {http} must not be {status.reading.state}"
 
@@ -263,23 +263,23 @@ async def nothing_odd_ends_a_job(subject: Subject) -> AsyncIterator[str]:
 # -- Callbacks ---------------------------------------------------------------------------------------------------------
 
 
-async def a_callback_names_its_job(subject: Subject) -> AsyncIterator[str]:
+async def a_callback_names_its_job(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The body of a callback names its task and its state, which are hints and no more."""
-    if not subject.facts.vendor.callbacks:
+    if not vendor.facts.vendor.callbacks:
         return
     for state in ("success", "failed"):
-        job, body = await subject.status(state, LINKS)
-        hint = subject.adapter.callback_hint(json.dumps(body).encode())
+        job, body = await vendor.status(state, LINKS)
+        hint = vendor.adapter.callback_hint(json.dumps(body).encode())
         if hint.task_id != job.task_id or not hint.state:
             yield f"callback_hint: of a {state} job it is {hint.task_id}, {hint.state}; the task is {job.task_id}"
 
 
-async def any_callback_is_harmless(subject: Subject) -> AsyncIterator[str]:
+async def any_callback_is_harmless(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A callback of any bytes gives a hint or none, and never an odd id or an unsafe word."""
-    job, body = await subject.status("success", LINKS)
+    job, body = await vendor.status("success", LINKS)
     bent = [json.dumps(each).encode() for each in (*ANY_JSON, *_bent(body))]
     for content in (b"", b"\xff\xfe", HTML, DEEP, json.dumps(body).encode()[:-3], *bent):
-        hint = subject.adapter.callback_hint(content)
+        hint = vendor.adapter.callback_hint(content)
         if hint.task_id not in {None, job.task_id, "x", "text"}:
             yield f"callback_hint: {repr(hint.task_id)[:40]} is no task id: use task_id_of"
         if hint.state and (len(hint.state) > 200 or "kit-secret" in hint.state):
@@ -289,13 +289,13 @@ async def any_callback_is_harmless(subject: Subject) -> AsyncIterator[str]:
 # -- Bending answers ---------------------------------------------------------------------------------------------------
 
 
-def _read(subject: Subject, status: int, body: JsonValue) -> tuple[str, str]:
-    outcome = subject.adapter.submit_outcome(answer(status, body))
+def _read(vendor: VendorUnderTest, status: int, body: JsonValue) -> tuple[str, str]:
+    outcome = vendor.adapter.submit_outcome(answer(status, body))
     return outcome.outcome, UNKNOWN if outcome.error is None else outcome.error.code
 
 
-def _failure(subject: Subject, body: JsonValue) -> str | None:
-    status = subject.adapter.read_status(answer(200, body))
+def _failure(vendor: VendorUnderTest, body: JsonValue) -> str | None:
+    status = vendor.adapter.read_status(answer(200, body))
     return status.reading.error.code if status and status.reading.error else None
 
 
@@ -303,12 +303,12 @@ def _fits(row: OutcomeRow, status: int) -> bool:
     return re.fullmatch(row.http, str(status)) is not None
 
 
-def _errors_for(subject: Subject, row: OutcomeRow) -> Iterator[tuple[int, JsonValue]]:
+def _errors_for(vendor: VendorUnderTest, row: OutcomeRow) -> Iterator[tuple[int, JsonValue]]:
     """Errors of the vendor that the row may be about: its statuses, with its code and its words at every place."""
     statuses = [status for status in range(400, 600) if _fits(row, status)][:4]
     details = ("", REFUSED_ON_DEMAND, TASK_NOT_FOUND, sample_of(row.words))
     for status, detail in product(statuses, details):
-        body = subject.twin.error(status, detail)
+        body = vendor.twin.error(status, detail)
         for bent in _with_code_and_words(body, row):
             yield status, bent
 

@@ -10,12 +10,12 @@ import httpx
 from onetake.core.errors import OnetakeError
 from onetake.dev.conformance import answers, evidence, limits, live, requests, wire
 from onetake.dev.conformance.live import Live, Run
-from onetake.dev.conformance.places import Finding, Report
-from onetake.dev.conformance.subject import Lacking, Subject, place_of
+from onetake.dev.conformance.registration import Finding, Report
+from onetake.dev.conformance.under_test import Lacking, VendorUnderTest, place_of
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
 
-Scenario = Callable[[Subject], AsyncIterator[str]]
+Scenario = Callable[[VendorUnderTest], AsyncIterator[str]]
 LiveScenario = Callable[[Live, list[Run]], AsyncIterator[str]]
 
 SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
@@ -95,7 +95,7 @@ LIVE: tuple[LiveScenario, ...] = (
 SHOWN_COMPLAINTS = 3
 
 
-def run(placed: Mapping[str, tuple[list[Finding], Subject | None]], against: str | None) -> list[Report]:
+def run(examined: Mapping[str, tuple[list[Finding], VendorUnderTest | None]], against: str | None) -> list[Report]:
     """Try the vendors that can be tried, at the simulator of that address or at one of our own. Blocks.
 
     Raises ValueError when the address is no simulator's.
@@ -104,31 +104,31 @@ def run(placed: Mapping[str, tuple[list[Finding], Subject | None]], against: str
         if against:
             _require_simulator(against)
         url = against or cleanup.enter_context(running(SimulatorConfig(callback_gap_scale=0.1)))
-        return [asyncio.run(_report(name, *found, url)) for name, found in placed.items()]
+        return [asyncio.run(_report(name, *found, url)) for name, found in examined.items()]
 
 
-async def _report(name: str, findings: list[Finding], subject: Subject | None, url: str) -> Report:
-    tried = [*await try_adapter(subject), *await _try_live(subject, url)] if subject else []
+async def _report(name: str, findings: list[Finding], vendor: VendorUnderTest | None, url: str) -> Report:
+    tried = [*await try_adapter(vendor), *await _try_live(vendor, url)] if vendor else []
     return Report(name, (*findings, *tried))
 
 
-async def try_adapter(subject: Subject) -> list[Finding]:
+async def try_adapter(vendor: VendorUnderTest) -> list[Finding]:
     """Every scenario that needs no simulator to run."""
     return [
-        await _finding(group, scenario, scenario(subject))
+        await _finding(group, scenario, scenario(vendor))
         for group, scenarios in SCENARIOS.items()
         for scenario in scenarios
     ]
 
 
-async def _try_live(subject: Subject, url: str) -> list[Finding]:
-    bench = Live(subject, url)
+async def _try_live(vendor: VendorUnderTest, url: str) -> list[Finding]:
+    jobs = Live(vendor, url)
     try:
-        runs = await bench.runs()
+        runs = await jobs.runs()
     except Exception as error:  # noqa: BLE001 - see _complaints
         todo = _todo([_text_of(error)])
         return [Finding("simulator", _title(scenario), "lacks", todo) for scenario in LIVE]
-    return [await _finding("simulator", scenario, scenario(bench, runs)) for scenario in LIVE]
+    return [await _finding("simulator", scenario, scenario(jobs, runs)) for scenario in LIVE]
 
 
 async def _finding(group: str, scenario: Callable[..., object], complaints: AsyncIterator[str]) -> Finding:

@@ -20,7 +20,7 @@ from onetake.core.errors import OnetakeError, TryLater
 from onetake.core.money import format_usd
 from onetake.core.ports import SubmitOutcome, VendorStatus
 from onetake.dev.conformance.peer import Peer, answering, playing
-from onetake.dev.conformance.subject import Subject
+from onetake.dev.conformance.under_test import VendorUnderTest
 from onetake.media.outbound import Outbound
 from providers.driver import Driver, new_http_client
 
@@ -49,34 +49,34 @@ class Run:
 class Live:
     """The runs of one vendor at one simulator."""
 
-    def __init__(self, subject: Subject, url: str) -> None:
-        self.subject = subject
+    def __init__(self, vendor: VendorUnderTest, url: str) -> None:
+        self.vendor = vendor
         self.url = url
-        self.base_url = f"{url}{subject.twin.base_path}"
+        self.base_url = f"{url}{vendor.twin.base_path}"
 
     async def runs(self) -> list[Run]:
         """Order one clip on every route and follow each to its end."""
         async with playing(answering(200, b"", content_type="text/plain")) as gateway, self.driver() as driver:
-            wanted = (self._run(driver, gateway, name) for name, _ in self.subject.routes())
+            wanted = (self._run(driver, gateway, name) for name, _ in self.vendor.routes())
             return list(await asyncio.gather(*wanted))
 
     @asynccontextmanager
     async def driver(self, api_key: str | None = None) -> AsyncGenerator[Driver]:
-        subject = self.subject
+        vendor = self.vendor
         async with new_http_client() as http:
             outbound = Outbound(frozenset({urlsplit(self.url).netloc}))
             try:
-                key = api_key or subject.api_key
-                yield Driver(subject.name, subject.adapter, self.base_url, key, http=http, outbound=outbound)
+                key = api_key or vendor.api_key
+                yield Driver(vendor.name, vendor.adapter, self.base_url, key, http=http, outbound=outbound)
             finally:
                 await outbound.aclose()
 
     def request(self, name: str, markers: str = "") -> GenerationRequest:
         """A short and small clip with a prompt of its own."""
-        found = self.subject.data.route(name)
+        found = self.vendor.data.route(name)
         assert found is not None
         route = found[2]
-        return self.subject.request(
+        return self.vendor.request(
             name,
             prompt=f"[[sim:delay={RENDER_S}]]{markers} A paper boat, {secrets.token_hex(8)}.",
             duration_s=min(route.duration_s.legal),
@@ -84,9 +84,9 @@ class Live:
         )
 
     async def _run(self, driver: Driver, gateway: Peer, name: str) -> Run:
-        subject, request, token = self.subject, self.request(name), secrets.token_hex(16)
-        callback_url = f"{gateway.url}/callbacks/{subject.name}/{token}" if subject.facts.vendor.callbacks else None
-        order = subject.order(request, callback_url)
+        vendor, request, token = self.vendor, self.request(name), secrets.token_hex(16)
+        callback_url = f"{gateway.url}/callbacks/{vendor.name}/{token}" if vendor.facts.vendor.callbacks else None
+        order = vendor.order(request, callback_url)
         run = Run(name.rpartition("/")[2], request, order.plan, token, await driver.submit(order))
         if run.outcome.vendor_task_id is None:
             return run
@@ -94,7 +94,7 @@ class Live:
         if run.status and run.status.links:
             run.clip = await _download(driver, run.status.links[0])
         if callback_url:
-            run.callback = await _delivered(gateway, f"/callbacks/{subject.name}/{token}")
+            run.callback = await _delivered(gateway, f"/callbacks/{vendor.name}/{token}")
         run.journal, run.submissions = await self._booked(run)
         return run
 
@@ -115,7 +115,7 @@ class Live:
         prompt_sha256 = hashlib.sha256(run.request.prompt.encode()).hexdigest()
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10) as http:
             job = (await http.get(f"/journal/jobs/{run.outcome.vendor_task_id}")).json()
-            journal = (await http.get("/journal", params={"vendor": self.subject.name})).json()
+            journal = (await http.get("/journal", params={"vendor": self.vendor.name})).json()
         return job, sum(submit["prompt_sha256"] == prompt_sha256 for submit in journal["submits"])
 
 
@@ -152,12 +152,12 @@ async def every_clip_arrives(live: Live, runs: list[Run]) -> AsyncIterator[str]:
 
 async def every_callback_arrives(live: Live, runs: list[Run]) -> AsyncIterator[str]:
     """Every callback arrives at our token's address, is acknowledged, and names its job."""
-    if not live.subject.facts.vendor.callbacks:
+    if not live.vendor.facts.vendor.callbacks:
         return
     for run in _accepted(runs):
         if run.callback is None:
             yield f"{run.mode}: no callback came to our address"
-        elif live.subject.adapter.callback_hint(run.callback).task_id != run.outcome.vendor_task_id:
+        elif live.vendor.adapter.callback_hint(run.callback).task_id != run.outcome.vendor_task_id:
             yield f"{run.mode}: callback_hint does not find the job in what came"
 
 
@@ -187,12 +187,12 @@ async def refusals_are_understood(live: Live, runs: list[Run]) -> AsyncIterator[
     }
     async with live.driver() as driver:
         for marker, expected in wanted.items():
-            order = live.subject.order(live.request(live.subject.first_route, marker))
+            order = live.vendor.order(live.request(live.vendor.first_route, marker))
             found = await driver.submit(order)
             if (found.outcome, found.error.code if found.error else "") != expected:
                 yield f"{marker} is {found.outcome} {found.error.code if found.error else ''}"
-    async with live.driver(api_key=f"{live.subject.twin.key_prefix}another-key") as driver:
-        found = await driver.submit(live.subject.order(live.request(live.subject.first_route)))
+    async with live.driver(api_key=f"{live.vendor.twin.key_prefix}another-key") as driver:
+        found = await driver.submit(live.vendor.order(live.request(live.vendor.first_route)))
         if (found.outcome, found.error.code if found.error else "") != ("rejected", "vendor_auth"):
             yield f"a wrong key is {found.outcome} {found.error.code if found.error else ''}"
 
@@ -202,8 +202,8 @@ async def doubtful_submissions_are_ambiguous(live: Live, runs: list[Run]) -> Asy
     del runs
     async with live.driver() as driver:
         for marker in ("[[sim:submit-reset]]", "[[sim:submit-502-accepted]]", "[[sim:submit-no-id]]"):
-            request = live.request(live.subject.first_route, marker)
-            found = await driver.submit(live.subject.order(request))
+            request = live.request(live.vendor.first_route, marker)
+            found = await driver.submit(live.vendor.order(request))
             if found.outcome != "ambiguous":
                 yield f"{marker} is {found.outcome}"
 
@@ -212,13 +212,13 @@ async def a_failing_job_is_read_to_its_end(live: Live, runs: list[Run]) -> Async
     """A job that fails is read to its failure, through an unknown state, server errors and throttles."""
     del runs
     markers = "[[sim:fail=ProviderError]][[sim:status-unknown]][[sim:status-500=1]][[sim:status-429=1]]"
-    request = live.request(live.subject.first_route, markers)
+    request = live.request(live.vendor.first_route, markers)
     async with live.driver() as driver:
-        found = await driver.submit(live.subject.order(request))
+        found = await driver.submit(live.vendor.order(request))
         if found.vendor_task_id is None:
             yield f"the submission is {found.outcome}"
             return
-        status = await live.ended(driver, live.subject.plan(request), found.vendor_task_id)
+        status = await live.ended(driver, live.vendor.plan(request), found.vendor_task_id)
     if status is None or status.reading.state != "failed":
         yield f"the job is {status.reading.state if status else 'not understood'}"
 

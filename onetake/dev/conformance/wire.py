@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from onetake.core.errors import TryLater
 from onetake.core.ports import SubmitOutcome
 from onetake.dev.conformance.peer import LOOPBACK, Peer, Play, answering, hanging, playing, resetting, writing
-from onetake.dev.conformance.subject import CALLBACK_URL, Subject
+from onetake.dev.conformance.under_test import CALLBACK_URL, VendorUnderTest
 from onetake.media.outbound import Outbound
 from providers.driver import LONGEST_RETRY_AFTER_S, MOST_ANSWER_BYTES, Driver, new_http_client
 
@@ -26,26 +26,26 @@ SHORT = httpx.Timeout(connect=5, read=0.3, write=5, pool=5)
 BASE_PATH = "/kit/base"
 
 
-async def one_post_with_the_key_in_its_header(subject: Subject) -> AsyncIterator[str]:
+async def one_post_with_the_key_in_its_header(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A submission is one POST under the base URL, with the key in its header and nowhere else."""
-    receipt = subject.twin.receipt(await subject.job(), with_task_id=True)
-    outcome, peer = await _submit(subject, answering(200, _bytes(receipt)))
+    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=True)
+    outcome, peer = await _submit(vendor, answering(200, _bytes(receipt)))
     if outcome.outcome != "accepted":
         yield f"submit_outcome: a receipt over HTTP is {outcome.outcome}"
     if len(peer.requests) != 1:
         yield f"the vendor received {len(peer.requests)} requests for one submission"
         return
     head, _, body = peer.requests[0].partition(b"\r\n\r\n")
-    key = subject.api_key.encode()
+    key = vendor.api_key.encode()
     if not head.startswith(f"POST {BASE_PATH}/".encode()):
         yield f"submit_request: {head.splitlines()[0].decode()} is no POST under the base URL"
     if head.count(key) != 1 or key in body or b"bearer " + key.lower() not in head.lower():
         yield "the key belongs into the Authorization header, once"
 
 
-async def a_throttle_carries_the_vendors_pause(subject: Subject) -> AsyncIterator[str]:
+async def a_throttle_carries_the_vendors_pause(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A throttle carries the pause that the vendor asks for, in seconds or as a date, and no nonsense."""
-    body = _bytes(subject.twin.error(429, "too many requests"))
+    body = _bytes(vendor.twin.error(429, "too many requests"))
     date = email.utils.formatdate(time.time() + 60, usegmt=True)
     pauses: Mapping[str, tuple[float, float] | None] = {
         "7": (7, 7),
@@ -55,16 +55,16 @@ async def a_throttle_carries_the_vendors_pause(subject: Subject) -> AsyncIterato
         "soon": None,
     }
     for header, pause in pauses.items():
-        outcome, _ = await _submit(subject, answering(429, body, f"retry-after: {header}"))
+        outcome, _ = await _submit(vendor, answering(429, body, f"retry-after: {header}"))
         found = outcome.retry_after_s
         fits = found is None if pause is None else found is not None and pause[0] <= found <= pause[1]
         if outcome.outcome != "throttled" or not fits:
             yield f"Retry-After: {header} became {outcome.outcome}, {found}"
 
 
-async def a_broken_connection_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def a_broken_connection_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A reset, a hang, half an answer and a redirect are ambiguous after one POST, which nobody repeats."""
-    receipt = _bytes(subject.twin.receipt(await subject.job(), with_task_id=True))
+    receipt = _bytes(vendor.twin.receipt(await vendor.job(), with_task_id=True))
     half = f"HTTP/1.1 200 kit\r\ncontent-type: application/json\r\ncontent-length: {len(receipt)}\r\n\r\n".encode()
     plays: Mapping[str, Play] = {
         "a reset": resetting,
@@ -75,101 +75,101 @@ async def a_broken_connection_is_ambiguous(subject: Subject) -> AsyncIterator[st
         "a login page": answering(200, b"<!doctype html><title>Sign in</title>", content_type="text/html"),
     }
     for label, play in plays.items():
-        async for complaint in _ambiguous(subject, label, play):
+        async for complaint in _ambiguous(vendor, label, play):
             yield complaint
 
 
-async def a_huge_answer_is_ambiguous(subject: Subject) -> AsyncIterator[str]:
+async def a_huge_answer_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A gzip bomb, 10 MB and an id of 10,000 characters are ambiguous, and are not kept."""
-    receipt = _bytes(subject.twin.receipt(await subject.job(), with_task_id=True))
+    receipt = _bytes(vendor.twin.receipt(await vendor.job(), with_task_id=True))
     bomb = gzip.compress(b" " * (10 * MOST_ANSWER_BYTES) + receipt)
-    job = await subject.job()
-    long_id = subject.twin.receipt(job.model_copy(update={"task_id": "i" * 10_000}), with_task_id=True)
+    job = await vendor.job()
+    long_id = vendor.twin.receipt(job.model_copy(update={"task_id": "i" * 10_000}), with_task_id=True)
     plays: Mapping[str, Play] = {
         "a gzip bomb": answering(200, bomb, "content-encoding: gzip"),
         "10 MB": answering(200, receipt + b" " * (10 * MOST_ANSWER_BYTES)),
         "an id of 10,000 characters": answering(200, _bytes(long_id)),
     }
     for label, play in plays.items():
-        async for complaint in _ambiguous(subject, label, play):
+        async for complaint in _ambiguous(vendor, label, play):
             yield complaint
 
 
-async def nobody_there_is_not_sent(subject: Subject) -> AsyncIterator[str]:
+async def nobody_there_is_not_sent(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """When nobody answers at the address nothing was sent, and it may be sent again."""
     with socket.create_server((LOOPBACK, 0)) as probe:
         url = f"http://{LOOPBACK}:{probe.getsockname()[1]}"
-    async with _driver(subject, url) as driver:
-        outcome = await driver.submit(subject.order(subject.request(subject.first_route)))
+    async with _driver(vendor, url) as driver:
+        outcome = await driver.submit(vendor.order(vendor.request(vendor.first_route)))
     if outcome.outcome != "not_sent":
         yield f"a refused connection is {outcome.outcome}"
 
 
-async def our_key_is_never_repeated(subject: Subject) -> AsyncIterator[str]:
+async def our_key_is_never_repeated(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """An error in which the vendor repeats our key, or shows another, does not carry it on."""
     other = "sk-kit-other-key-5c1d"
     for status in (400, 401, 403):
-        said = f"The key {subject.api_key} is wrong, was Bearer {other} meant?"
-        body = subject.twin.error(status, said)
+        said = f"The key {vendor.api_key} is wrong, was Bearer {other} meant?"
+        body = vendor.twin.error(status, said)
         body = {**body, "message": said, "msg": said} if isinstance(body, dict) else body
-        outcome, _ = await _submit(subject, answering(status, _bytes(body)))
-        if any(key in repr(outcome) for key in (subject.api_key, other)):
+        outcome, _ = await _submit(vendor, answering(status, _bytes(body)))
+        if any(key in repr(outcome) for key in (vendor.api_key, other)):
             yield f"submit_outcome: HTTP {status} that shows a key shows it again: use error_of"
-        failure = await _status_failure(subject, answering(status, _bytes(body)))
-        if any(key in failure for key in (subject.api_key, other)):
+        failure = await _status_failure(vendor, answering(status, _bytes(body)))
+        if any(key in failure for key in (vendor.api_key, other)):
             yield f"read_status: HTTP {status} that shows a key shows it again"
 
 
-async def a_failed_read_is_tried_later(subject: Subject) -> AsyncIterator[str]:
+async def a_failed_read_is_tried_later(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A status read that fails, is throttled, is refused or is about another task is tried later; it ends no job."""
-    _, another = await subject.status("failed")
+    _, another = await vendor.status("failed")
     plays: Mapping[str, tuple[Play, str]] = {
-        "a throttle": (answering(429, _bytes(subject.twin.error(429, "")), "retry-after: 7"), "vendor_throttled"),
-        "a refused key": (answering(401, _bytes(subject.twin.error(401, ""))), "vendor_auth"),
-        "a server error": (answering(500, _bytes(subject.twin.error(500, ""))), "vendor_unavailable"),
+        "a throttle": (answering(429, _bytes(vendor.twin.error(429, "")), "retry-after: 7"), "vendor_throttled"),
+        "a refused key": (answering(401, _bytes(vendor.twin.error(401, ""))), "vendor_auth"),
+        "a server error": (answering(500, _bytes(vendor.twin.error(500, ""))), "vendor_unavailable"),
         "another task's failure": (answering(200, _bytes(another)), "vendor_unavailable"),
         "a reset": (resetting, "vendor_unavailable"),
         "10 MB": (answering(200, b" " * (10 * MOST_ANSWER_BYTES)), "vendor_unavailable"),
         "a login page": (answering(200, b"<!doctype html>", content_type="text/html"), "vendor_unavailable"),
     }
     for label, (play, code) in plays.items():
-        found = await _status_failure(subject, play)
+        found = await _status_failure(vendor, play)
         if not found.startswith(code):
             yield f"read_status: {label} must be tried later as {code}, and is {found}"
 
 
-async def _ambiguous(subject: Subject, label: str, play: Play) -> AsyncIterator[str]:
-    outcome, peer = await _submit(subject, play)
+async def _ambiguous(vendor: VendorUnderTest, label: str, play: Play) -> AsyncIterator[str]:
+    outcome, peer = await _submit(vendor, play)
     if outcome.outcome != "ambiguous" or outcome.vendor_task_id is not None:
         yield f"{label} must be ambiguous, and is {outcome.outcome}"
     if len(peer.requests) != 1:
         yield f"{label}: {len(peer.requests)} requests were sent for one submission"
 
 
-async def _submit(subject: Subject, play: Play) -> tuple[SubmitOutcome, Peer]:
+async def _submit(vendor: VendorUnderTest, play: Play) -> tuple[SubmitOutcome, Peer]:
     times = SHORT if play is hanging else PATIENT
-    order = subject.order(subject.request(subject.first_route), CALLBACK_URL)
-    async with playing(play) as peer, _driver(subject, f"{peer.url}{BASE_PATH}", times) as driver:
+    order = vendor.order(vendor.request(vendor.first_route), CALLBACK_URL)
+    async with playing(play) as peer, _driver(vendor, f"{peer.url}{BASE_PATH}", times) as driver:
         return await driver.submit(order), peer
 
 
-async def _status_failure(subject: Subject, play: Play) -> str:
+async def _status_failure(vendor: VendorUnderTest, play: Play) -> str:
     """The code and the words with which a status read is tried later; what was read when it is not."""
-    plan = subject.plan(subject.request(subject.first_route))
-    async with playing(play) as peer, _driver(subject, f"{peer.url}{BASE_PATH}") as driver:
+    plan = vendor.plan(vendor.request(vendor.first_route))
+    async with playing(play) as peer, _driver(vendor, f"{peer.url}{BASE_PATH}") as driver:
         try:
-            status = await driver.read_status(plan, subject.twin.new_task_id())
+            status = await driver.read_status(plan, vendor.twin.new_task_id())
         except TryLater as error:
             return f"{error.code} {error}"
     return f"{status.reading.state} {status.reading.error}"
 
 
 @asynccontextmanager
-async def _driver(subject: Subject, base_url: str, times: httpx.Timeout = PATIENT) -> AsyncGenerator[Driver]:
+async def _driver(vendor: VendorUnderTest, base_url: str, times: httpx.Timeout = PATIENT) -> AsyncGenerator[Driver]:
     async with new_http_client(times) as http:
         outbound = Outbound()
         try:
-            yield Driver(subject.name, subject.adapter, base_url, subject.api_key, http=http, outbound=outbound)
+            yield Driver(vendor.name, vendor.adapter, base_url, vendor.api_key, http=http, outbound=outbound)
         finally:
             await outbound.aclose()
 

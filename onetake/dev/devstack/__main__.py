@@ -3,7 +3,7 @@
 import os
 import sys
 
-from onetake.dev.devstack.binaries import Ladder, programs_needed
+from onetake.dev.devstack.binaries import ProgramFinder, programs_needed
 from onetake.dev.devstack.errors import DevStackError
 from onetake.dev.devstack.progress import progress_for
 
@@ -11,9 +11,9 @@ from onetake.dev.devstack.progress import progress_for
 def main() -> int:
     """Exit code 0 once every program is there."""
     try:
-        with Ladder(os.environ, progress_for()) as ladder:
+        with ProgramFinder(os.environ, progress_for()) as finder:
             for program in programs_needed(os.environ):
-                ladder.find(program)
+                finder.find(program)
     except DevStackError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

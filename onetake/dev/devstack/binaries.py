@@ -1,7 +1,8 @@
-"""Where the programs `temporal` and `versitygw` come from: a ladder of places, each bounded in time and checked.
+"""Where the programs `temporal` and `versitygw` come from: found in one of several ways, tried in order.
 
-PATH, our own cache, the Temporal SDK's download, a build from the pinned modules under `deployment/devtools`. The rung
-taken, and why those before it were passed over, is told to the person who waits.
+PATH, our own cache, the Temporal SDK's download, a build from the pinned modules under `deployment/devtools`. Each way
+is bounded in time, and what it finds is checked. The way taken, and why those before it were passed over, is told to
+the person who waits.
 """
 
 # ruff: noqa: S603 - every command line here is made by us
@@ -94,7 +95,7 @@ def programs_needed(environ: Mapping[str, str]) -> list[Program]:
     return [program for program in (TEMPORAL, VERSITYGW) if not environ.get(named[program.name])]
 
 
-class Ladder:
+class ProgramFinder:
     """Finds programs. As a context manager it keeps one Go for several builds and cleans up after them."""
 
     def __init__(self, environ: Mapping[str, str], progress: Progress) -> None:
@@ -110,14 +111,14 @@ class Ladder:
         self._workshop.__exit__()
 
     def find(self, program: Program) -> Path:
-        """The path of a fit program; made if there is none. Raises DevStackError when no rung holds."""
+        """The path of a fit program; made if there is none. Raises DevStackError when no way gives one."""
         with step(self._progress, program.name, "looking for the program") as current:
             passed: list[str] = []
-            path, rung = (
+            path, way = (
                 self._on_path(program, passed) or self._cached(program, passed) or self._made(program, passed, current)
             )
             why = f" ({'; '.join(passed)})" if passed else ""
-            current.text = f"{program.name} {rung}: {path}{why}"
+            current.text = f"{program.name} {way}: {path}{why}"
             return path
 
     def _on_path(self, program: Program, passed: list[str]) -> tuple[Path, str] | None:
@@ -132,12 +133,12 @@ class Ladder:
         return Path(found), "on PATH"
 
     def _cached(self, program: Program, passed: list[str]) -> tuple[Path, str] | None:
-        for path, rung in ((self._built(program), "built earlier"), (self._downloaded(program), "downloaded earlier")):
+        for path, way in ((self._built(program), "built earlier"), (self._downloaded(program), "downloaded earlier")):
             if not path.exists():
                 continue
             reason = program.unfit(version_shown(path, self._environ))
             if reason is None:
-                return path, rung
+                return path, way
             passed.append(f"{path} {reason}")
         return None
 

@@ -1,6 +1,6 @@
 """Start, watch and end the processes of one stack, so that none outlives it.
 
-Three nets, each for the fall of the one before: `Supervisor.close` stops everything in reverse order; the guardian
+Three nets, each for the fall of the one before: `Supervisor.close` stops everything in reverse order; the reaper
 stops everything when the supervisor is killed; and `run.json` lets the next start end what survived both, if provably
 ours.
 """
@@ -30,8 +30,8 @@ from onetake.dev.devstack.ports import answers
 STOP_LIMIT_S: Final = 10.0
 _POLL_S: Final = 0.03
 
-# The child names itself to the guardian before it becomes the server, so that no instant exists in which a server runs
-# that the guardian does not know. Its standard input is the guardian's pipe until then.
+# The child names itself to the reaper before it becomes the server, so that no instant exists in which a server runs
+# that the reaper does not know. Its standard input is the reaper's pipe until then.
 _ANNOUNCE: Final = 'echo "add $$ $0" >&0; exec "$@" </dev/null'
 
 
@@ -91,14 +91,14 @@ class Supervisor:
         self._running: dict[str, Running] = {}
         self._rotated: set[str] = set()
         self._lock = threading.Lock()
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         self.closing = threading.Event()
 
     def __enter__(self) -> Self:
         end_leftovers(self._record)
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))],
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("reaper.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -112,8 +112,8 @@ class Supervisor:
         self.close()
 
     def delete_at_the_end(self) -> None:
-        """Let the guardian delete the home once every process has ended, whoever ended them."""
-        self._tell_guardian(f"delete {self._home}")
+        """Let the reaper delete the home once every process has ended, whoever ended them."""
+        self._tell_reaper(f"delete {self._home}")
 
     @property
     def running(self) -> list[Running]:
@@ -138,7 +138,7 @@ class Supervisor:
         try:
             return subprocess.Popen(
                 ["/bin/sh", "-c", _ANNOUNCE, str(int(command.stop_signal)), *command.argv],
-                stdin=self._guardian_pipe,
+                stdin=self._reaper_pipe,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(command.env),
@@ -181,29 +181,29 @@ class Supervisor:
         self.closing.set()
         for running in reversed(self.running):
             self.stop(running.command.name)
-        if self._guardian is not None:
-            self._guardian_pipe.close()
-            self._guardian.wait()
-            self._guardian = None
+        if self._reaper is not None:
+            self._reaper_pipe.close()
+            self._reaper.wait()
+            self._reaper = None
             self._record.unlink(missing_ok=True)
 
     @property
-    def _guardian_pipe(self) -> IO[bytes]:
-        if self._guardian is None or self._guardian.stdin is None:
+    def _reaper_pipe(self) -> IO[bytes]:
+        if self._reaper is None or self._reaper.stdin is None:
             raise RuntimeError("the supervisor is not open")
-        return self._guardian.stdin
+        return self._reaper.stdin
 
     def _forget(self, name: str) -> None:
         with self._lock:
             gone = self._running.pop(name, None)
             if gone is None:  # it ended by itself while it was being stopped
                 return
-            self._tell_guardian(f"gone {gone.popen.pid}")
+            self._tell_reaper(f"gone {gone.popen.pid}")
             self._save()
 
-    def _tell_guardian(self, line: str) -> None:
+    def _tell_reaper(self, line: str) -> None:
         with suppress(BrokenPipeError):  # it may have been killed; run.json still knows the processes
-            os.write(self._guardian_pipe.fileno(), f"{line}\n".encode())
+            os.write(self._reaper_pipe.fileno(), f"{line}\n".encode())
 
     def _log_for(self, name: str) -> Path:
         """The log of this stack's life; that of the life before is kept as NAME.previous.log."""
@@ -218,7 +218,7 @@ class Supervisor:
             {"pid": it.popen.pid, "identity": it.identity, "signal": int(it.command.stop_signal)} for it in self.running
         ]
         draft = self._record.with_suffix(".draft")
-        with suppress(OSError):  # someone deleted the home: the guardian still knows what runs
+        with suppress(OSError):  # someone deleted the home: the reaper still knows what runs
             draft.write_text(json.dumps({"supervisor": os.getpid(), "processes": entries}))
             draft.replace(self._record)
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from onetake.dev.devstack import object_store, postgres, temporal_server
-from onetake.dev.devstack.binaries import TEMPORAL, VERSITYGW, Ladder, programs_needed
+from onetake.dev.devstack.binaries import TEMPORAL, VERSITYGW, ProgramFinder, programs_needed
 from onetake.dev.devstack.errors import DevStackError
 from onetake.dev.devstack.ports import LOOPBACK, PortChoice, answers, choose_ports
 from onetake.dev.devstack.processes import Command, Running, Supervisor, health_check, wait_until
@@ -230,8 +230,8 @@ class DevStack:
             self._progress.note(part, text)
 
     def _find_programs(self) -> dict[str, Path]:
-        with Ladder(self._environ, self._progress) as ladder:
-            return {program.name: ladder.find(program) for program in programs_needed(self._environ)}
+        with ProgramFinder(self._environ, self._progress) as finder:
+            return {program.name: finder.find(program) for program in programs_needed(self._environ)}
 
     def _together(self, *starts: Callable[[], Mapping[str, object]]) -> list[Mapping[str, object]]:
         """Run all, and give up on the others as soon as one fails or the person interrupts."""

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from onetake.dev.devstack import DevStack, SilentProgress
-from onetake.dev.devstack.guardian import delete
+from onetake.dev.devstack.reaper import delete
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Which program is fit, and which rung of the ladder gives it."""
+"""Which program is fit, and which way of finding it gives it."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ from onetake.dev.devstack import PlainProgress
 from onetake.dev.devstack.binaries import (
     TEMPORAL,
     VERSITYGW,
-    Ladder,
+    ProgramFinder,
     cache_folder,
     fingerprint,
     temporal_unfit,
@@ -133,5 +133,5 @@ def environment(root: Path) -> dict[str, str]:
 
 def find(root: Path, said: io.StringIO) -> Path:
     cached_temporal(root, f"echo '{NEW}'")
-    with Ladder(environment(root), PlainProgress(said)) as ladder:
-        return ladder.find(TEMPORAL)
+    with ProgramFinder(environment(root), PlainProgress(said)) as finder:
+        return finder.find(TEMPORAL)

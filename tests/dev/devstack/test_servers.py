@@ -71,9 +71,9 @@ def test_a_killed_supervisor_leaves_no_server_and_the_next_start_works(home: Pat
         assert sql(again.start_servers(), "select word from kept") == "still here"
 
 
-def test_the_next_start_ends_servers_that_outlived_supervisor_and_guardian(home: Path) -> None:
+def test_the_next_start_ends_servers_that_outlived_supervisor_and_reaper(home: Path) -> None:
     with supervisor(home) as (process, pids, _):
-        os.kill(guardian_of(process.pid), signal.SIGKILL)
+        os.kill(reaper_of(process.pid), signal.SIGKILL)
         process.kill()
         process.wait()
         assert not all_gone(pids, within_s=0.5)
@@ -194,12 +194,12 @@ def supervisor(
             process.kill()
 
 
-def guardian_of(supervisor: int) -> int:
+def reaper_of(supervisor: int) -> int:
     shown = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     return next(
         int(line.split()[0])
         for line in shown.splitlines()
-        if "guardian.py" in line and line.split()[1] == str(supervisor)
+        if "reaper.py" in line and line.split()[1] == str(supervisor)
     )
 
 

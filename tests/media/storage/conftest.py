@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from onetake.dev.devstack.binaries import VERSITYGW, Ladder
+from onetake.dev.devstack.binaries import VERSITYGW, ProgramFinder
 from onetake.dev.devstack.object_store import Keys, health_url, server_command
 from onetake.dev.devstack.ports import free_port
 from onetake.dev.devstack.progress import SilentProgress
@@ -22,8 +22,8 @@ START_LIMIT_S = 10.0
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     home, port = tmp_path_factory.mktemp("s3"), free_port(set())
     keys = Keys(secrets.token_hex(10), secrets.token_hex(20))
-    with Ladder(os.environ, SilentProgress()) as ladder:
-        command = server_command(ladder.find(VERSITYGW), port, home, keys, os.environ)
+    with ProgramFinder(os.environ, SilentProgress()) as finder:
+        command = server_command(finder.find(VERSITYGW), port, home, keys, os.environ)
     process = subprocess.Popen(
         list(command.argv), env=dict(command.env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

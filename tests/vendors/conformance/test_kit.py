@@ -15,7 +15,7 @@ import pytest
 from onetake.core.contracts import ErrorInfo, Plan, StatusReading
 from onetake.core.names import VENDOR_NAMES
 from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
-from onetake.dev.conformance import Places, check, shipped_places
+from onetake.dev.conformance import Registries, check, shipped_registries
 from onetake.dev.conformance.answers import (
     a_callback_names_its_job,
     a_failed_job_has_failed,
@@ -58,7 +58,7 @@ from onetake.dev.conformance.limits import (
     words_are_those_of_the_catalogue,
 )
 from onetake.dev.conformance.patterns import leaves, sample_of
-from onetake.dev.conformance.places import place
+from onetake.dev.conformance.registration import examine
 from onetake.dev.conformance.requests import (
     a_callback_address_is_sent_when_there_is_one,
     a_configured_address_replaces_the_documented_one,
@@ -69,7 +69,7 @@ from onetake.dev.conformance.requests import (
     the_same_order_is_the_same_bytes,
     the_vendor_takes_what_we_build,
 )
-from onetake.dev.conformance.subject import FUNCTIONS, Subject
+from onetake.dev.conformance.under_test import FUNCTIONS, VendorUnderTest
 from onetake.dev.conformance.wire import (
     a_broken_connection_is_ambiguous,
     a_failed_read_is_tried_later,
@@ -83,7 +83,7 @@ from providers.catalogue import Catalogue, load_catalogue
 from providers.vendor import CallbackHint, ListedJob, json_post
 from providers.vendors import VENDORS
 
-PLACES = shipped_places()
+REGISTRIES = shipped_registries()
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -94,18 +94,18 @@ def test_a_shipped_vendor_conforms(vendor: str) -> None:
 
 
 def test_every_vendor_with_a_place_is_known() -> None:
-    assert tuple(VENDORS) == VENDOR_NAMES == tuple(PLACES.simulators)
-    assert set(PLACES.names()) == set(VENDOR_NAMES) == set(load_catalogue().vendors)
+    assert tuple(VENDORS) == VENDOR_NAMES == tuple(REGISTRIES.simulators)
+    assert set(REGISTRIES.names()) == set(VENDOR_NAMES) == set(load_catalogue().vendors)
 
 
 # -- Adapters with one mistake each ------------------------------------------------------------------------------------
 
 
-def _subject(module: object = apixo, name: str = "apixo", data: Catalogue | None = None) -> Subject:
-    places = dataclasses.replace(PLACES, adapters={**PLACES.adapters, name: module})
-    findings, subject = place(name, dataclasses.replace(places, data=data or PLACES.data))
-    assert subject, findings
-    return subject
+def _under_test(module: object = apixo, name: str = "apixo", data: Catalogue | None = None) -> VendorUnderTest:
+    registries = dataclasses.replace(REGISTRIES, adapters={**REGISTRIES.adapters, name: module})
+    findings, under_test = examine(name, dataclasses.replace(registries, data=data or REGISTRIES.data))
+    assert under_test, findings
+    return under_test
 
 
 def _changed(**functions: Callable[..., Any]) -> object:
@@ -361,9 +361,9 @@ def _with_header(request: httpx.Request, name: str, value: str) -> httpx.Request
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 async def test_an_adapter_with_a_mistake_is_caught(mistake: Mistake) -> None:
-    subject = _subject(mistake.module)
+    under_test = _under_test(mistake.module)
     for scenario in mistake.caught_by:
-        assert await _complaints(scenario, subject), scenario.__name__
+        assert await _complaints(scenario, under_test), scenario.__name__
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -371,8 +371,8 @@ async def test_a_function_that_raises_is_named_with_its_place(function: str) -> 
     def raises(*_: object) -> None:
         raise KeyError("data")
 
-    subject = _subject(_changed(**{function: raises}))
-    said = [text for group in SCENARIOS.values() for each in group for text in await _complaints(each, subject)]
+    under_test = _under_test(_changed(**{function: raises}))
+    said = [text for group in SCENARIOS.values() for each in group for text in await _complaints(each, under_test)]
     assert any(f"{function} must not raise: KeyError at test_kit.py" in text for text in said)
 
 
@@ -413,20 +413,20 @@ DATA_MISTAKES: Mapping[str, tuple[str, Callable[[dict[str, Any]], Any], Scenario
 @pytest.mark.parametrize("name", DATA_MISTAKES)
 async def test_a_wrong_fact_is_caught(name: str) -> None:
     vendor, change, scenario = DATA_MISTAKES[name]
-    subject = _subject(PLACES.adapters[vendor], vendor, _with_data(change, vendor))
-    assert await _complaints(scenario, subject)
+    under_test = _under_test(REGISTRIES.adapters[vendor], vendor, _with_data(change, vendor))
+    assert await _complaints(scenario, under_test)
 
 
 async def test_a_wrong_cost_of_failed_jobs_is_caught() -> None:
     data = load_catalogue().model_dump(mode="python")
     data["vendors"]["gmi"]["vendor"]["failed_job_cost"] = "free"
-    subject = _subject(gmi, "gmi", Catalogue.model_validate(data))
-    assert await _complaints(a_failed_job_costs_what_the_vendor_keeps, subject)
+    under_test = _under_test(gmi, "gmi", Catalogue.model_validate(data))
+    assert await _complaints(a_failed_job_costs_what_the_vendor_keeps, under_test)
 
 
-async def _complaints(scenario: Scenario, subject: Subject) -> list[str]:
+async def _complaints(scenario: Scenario, under_test: VendorUnderTest) -> list[str]:
     try:
-        return [complaint async for complaint in _bounded(scenario(subject))]
+        return [complaint async for complaint in _bounded(scenario(under_test))]
     except Exception as error:  # noqa: BLE001 - the kit reports it; here it counts as caught
         return [str(error)]
 
@@ -442,7 +442,7 @@ async def _bounded(complaints: AsyncIterator[str]) -> AsyncIterator[str]:
 
 def test_the_running_simulator_catches_a_wrong_price() -> None:
     data = _with_data(lambda route: [line.update(usd="0.01") for line in route["price"]["table"]])
-    (report,) = check(["apixo"], places=dataclasses.replace(PLACES, data=data))
+    (report,) = check(["apixo"], registries=dataclasses.replace(REGISTRIES, data=data))
     lacking = {finding.scenario: finding.todo for finding in report.findings if finding.verdict == "lacks"}
     charged = next(todo for scenario, todo in lacking.items() if "journal charges every job" in scenario)
     assert "the plan expects" in charged
@@ -495,19 +495,19 @@ EVIDENCE_MISTAKES: Mapping[str, tuple[str, object, Scenario]] = {
 @pytest.mark.parametrize("name", EVIDENCE_MISTAKES)
 async def test_a_mistake_about_evidence_is_caught(name: str) -> None:
     vendor, module, scenario = EVIDENCE_MISTAKES[name]
-    assert await _complaints(scenario, _subject(module, vendor))
+    assert await _complaints(scenario, _under_test(module, vendor))
 
 
 @pytest.mark.parametrize("vendor", ["gmi", "aivideoapi"])
 def test_what_the_facts_promise_is_asked_for(vendor: str) -> None:
-    own = {function: getattr(PLACES.adapters[vendor], function) for function in FUNCTIONS}
-    findings, _ = place(vendor, dataclasses.replace(PLACES, adapters={vendor: SimpleNamespace(**own)}))
+    own = {function: getattr(REGISTRIES.adapters[vendor], function) for function in FUNCTIONS}
+    findings, _ = examine(vendor, dataclasses.replace(REGISTRIES, adapters={vendor: SimpleNamespace(**own)}))
     assert len([finding for finding in findings if "promise" in finding.scenario and finding.verdict == "lacks"]) == 2
 
 
 def test_what_stands_nowhere_lacks_everything(tmp_path: Path) -> None:
-    places = Places({}, load_catalogue(), {}, routes_folder=tmp_path)
-    (report,) = check(["toy"], places=places)
+    registries = Registries({}, load_catalogue(), {}, routes_folder=tmp_path)
+    (report,) = check(["toy"], registries=registries)
     todo = " ".join(finding.todo for finding in report.findings)
     assert not report.conforms
     for word in ("providers/toy.py", "VENDORS in providers/vendors.py", "[cadence]", "toy_api_key", "simulator/toy.py"):

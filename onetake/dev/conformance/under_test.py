@@ -1,4 +1,4 @@
-"""One vendor on the bench: its adapter, its facts, its simulated twin, and requests made from its own catalogue.
+"""One vendor under test: its adapter, its facts, its simulated twin, and requests made from its own catalogue.
 
 Answers come from the simulator's file of the vendor, which was written from the vendor's documents and not from our
 adapter: each side checks the other.
@@ -125,7 +125,7 @@ class _Judge:
 
 
 @dataclass(frozen=True)
-class Subject:
+class VendorUnderTest:
     """A vendor with everything that the scenarios need."""
 
     name: str

@@ -1,8 +1,8 @@
-"""The guardian: ends what a killed supervisor left behind. A script of its own, standard library only.
+"""The reaper: ends what a killed supervisor left behind. A script of its own, standard library only.
 
 It holds the read end of a pipe and learns from it which process groups live ("add PID SIGNAL"), which have ended ("gone
 PID") and which home is not to be kept ("delete PATH"). When the pipe closes, the supervisor is gone, however it went:
-the guardian asks the groups that are left to stop, then kills them, and deletes. Then it ends too; it starts nothing.
+the reaper asks the groups that are left to stop, then kills them, and deletes. Then it ends too; it starts nothing.
 """
 
 import os

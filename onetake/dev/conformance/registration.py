@@ -1,4 +1,4 @@
-"""Where a vendor has to stand before it can be tried, and what it still lacks there.
+"""Where a vendor has to be entered before it can be tried, and what it still lacks there.
 
 Nothing here crashes over a half-written vendor: a data file that is wrong, an adapter that cannot be imported and an
 entry that is missing each become a finding that says what to do.
@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 
 from onetake.core.errors import Refused
 from onetake.core.settings import Settings
-from onetake.dev.conformance.subject import FUNCTIONS, OPTIONAL, Subject, place_of
+from onetake.dev.conformance.under_test import FUNCTIONS, OPTIONAL, VendorUnderTest, place_of
 from onetake.dev.simulator import prices
 from onetake.dev.simulator.vendor import SimulatedVendor
 from providers.catalogue import ROUTES, Catalogue, VendorData, read_catalogue
@@ -54,8 +54,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The registries that a vendor stands in. `troubles` are those that cannot be read at all, by what is wrong."""
+class Registries:
+    """The registries that a vendor is entered in. `troubles` are those that cannot be read at all, by what is wrong."""
 
     adapters: Mapping[str, object]
     data: Catalogue | None
@@ -64,7 +64,7 @@ class Places:
     routes_folder: Path = ROUTES
 
     def names(self) -> tuple[str, ...]:
-        """Every vendor that one of the places knows."""
+        """Every vendor that one of the registries or folders knows."""
         files = {path.stem for path in self.routes_folder.glob("*.toml")}
         modules = {path.stem for path in self.routes_folder.parent.glob("*.py") if _is_adapter(path)}
         return tuple(sorted({*files, *modules, *self.adapters, *self.simulators}))
@@ -75,7 +75,7 @@ def _is_adapter(path: Path) -> bool:
     return re.search(rf"^def ({'|'.join(FUNCTIONS)})\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
-def shipped_places() -> Places:
+def shipped_registries() -> Registries:
     """The registries of this installation, read as far as they can be."""
     troubles: list[str] = []
     data = None
@@ -85,7 +85,7 @@ def shipped_places() -> Places:
         troubles += _wrong_data(error)
     vendors = _imported("providers.vendors", troubles)
     app = _imported("onetake.dev.simulator.app", troubles)
-    return Places(
+    return Registries(
         adapters=getattr(vendors, "VENDORS", {}),
         data=data,
         simulators=getattr(app, "VENDORS", {}),
@@ -118,14 +118,14 @@ def _wrong_place(path: list[str], problem: Any) -> str:
     return f"[{place}] is missing" if problem["type"] == "missing" else f"{place}: {problem['msg']}"
 
 
-def place(name: str, places: Places) -> tuple[list[Finding], Subject | None]:
-    """Look whether the vendor stands everywhere; a Subject when it can be tried."""
-    findings = [*_findings(name, places)]
+def examine(name: str, registries: Registries) -> tuple[list[Finding], VendorUnderTest | None]:
+    """Look whether the vendor is entered everywhere; a VendorUnderTest when it can be tried."""
+    findings = [*_findings(name, registries)]
     ready = all(finding.verdict == "ok" or finding.scenario in _ADAPTER_ROWS for finding in findings)
-    if not ready or places.data is None:
+    if not ready or registries.data is None:
         return findings, None
-    subject = _subject(name, places)
-    return [*findings, *_prices(subject)], subject
+    vendor = _under_test(name, registries)
+    return [*findings, *_prices(vendor)], vendor
 
 
 _ADAPTER_ROWS = {f"It offers `{function}`." for function in FUNCTIONS} | {
@@ -133,12 +133,12 @@ _ADAPTER_ROWS = {f"It offers `{function}`." for function in FUNCTIONS} | {
 }
 
 
-def _findings(name: str, places: Places) -> Iterator[Finding]:
+def _findings(name: str, registries: Registries) -> Iterator[Finding]:
     def finding(scenario: str, holds: bool, todo: str) -> Finding:
-        return Finding("place", scenario, "ok" if holds else "lacks", "" if holds else todo)
+        return Finding("registration", scenario, "ok" if holds else "lacks", "" if holds else todo)
 
-    yield finding("The files of all vendors can be read.", not places.troubles, "; ".join(places.troubles))
-    adapter, file = places.adapters.get(name), f"providers/{name}.py"
+    yield finding("The files of all vendors can be read.", not registries.troubles, "; ".join(registries.troubles))
+    adapter, file = registries.adapters.get(name), f"providers/{name}.py"
     there = importlib.util.find_spec(f"providers.{name}") is not None or adapter is not None
     yield finding(f"`{file}` is there.", there, f"write {file} with {', '.join(FUNCTIONS)}")
     registered = f"add it to VENDORS in providers/vendors.py: {name!r}: {name}"
@@ -146,22 +146,22 @@ def _findings(name: str, places: Places) -> Iterator[Finding]:
     for function, signature in FUNCTIONS.items():
         offers = callable(getattr(adapter, function, None))
         yield finding(f"It offers `{function}`.", offers, f"add to {file}: def {signature}")
-    for function, signature in _promised(name, places).items():
+    for function, signature in _promised(name, registries).items():
         offers = callable(getattr(adapter, function, None))
         yield finding(f"It offers `{function}`, as its facts promise.", offers, f"add to {file}: def {signature}")
-    lacking = _lacking_data(places.routes_folder / f"{name}.toml")
+    lacking = _lacking_data(registries.routes_folder / f"{name}.toml")
     yield finding(f"`providers/routes/{name}.toml` has every section.", not lacking, lacking)
     settings = {f"{name}_base_url", f"{name}_api_key"} - set(Settings.model_fields)
     todo = f"add {name!r} to VENDOR_NAMES in onetake/core/names.py: {', '.join(sorted(settings))} follow"
     yield finding("Its address and its key have settings.", not settings, todo)
     folder = "onetake/dev/simulator"
     todo = f"write {folder}/{name}.py, and add it to VENDORS in {folder}/app.py"
-    yield finding("The simulator plays it.", name in places.simulators, todo)
+    yield finding("The simulator plays it.", name in registries.simulators, todo)
 
 
-def _promised(name: str, places: Places) -> Mapping[str, str]:
+def _promised(name: str, registries: Registries) -> Mapping[str, str]:
     """The functions that the vendor's facts promise besides those of every adapter."""
-    facts = places.data.vendors[name].vendor if places.data and name in places.data.vendors else None
+    facts = registries.data.vendors[name].vendor if registries.data and name in registries.data.vendors else None
     promises = (functions for fact, functions in OPTIONAL.items() if getattr(facts, fact, None))
     return {function: signature for functions in promises for function, signature in functions.items()}
 
@@ -183,29 +183,29 @@ def _lacking_data(path: Path) -> str:
 _SECTIONS = ("[vendor]", "[credit]", "[cadence]", "[[outcomes]]", "[[routes]]")
 
 
-def _subject(name: str, places: Places) -> Subject:
-    twin = places.simulators[name]
+def _under_test(name: str, registries: Registries) -> VendorUnderTest:
+    twin = registries.simulators[name]
     key = f"{twin.key_prefix}sim-{name}-key"
     fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE)}
     # Validated and not loaded: the kit does not look at the environment.
     settings = Settings.model_validate(fields)
-    data = cast("Catalogue", places.data)
-    return Subject(name, places.adapters[name], data, settings, twin(key), key)
+    data = cast("Catalogue", registries.data)
+    return VendorUnderTest(name, registries.adapters[name], data, settings, twin(key), key)
 
 
-def _prices(subject: Subject) -> Iterator[Finding]:
+def _prices(vendor: VendorUnderTest) -> Iterator[Finding]:
     scenario = "Every route has a price, documented or in the development prices."
     lacking: list[str] = []
-    for name, route in subject.routes():
+    for name, route in vendor.routes():
         for resolution in route.resolutions.choices:
             try:
-                subject.plan(subject.request(name, resolution=resolution))
+                vendor.plan(vendor.request(name, resolution=resolution))
             except Refused as refusal:
                 lacking.append(f"{route.mode}: {refusal.detail}")
             except Exception as error:  # noqa: BLE001 - facts that pass the loader and contradict each other
                 lacking.append(f"{route.mode}, {resolution}: {place_of(error)}: {error}.")
     if lacking:
         todo = f"{lacking[0]} The simulator's own is onetake/dev/simulator/prices.toml."
-        yield Finding("place", scenario, "lacks", todo)
+        yield Finding("registration", scenario, "lacks", todo)
     else:
-        yield Finding("place", scenario, "ok")
+        yield Finding("registration", scenario, "ok")
