@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from onetake.core.settings import Settings
     from providers.catalogue import Catalogue, Count, Route, VendorFacts
 
-# What may stand in a field that has no rule of its own in the catalogue; the others are yes or no.
-_VALUES = {"seed": "0 to 2147483647", "shot_type": "single, multi", "audio_url": "one address"}
-
 # Rules whose source stands under another name.
 _SOURCE_OF = {"shot_type multi": "multi_shot_needs_prompt_extend"}
 
@@ -208,10 +205,19 @@ def _rules(route: "Route") -> Iterator[tuple[str, str]]:
             text = f"exactly {count.least}" if count.least == count.most else f"{count.least} to {count.most}"
             yield name, f"{text}{_kinds(route) if name == 'references' else ''}"
     named = {"aspect_ratio", "negative_prompt", "image", "videos", "references"}
+    values = _values()
     for name in sorted(route.fields - named):
-        yield name, _VALUES.get(name, "true or false")
+        yield name, values.get(name, "true or false")
     if route.multi_shot_needs_prompt_extend:
         yield "shot_type multi", "needs prompt_extend"
+
+
+def _values() -> dict[str, str]:
+    """What may stand in a field that has no rule of its own in the catalogue; the others are yes or no."""
+    from providers.admission import SHOT_TYPES
+    from providers.catalogue import SEED_MOST
+
+    return {"seed": f"0 to {SEED_MOST}", "shot_type": ", ".join(SHOT_TYPES), "audio_url": "one address"}
 
 
 def _kinds(route: "Route") -> str:
