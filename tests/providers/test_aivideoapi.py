@@ -15,8 +15,9 @@ from onetake.core.ports import Account
 from providers import aivideoapi
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of
-from tests.providers.answers.aivideoapi import TASK_ID, envelope, error
+from tests.providers.answers.aivideoapi import TASK_ID, envelope
 from tests.providers.parts import order_for, plan_of, request_on
+from tests.providers.readings.aivideoapi import task
 
 BASE_URL = "https://api.aivideoapi.ai/v1"
 FACTS = load_catalogue().vendors["aivideoapi"]
@@ -97,122 +98,14 @@ def test_the_kinds_of_the_plan_decide_and_not_the_names() -> None:
     assert ([urls[1]], [urls[0]]) == (body["image_urls"], body["video_urls"])
 
 
-def task(status: object = "processing", **more: object) -> dict[str, object]:
-    return {"id": TASK_ID, "status": status, "model": "wan-2.6-text-to-video", "created_at": 1767965610, **more}
-
-
 def read(body: object, status: int = 200) -> Any:
     return aivideoapi.read_status(httpx.Response(status, json=body))
-
-
-@pytest.mark.parametrize(
-    ("state", "shown"),
-    [
-        ("pending", "pending"),
-        ("processing", "processing"),
-        ("Completed", "Completed"),
-        ("FAILED", "FAILED"),
-        ("success", "success"),
-        ("canceled", "canceled"),
-        ("", "none"),
-        (None, "none"),
-        (7, "7"),
-        ([], "[]"),
-        ("a\nb sk-live-12345678", "a b [removed]"),
-    ],
-)
-def test_a_state_that_is_not_an_end_is_an_open_job(state: object, shown: str) -> None:
-    status = read(task(state))
-    assert ("open", shown, None) == (status.reading.state, status.reading.vendor_state, status.reading.error)
-    assert status.vendor_task_id == TASK_ID
-
-
-def test_a_task_without_a_state_is_an_open_job() -> None:
-    assert read({"id": TASK_ID}).reading.state == "open"
-
-
-@pytest.mark.parametrize(
-    ("output", "links"),
-    [
-        ({"urls": ["https://a.example/1"], "last_frame_url": "https://a.example/1.png"}, ["https://a.example/1"]),
-        ({"urls": ["https://a.example/1", "https://a.example/2"]}, ["https://a.example/1", "https://a.example/2"]),
-        ({"urls": []}, []),
-        ({"urls": "https://a.example/1"}, []),
-        ({"urls": [1, None, {"url": "https://a.example"}, "javascript:x"]}, []),
-        ({}, []),
-        (None, []),
-        (["https://a.example/1"], []),
-    ],
-)
-def test_a_completed_task_has_the_links_of_its_clips(output: object, links: list[str]) -> None:
-    """Without a link it is a success all the same: it was charged, and is read again."""
-    status = read(task("completed", output=output))
-    assert status.reading.state == "succeeded"
-    assert links == list(status.links)
-
-
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        ({"code": "upstream_error", "message": "busy"}, "vendor_failed"),
-        ({"code": "task_not_found", "message": "odd"}, "vendor_failed"),
-        ({"code": "rate_limit_exceeded", "message": "odd"}, "vendor_failed"),
-        ({"code": "upstream_error", "message": "The input contains prohibited content"}, "content_rejected"),
-        ({"code": "content_policy", "message": ""}, "content_rejected"),
-        ({"code": "InputImageSensitiveContentDetected", "message": None}, "content_rejected"),
-        ({"code": 503, "message": {"a": 1}}, "vendor_failed"),
-        ({}, "vendor_failed"),
-        (None, "vendor_failed"),
-        ("words", "vendor_failed"),
-    ],
-)
-def test_a_failed_task_is_mapped_by_family_and_its_own_code_says_nothing_of_the_answer(
-    failure: object, expected: str
-) -> None:
-    status = read(task("failed", error=failure))
-    assert ("failed", expected) == (status.reading.state, status.reading.error.code)
-    assert status.reading.refunded is None, "the document promises the refund, the answer does not show it"
 
 
 def test_a_wrapped_task_is_read_as_well() -> None:
     """The page of this model does not show a task; what it shows is wrapped."""
     status = read(envelope(200, data=task("completed", output={"urls": ["https://a.example/1"]})))
     assert (status.reading.state, status.links) == ("succeeded", ("https://a.example/1",))
-
-
-@pytest.mark.parametrize(
-    ("status", "body"), [(404, error("task_not_found")), (200, error("task_not_found")), (200, envelope(404))]
-)
-def test_only_the_vendors_own_words_say_that_a_job_is_missing(status: int, body: object) -> None:
-    assert read(body, status).reading.state == "missing"
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        (404, error("model_not_found")),
-        (404, {"detail": "Not Found"}),
-        (404, {}),
-        (404, task("failed")),
-        (500, error("task_not_found")),
-        (500, task("failed")),
-        (503, task("completed")),
-        (400, error("invalid_request")),
-        (200, error("internal_error")),
-        (200, envelope(500, data=task("failed"))),
-        (200, envelope(200)),
-        (200, {}),
-        (302, task("completed")),
-    ],
-)
-def test_an_answer_without_a_task_is_an_outage(status: int, body: object) -> None:
-    assert read(body, status) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"status":"fail', b"<html>"])
-def test_what_is_no_json_object_is_an_outage(content: bytes) -> None:
-    response = httpx.Response(200, content=content, headers={"content-type": "application/json"})
-    assert aivideoapi.read_status(response) is None
 
 
 @pytest.mark.parametrize(

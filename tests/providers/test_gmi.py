@@ -15,6 +15,7 @@ from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, ListedJob
 from tests.providers.answers.gmi import ID
 from tests.providers.parts import order_for, request_on
+from tests.providers.readings.gmi import A
 
 BASE_URL = "https://console.gmicloud.ai"
 FACTS = load_catalogue().vendors["gmi"]
@@ -116,55 +117,6 @@ def read(status: object, /, **more: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("status", "shown"),
-    [
-        ("queued", "queued"),
-        ("dispatched", "dispatched"),
-        ("processing", "processing"),
-        ("finished", "finished"),
-        ("Success", "Success"),
-        ("canceled", "canceled"),
-        ("", "none"),
-        (None, "none"),
-        (7, "7"),
-        (["success"], "['success']"),
-        ("a\nb https://evil.example/x", "a b [removed]"),
-        ("x" * 5000, "x" * 200),
-    ],
-)
-def test_a_status_that_is_no_documented_end_is_an_open_job(status: object, shown: str) -> None:
-    reading = read(status, outcome={"media_urls": [{"url": "https://a.example/1"}]})
-    assert ("open", shown, None) == (reading.reading.state, reading.reading.vendor_state, reading.reading.error)
-    assert reading.links == ()
-
-
-A, B = "https://a.example/1.mp4", "https://a.example/2.mp4"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "links"),
-    [
-        ({"media_urls": [{"id": "0", "url": A}]}, (A,)),
-        ({"media_urls": [{"id": "0", "url": A}, {"id": "1", "url": B}]}, (A, B)),
-        ({"media_urls": [A, {"url": B}]}, (A, B)),
-        ({"media_urls": [{"id": "0", "url": A}], "video_url": B}, (A,)),
-        ({"media_urls": [], "video_url": B}, (B,)),
-        ({"video_url": B}, (B,)),
-        ({"media_urls": A}, ()),
-        ({"media_urls": [{"id": "0"}, 7, None, [A], {"url": [A]}, "ftp://a.example/1"]}, ()),
-        ({"video_url": [A]}, ()),
-        ({}, ()),
-        ([A], ()),
-        (A, ()),
-        (None, ()),
-    ],
-)
-def test_the_links_of_a_success(outcome: object, links: tuple[str, ...]) -> None:
-    status = read("success", outcome=outcome)
-    assert ("succeeded", links) == (status.reading.state, status.links)
-
-
-@pytest.mark.parametrize(
     ("more", "code", "said"),
     [
         ({"error": "no"}, "vendor_failed", "no"),
@@ -188,11 +140,6 @@ def test_a_failed_job_has_its_code_and_the_vendors_words_made_safe(
     sentence = CATALOGUE[code].sentence
     assert reading.error.message == (f"{sentence} It said: {said}" if said else sentence)
     assert (reading.refunded, reading.reported_micros) == (None, None), "no page says what a failed job costs"
-
-
-@pytest.mark.parametrize("status", [300, 400, 401, 429, 500, 503])
-def test_another_http_status_is_an_outage_and_never_a_failure(status: int) -> None:
-    assert gmi.read_status(httpx.Response(status, json={"request_id": ID, "status": "failed"})) is None
 
 
 def test_an_object_that_is_no_request_is_an_outage() -> None:

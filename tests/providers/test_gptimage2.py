@@ -14,8 +14,9 @@ from onetake.core.errors import CATALOGUE, Refused
 from providers import gptimage2
 from providers.catalogue import load_catalogue
 from providers.vendor import CallbackHint, task_id_of
-from tests.providers.answers.gptimage2 import TASK, TASK_ID, error
+from tests.providers.answers.gptimage2 import TASK, TASK_ID
 from tests.providers.parts import order_for, plan_of, request_on
+from tests.providers.readings.gptimage2 import task
 
 BASE_URL = "https://api.gptimage2.example/v1"
 FACTS = load_catalogue().vendors["gptimage2"]
@@ -95,112 +96,8 @@ def test_the_credits_that_the_vendor_took_are_read_exactly_or_not_at_all(usage: 
     assert (Decimal(units) if units else None) == outcome.reported_units
 
 
-def task(status: object = "processing", **more: object) -> dict[str, object]:
-    return {"id": TASK_ID, "status": status, "object": "video.generation.task", "progress": 0, **more}
-
-
 def read(body: object, status: int = 200) -> Any:
     return gptimage2.read_status(httpx.Response(status, json=body))
-
-
-@pytest.mark.parametrize(
-    ("state", "shown"),
-    [
-        ("pending", "pending"),
-        ("processing", "processing"),
-        ("Completed", "Completed"),
-        ("FAILED", "FAILED"),
-        ("cancelled", "cancelled"),
-        ("", "none"),
-        (None, "none"),
-        (7, "7"),
-        ([], "[]"),
-        ("a\nb sk-live-12345678", "a b [removed]"),
-    ],
-)
-def test_a_state_that_is_not_an_end_is_an_open_job(state: object, shown: str) -> None:
-    status = read(task(state))
-    assert ("open", shown, None) == (status.reading.state, status.reading.vendor_state, status.reading.error)
-    assert status.vendor_task_id == TASK_ID
-
-
-def test_a_task_without_a_state_is_an_open_job() -> None:
-    assert read({"id": TASK_ID}).reading.state == "open"
-
-
-@pytest.mark.parametrize(
-    ("results", "links"),
-    [
-        (["https://a.example/1"], ["https://a.example/1"]),
-        (["https://a.example/1", "http://a.example/2"], ["https://a.example/1", "http://a.example/2"]),
-        ([], []),
-        ("https://a.example/1", []),
-        ([1, None, {"url": "https://a.example"}, "javascript:x"], []),
-        (None, []),
-        ({"urls": ["https://a.example/1"]}, []),
-    ],
-)
-def test_a_completed_task_has_the_links_of_its_clips(results: object, links: list[str]) -> None:
-    """Without a link it is a success all the same: it was charged, and is read again."""
-    status = read(task("completed", results=results))
-    assert status.reading.state == "succeeded"
-    assert links == list(status.links)
-
-
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        ({"code": "content_policy_violation", "message": "x"}, "content_rejected"),
-        ({"code": 400, "message": "Content policy violation.", "type": "task_error"}, "content_rejected"),
-        ({"code": "request_cancelled", "message": "x"}, "vendor_failed"),
-        ({"code": "quota_exceeded", "message": "x"}, "vendor_failed"),
-        ({"code": "resource_not_found", "message": "x"}, "vendor_failed"),
-        ({"code": 404, "message": "x", "type": "not_found_error"}, "vendor_failed"),
-        ({"code": [1], "message": {"a": 1}}, "vendor_failed"),
-        ({}, "vendor_failed"),
-        (None, "vendor_failed"),
-        ("words", "vendor_failed"),
-    ],
-)
-def test_a_failed_task_is_mapped_and_its_own_code_says_nothing_of_the_answer(failure: object, expected: str) -> None:
-    status = read(task("failed", error=failure))
-    assert ("failed", expected) == (status.reading.state, status.reading.error.code)
-    assert status.reading.refunded is None, "the page promises that failures are free, the answer does not show it"
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(404, error("task_not_found")), (404, error(404, "not_found_error")), (200, error(404))],
-)
-def test_a_404_in_the_vendors_envelope_is_a_missing_job(status: int, body: object) -> None:
-    assert read(body, status).reading.state == "missing"
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        (404, {"detail": "Not Found"}),
-        (404, {"error": "not found"}),
-        (404, {}),
-        (404, task("failed", error={"code": "resource_not_found"})),
-        (400, error("invalid_task_id")),
-        (402, error("quota_exceeded")),
-        (500, error("task_not_found")),
-        (500, task("failed")),
-        (503, task("completed")),
-        (302, task("completed")),
-        (200, error("internal_error")),
-        (200, {}),
-    ],
-)
-def test_an_answer_without_a_task_is_an_outage(status: int, body: object) -> None:
-    assert read(body, status) is None
-
-
-@pytest.mark.parametrize("content", [b"", b"null", b"[]", b'{"status":"fail', b"<html>"])
-def test_what_is_no_json_object_is_an_outage(content: bytes) -> None:
-    response = httpx.Response(200, content=content, headers={"content-type": "application/json"})
-    assert gptimage2.read_status(response) is None
 
 
 @pytest.mark.parametrize(("task_id", "path"), [(TASK_ID, TASK_ID), ("a/b?c=d&e#f g", "a%2Fb%3Fc%3Dd%26e%23f%20g")])

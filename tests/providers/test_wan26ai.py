@@ -18,7 +18,6 @@ from tests.providers.parts import CALLBACK_URL, PROMPT, order_for, plan_of, requ
 
 BASE_URL = "https://wan26ai.app/api"
 FACTS = load_catalogue().vendors["wan26ai"]
-JSON = {"content-type": "application/json"}
 VIDEOS = ("https://example.com/a.mp4", "https://example.com/b.mp4", "https://example.com/c.mp4")
 
 # How each field of our request that a route accepts stands in the vendor's body.
@@ -74,43 +73,6 @@ def read(data: object, *, status: int = 200, code: object = 200) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("status", "shown"),
-    [
-        ("IN_PROGRESS", "IN_PROGRESS"),
-        ("QUEUED", "QUEUED"),
-        ("CANCELLED", "CANCELLED"),
-        ("success", "success"),
-        ("failed", "failed"),
-        ("", "none"),
-        (None, "none"),
-        (7, "7"),
-        (["SUCCESS"], "['SUCCESS']"),
-        ("see https://evil.example\n", "see [removed]"),
-    ],
-)
-def test_a_status_that_is_not_an_end_is_an_open_job(status: object, shown: str) -> None:
-    found = read(TASK | {"status": status, "response": ["https://a.example/1"], "consumed_credits": 115})
-    assert ("open", shown) == (found.reading.state, found.reading.vendor_state)
-    assert (found.links, found.reported_units) == ((), None)
-
-
-@pytest.mark.parametrize(
-    ("response", "links"),
-    [
-        (["https://a.example/1.mp4"], ("https://a.example/1.mp4",)),
-        (["https://a.example/1", "https://a.example/2"], ("https://a.example/1", "https://a.example/2")),
-        ([], ()),
-        (None, ()),
-        ("https://a.example/1.mp4", ()),
-        ([7, None, {"url": "https://a.example"}, "javascript:x"], ()),
-    ],
-)
-def test_a_success_has_the_links_of_its_response(response: object, links: tuple[str, ...]) -> None:
-    found = read(TASK | {"status": "SUCCESS", "response": response})
-    assert ("succeeded", links) == (found.reading.state, found.links)
-
-
-@pytest.mark.parametrize(
     ("consumed", "units", "refunded"),
     [
         (0, Decimal(0), True),
@@ -131,37 +93,6 @@ def test_a_failed_job_says_whether_it_was_refunded_and_nothing_is_guessed(
     assert (units, refunded) == (found.reported_units, found.reading.refunded)
     done = read(TASK | {"status": "SUCCESS", "consumed_credits": consumed})
     assert (units, consumed is not None and units is None) == (done.reported_units, done.cost_unusable)
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        ("The provider timed out", "vendor_failed"),
-        (None, "vendor_failed"),
-        ({"a": 1}, "vendor_failed"),
-        ("Sensitive content detected", "content_rejected"),
-        ("violates the content policy", "content_rejected"),
-    ],
-)
-def test_a_failure_is_mapped_by_family(words: object, code: str) -> None:
-    found = read(TASK | {"status": "FAILED", "error_message": words})
-    assert ("failed", code) == (found.reading.state, found.reading.error.code)
-
-
-@pytest.mark.parametrize(("status", "code"), [(200, 404), (404, 404), (404, None)])
-def test_a_404_of_the_vendor_is_a_missing_job(status: int, code: object) -> None:
-    assert read(None, status=status, code=code).reading.state == "missing"
-
-
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 429, 500, 503])
-def test_another_status_says_nothing_about_the_job_whatever_its_body_claims(status: int) -> None:
-    assert read({"status": "FAILED"}, status=status) is None
-    assert read({"status": "FAILED"}, code=status) is None
-
-
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"data":[]}', b'{"code":200,"data":null}', b"<html>"])
-def test_a_body_without_a_job_is_an_outage(body: bytes) -> None:
-    assert wan26ai.read_status(httpx.Response(200, content=body, headers=JSON)) is None
 
 
 def test_an_id_never_reaches_the_address_unescaped() -> None:

@@ -1,0 +1,50 @@
+"""What GMI answers to a read of a status, and what each answer means."""
+
+import httpx
+
+from tests.providers.answers.gmi import ID
+from tests.providers.readings.readings import Readings, Row
+
+
+def _answer(word: object, /, *, http: int = 200, **more: object) -> httpx.Response:
+    return httpx.Response(http, json={"request_id": ID, "status": word, **more})
+
+
+A, B = "https://a.example/1.mp4", "https://a.example/2.mp4"
+OPEN: list[tuple[object, str]] = [
+    ("queued", "queued"),
+    ("dispatched", "dispatched"),
+    ("processing", "processing"),
+    ("finished", "finished"),
+    ("Success", "Success"),
+    ("canceled", "canceled"),
+    ("", "none"),
+    (None, "none"),
+    (7, "7"),
+    (["success"], "['success']"),
+    ("a\nb https://evil.example/x", "a b [removed]"),
+    ("x" * 5000, "x" * 200),
+]
+LINKS: list[tuple[object, tuple[str, ...]]] = [
+    ({"media_urls": [{"id": "0", "url": A}]}, (A,)),
+    ({"media_urls": [{"id": "0", "url": A}, {"id": "1", "url": B}]}, (A, B)),
+    ({"media_urls": [A, {"url": B}]}, (A, B)),
+    ({"media_urls": [{"id": "0", "url": A}], "video_url": B}, (A,)),
+    ({"media_urls": [], "video_url": B}, (B,)),
+    ({"video_url": B}, (B,)),
+    ({"media_urls": A}, ()),
+    ({"media_urls": [{"id": "0"}, 7, None, [A], {"url": [A]}, "ftp://a.example/1"]}, ()),
+    ({"video_url": [A]}, ()),
+    ({}, ()),
+    ([A], ()),
+    (A, ()),
+    (None, ()),
+]
+OTHER_STATUSES = [300, 400, 401, 429, 500, 503]
+TOO_SOON = {"media_urls": [{"url": "https://a.example/1"}]}
+ROWS = (
+    *(Row(given, _answer(given, outcome=TOO_SOON), "open", shown) for given, shown in OPEN),
+    *(Row(given, _answer("success", outcome=given), "succeeded", links=links) for given, links in LINKS),
+    *(Row(status, _answer("failed", http=status), None) for status in OTHER_STATUSES),
+)
+READINGS = Readings(ROWS, ID)
