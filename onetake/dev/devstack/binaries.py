@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from onetake.dev.devstack.errors import DevStackError
 from onetake.dev.devstack.progress import Progress, Step, step
-from onetake.dev.devstack.toolchain import REPOSITORY, Module, Workshop
+from onetake.dev.devstack.toolchain import REPOSITORY, GoBuilder, Module
 
 _DEVTOOLS: Final = REPOSITORY / "deployment" / "devtools"
 _VERSION_LIMIT_S: Final = 10.0
@@ -102,13 +102,13 @@ class ProgramFinder:
         self._environ = environ
         self._progress = progress
         self._cache = cache_folder(environ)
-        self._workshop = Workshop(self._cache, environ)
+        self._builder = GoBuilder(self._cache, environ)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._workshop.__exit__()
+        self._builder.__exit__()
 
     def find(self, program: Program) -> Path:
         """The path of a fit program; made if there is none. Raises DevStackError when no way gives one."""
@@ -147,7 +147,7 @@ class ProgramFinder:
             raise DevStackError(
                 program.name, f"is not on PATH, and {program.module.folder} is missing to build it from"
             )
-        self._workshop.lock(current)
+        self._builder.lock(current)
         made_meanwhile = self._cached(program, passed)
         if made_meanwhile:
             return made_meanwhile
@@ -158,7 +158,7 @@ class ProgramFinder:
                 return target, "downloaded by the Temporal SDK"
             passed.append(f"download: {reason}")
         target = self._built(program)
-        origin = self._workshop.build(program.module, target, current)
+        origin = self._builder.build(program.module, target, current)
         return target, f"built with {origin}"
 
     def _built(self, program: Program) -> Path:

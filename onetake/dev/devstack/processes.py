@@ -1,8 +1,8 @@
 """Start, watch and end the processes of one stack, so that none outlives it.
 
-Three nets, each for the fall of the one before: `Supervisor.close` stops everything in reverse order; the reaper
-stops everything when the supervisor is killed; and `run.json` lets the next start end what survived both, if provably
-ours.
+Three safeguards, each for the failure of the one before: `Supervisor.close` stops everything in reverse order; the
+reaper stops everything when the supervisor is killed; and `run.json` lets the next start end what survived both, if
+provably ours.
 """
 
 # ruff: noqa: S603 - every command line here is made by us

@@ -54,7 +54,7 @@ class Go:
     origin: str
 
 
-class Workshop:
+class GoBuilder:
     """Builds programs into a cache folder, one at a time on this machine.
 
     Nothing is locked, installed or made before the first `build`. On exit its folder, with a Go that came from the
