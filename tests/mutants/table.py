@@ -252,6 +252,24 @@ _LEDGER = [
         ),
         (f"{_MONEY}::test_the_table_itself_refuses_a_second_hold",),
     ),
+    _python(
+        "plan: the one that comes later is pinned",
+        "onetake/ledger/generations.py",
+        Quoted("when plan is null then $2::jsonb", "when true then $2::jsonb"),
+        f"{_GENERATIONS}::test_the_first_plan_is_kept_whoever_comes_later",
+    ),
+    _python(
+        "plan: a run that holds money gets another",
+        "onetake/ledger/generations.py",
+        Quoted("when phase < 'submitting' then jsonb_set", "when true then jsonb_set"),
+        f"{_GENERATIONS}::test_a_plan_that_money_was_reserved_for_stays_as_it_is",
+    ),
+    _python(
+        "plan: a worker's own price decides",
+        "activities/validate.py",
+        Expression("Validate._admitted", "stored is None", "True"),
+        "tests/activities/test_validate.py::test_the_most_that_it_may_cost_is_held_against_the_price_that_is_stored",
+    ),
     _sql(
         "unique key: one generation of an idempotency key",
         "create unique index generation_idempotency_key",
