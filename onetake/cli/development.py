@@ -121,6 +121,14 @@ def _stack_problem(error: "DevStackError") -> Problem:
     return Problem("stack_unavailable", f"{error.part}: {error.sentence}.", error.hint)
 
 
+_AFTER_THE_DEMO = """
+Everything has been stopped. The clips are kept; the links and the runs answer only while the stack is up.
+Next: `make dev` brings the same stack up and keeps it. The links to runs above answer again, `onetake get ID` makes a
+new link to a clip, and in a second terminal you can start your own:
+  . .venv/bin/activate
+  onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5"""
+
+
 def _show_demo(console: "Console", stories: "list[Story]") -> None:
     from rich.rule import Rule
 
@@ -130,3 +138,4 @@ def _show_demo(console: "Console", stories: "list[Story]") -> None:
             console.print(f"  {name:<10} {value}", soft_wrap=True)
         for reason in story.broken:
             console.print(f"  {'wrong':<10} {reason}", soft_wrap=True)
+    console.print(_AFTER_THE_DEMO, soft_wrap=True)
