@@ -25,7 +25,7 @@ NEW_FILES = {path: text for path, (language, text) in BLOCKS.items() if language
 def source(tmp_path: Path) -> Path:
     """A copy of the source in which the page has been followed to its end."""
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, tmp_path / package)  # with what is compiled already
     for path, (language, text) in BLOCKS.items():
         file = tmp_path / path
         file.write_text(_applied(file.read_text(encoding="utf-8"), text) if language == "diff" else text)
