@@ -22,8 +22,11 @@ PART: Final = "temporal"
 _CONNECT_LIMIT_S: Final = 20.0
 
 # The development server has one history shard, whose queue reader polls 20 times a second unless told otherwise: every
-# task of every workflow would wait for its tick.
+# task of every workflow would wait for its tick. And a task queue is served by one server: four partitions of each,
+# which is the default, only cost four times as much.
 _DYNAMIC_CONFIG: Final = (
+    "matching.numTaskqueueReadPartitions=1",
+    "matching.numTaskqueueWritePartitions=1",
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
 )
