@@ -1,8 +1,9 @@
-"""One house for the whole session: everything a test needs is started here and stopped at the end."""
+"""What whole sessions share: the servers of all processes of a run, and one running stack in each process."""
 
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,7 +12,40 @@ from onetake.client import Onetake
 from onetake.dev.devstack.progress import SilentProgress
 from onetake.dev.stack import running_stack
 from tests.media.inputs.media_host import MediaHost, serving_media
+from tests.order import seconds
+from tests.servers import Run, Servers, shared
 from tests.system.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
+
+FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that a person started begins the run and ends it; xdist's workers are told which it is."""
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    if "run" in given:
+        config.stash[FOLDER] = Path(given["run"])
+        return
+    run = Run.begin()
+    config.stash[FOLDER] = run.folder
+    config.add_cleanup(run.end)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by xdist for each worker before it starts."""
+    node.workerinput["run"] = str(node.config.stash[FOLDER])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order whole files, never the tests of a file."""
+    taken = seconds()
+    items.sort(key=lambda item: -taken.get(item.nodeid.partition("::")[0], 0.0))
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """Temporal, PostgreSQL and S3, shared with the other processes of this run."""
+    return shared(pytestconfig.stash[FOLDER])
 
 
 @pytest.fixture(scope="session")
@@ -22,21 +56,15 @@ def media_host(tmp_path_factory: pytest.TempPathFactory) -> Generator[MediaHost]
 
 
 @pytest.fixture(scope="session")
-def stack(media_host: MediaHost) -> Generator[Stack]:
-    """Temporal, PostgreSQL, S3, simulator, gateway and workers, with all times scaled down."""
-    environ = bare_environ()
+def stack(servers: Servers, media_host: MediaHost) -> Generator[Stack]:
+    """Simulator, gateway and workers of this process, with all times scaled down, on the run's servers."""
+    environ = bare_environ() | servers.of_ones_own("stack")
     environ["ONETAKE_TIME_SCALE"] = str(TIME_SCALE)
-    environ["ONETAKE_TRUSTED_HOSTS"] = media_host.netloc
-    home = Path(tempfile.mkdtemp(prefix="onetake-tests-"))
+    environ["ONETAKE_TRUSTED_HOSTS"] += f",{media_host.netloc}"
+    home = Path(tempfile.mkdtemp(prefix="onetake-stack-"))
     with (
         running_stack(
-            home,
-            progress=SilentProgress(),
-            environ=environ,
-            ports="free",
-            render_s=RENDER_S,
-            ephemeral=True,
-            temporal_in_memory=True,
+            home, progress=SilentProgress(), environ=environ, ports="free", render_s=RENDER_S, ephemeral=True
         ) as running,
         pytest.MonkeyPatch.context() as patch,
     ):
@@ -47,6 +75,6 @@ def stack(media_host: MediaHost) -> Generator[Stack]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def onetake(stack: Stack) -> AsyncGenerator[Onetake]:
-    """The public client of the session's house."""
+    """The public client of the session's stack."""
     async with stack.client() as client:
         yield client

@@ -39,7 +39,7 @@ from onetake.core.settings import Settings
 from onetake.engine.codec import data_converter_with, request_invalid
 from onetake.engine.limits import RPC_LIMIT
 
-CONNECT_LIMIT_S: Final = 5.0
+CONNECT_LIMIT_S: Final = 15.0
 _SEARCHABLE_LIMIT_S: Final = 20.0
 _MIN_RETRY_DELAY_S: Final = 0.001  # the SDK does not send a delay of zero
 
@@ -58,14 +58,16 @@ _BENIGN: Final = frozenset({"not_ready", "vendor_throttled"})
 _log = logs.logger(__name__)
 
 
-async def connect(settings: Settings, *, address: str | None = None, lazy: bool = False) -> Client:
+async def connect(
+    settings: Settings, *, address: str | None = None, namespace: str | None = None, lazy: bool = False
+) -> Client:
     """Connect as the SDK's standard says (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`, profiles).
 
-    `address` overrides the environment's. A `lazy` client connects at its first call; a worker cannot use one.
-    Raises Refused(`settings_invalid`), or TryLater(`engine_unavailable`) after at most `CONNECT_LIMIT_S`.
+    `address` and `namespace` override the environment's. A `lazy` client connects at its first call; a worker cannot
+    use one. Raises Refused(`settings_invalid`), or TryLater(`engine_unavailable`) after at most `CONNECT_LIMIT_S`.
     """
     logs.mask_secrets(settings)
-    config = _connect_config(address)
+    config = _connect_config(address, namespace)
     logs.mask(config.get("api_key") or "")
     target = config.setdefault("target_host", "localhost:7233")
     opening = Client.connect(**config, plugins=[plugin(settings)], lazy=lazy)
@@ -78,19 +80,20 @@ async def connect(settings: Settings, *, address: str | None = None, lazy: bool 
     raise reason
 
 
-def _connect_config(address: str | None) -> dict[str, Any]:
+def _connect_config(address: str | None = None, namespace: str | None = None) -> dict[str, Any]:
     try:
         config = dict(ClientConfig.load_client_connect_config())
     except (RuntimeError, ValueError, OSError):
         config = None
     if config is None:
         raise Refused("settings_invalid", "The TEMPORAL_ settings or the profile they name cannot be read.")
-    return config | ({"target_host": address} if address else {})
+    given = {"target_host": address, "namespace": namespace}
+    return config | {name: value for name, value in given.items() if value}
 
 
 def namespace_in_use() -> str:
     """The namespace that `connect` would use."""
-    return _connect_config(None).get("namespace") or "default"
+    return _connect_config().get("namespace") or "default"
 
 
 def data_converter(settings: Settings) -> DataConverter:

@@ -121,7 +121,7 @@ class At:
     async def known_to_vendor(self, what: str) -> list[Any]:
         """Those of its `submits` or `jobs` that are of this prompt."""
         digest = sha256(self.request.prompt.encode()).hexdigest()
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             found = (await http.get(f"{self.url}/journal")).json()[what]
         return [each for each in found if each["prompt_sha256"] == digest]
 

@@ -2,7 +2,7 @@
 
 Left out, because what they are about is not built yet: I11 (events to subscribers), I15 (answers to other tenants)
 and I20 (the published catalogue of errors). I26, that every crash point has killed somebody, is about all tests
-together: `tests/system/test_kills.py` asserts it. `lost` and `found` are the promise in its own
+together: `tests/system/test_kills_*.py` asserts it. `lost` and `found` are the promise in its own
 words; `looked` says when there was nothing to look at.
 """
 

@@ -6,13 +6,17 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.system.forked import LOOK_EVERY_S, Child, command, spawn_call
+
 COMMAND = (sys.executable, "-m", "onetake.cli")
-LIMIT_S = 90.0
+LIMIT_S = 300.0  # reaching it is a hang
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,41 @@ def bare_environment(**more: str) -> dict[str, str]:
 
 
 def run(*arguments: str, env: Mapping[str, str], cwd: Path, stdin: str = "") -> Finished:
+    """In a process of the fork server, which is the `onetake` command without the seconds of its imports."""
+    with tempfile.TemporaryDirectory(prefix="onetake-cli-") as folder:
+        streams = Path(folder)
+        (streams / "stdin").write_text(stdin, encoding="utf-8")
+        child = spawn_call(with_streams, [folder, str(cwd), *arguments], env, streams / "log")
+        code = _end_of(child)
+        said = [(streams / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+    return Finished(code, *said)
+
+
+def with_streams(words: Sequence[str]) -> None:
+    """In a child: run a command line in a folder, its standard streams on files."""
+    folder, cwd, *arguments = words
+    os.chdir(cwd)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(os.open(Path(folder, name), os.O_RDWR | os.O_CREAT, 0o600), number)
+    command(arguments)
+
+
+def _end_of(child: Child) -> int:
+    deadline = time.monotonic() + LIMIT_S
+    while (code := child.ended()) is None and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    child.kill()
+    assert code is not None, "it does not end"
+    return code
+
+
+def run_fresh(*arguments: str, env: Mapping[str, str], cwd: Path) -> Finished:
+    """In a process of its own from the start."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         env=dict(env),
         cwd=cwd,
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

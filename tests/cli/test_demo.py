@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.cli.processes import bare_environment, run
+from tests.cli.processes import bare_environment, run_fresh
 
 
 def test_the_demo_ends_as_it_must_and_leaves_no_process(tmp_path: Path) -> None:
     # A vendor's real address must not matter: the demo never spends money.
     env = bare_environment(ONETAKE_APIXO_BASE_URL="https://vendor.invalid", ONETAKE_APIXO_API_KEY="a real key")
-    finished = run("demo", "--home", "home", "--json", env=env, cwd=tmp_path)
+    finished = run_fresh("demo", "--home", "home", "--json", env=env, cwd=tmp_path)
     assert finished.code == 0, finished.stderr
     told = json.loads((tmp_path / "home/demo/result.json").read_text())
     assert told == finished.document

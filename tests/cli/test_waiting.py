@@ -26,7 +26,7 @@ os._exit(0)
 
 def problem_of(work: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, timeout=120, check=False
     )
     return json.loads(done.stdout)
 

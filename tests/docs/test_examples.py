@@ -101,7 +101,7 @@ async def test_temporals_own_command_line_starts_and_reads_a_generation(stack: S
 
 def _temporal(program: Path, line: str, stack: Stack) -> str:
     words = [str(program), *shlex.split(line)[1:]]
-    env = bare_environment(TEMPORAL_ADDRESS=stack.environment["TEMPORAL_ADDRESS"])
+    env = bare_environment(**{name: stack.environment[name] for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE")})
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,7 +1,6 @@
 import base64
 import secrets
-from collections.abc import AsyncGenerator, Generator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
 import pytest
 from pydantic import SecretStr
@@ -10,10 +9,10 @@ from temporalio.worker import Worker
 
 from onetake.core.names import SearchAttribute
 from onetake.core.settings import Settings
-from onetake.dev.devstack import DevStack, SilentProgress, StackAddresses
+from onetake.dev.devstack.temporal_server import register_search_attributes
 from onetake.engine.temporal import connect
-from tests.engine.parts import ACTIVITIES, QUEUE, Quoting, Waiting
-from tests.system.harness import bare_environ
+from tests.engine.parts import ACTIVITIES, QUEUE, At, Quoting, Waiting
+from tests.servers import Servers
 
 
 def key_text() -> str:
@@ -21,19 +20,11 @@ def key_text() -> str:
 
 
 @pytest.fixture(scope="session")
-def addresses(tmp_path_factory: pytest.TempPathFactory) -> Generator[StackAddresses]:
-    home: Path = tmp_path_factory.mktemp("stack")
-    stack = DevStack(
-        home,
-        progress=SilentProgress(),
-        ports="free",
-        environ=bare_environ(),
-        search_attributes=SearchAttribute.ALL[:1],
-        ephemeral=True,
-        temporal_in_memory=True,
-    )
-    with stack:
-        yield stack.start_servers()
+def at(servers: Servers) -> At:
+    """Address and namespace for `connect`; the namespace lacks all search attributes but one."""
+    environ = servers.of_ones_own("engine")
+    register_search_attributes(SearchAttribute.ALL[:1], environ)
+    return At(address=environ["TEMPORAL_ADDRESS"], namespace=environ["TEMPORAL_NAMESPACE"])
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +33,14 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-async def client(addresses: StackAddresses, settings: Settings) -> Client:
-    return await connect(settings, address=addresses.temporal_address)
+async def client(at: At, settings: Settings) -> Client:
+    return await connect(settings, **at)
 
 
 @pytest.fixture(scope="session")
-async def plain(addresses: StackAddresses) -> Client:
+async def plain(at: At) -> Client:
     """A client that knows nothing of this package."""
-    return await Client.connect(addresses.temporal_address)
+    return await Client.connect(at["address"], namespace=at["namespace"])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import TypedDict
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -12,7 +13,14 @@ from onetake.core.errors import Failed, TryLater
 QUEUE = "codec-tests"
 CANARY = "canary-3f9c1a77"
 ONCE = RetryPolicy(maximum_attempts=1)
-LIMIT = timedelta(seconds=10)
+LIMIT = timedelta(seconds=60)
+
+
+class At(TypedDict):
+    """Where the tests' engine is, as `connect` takes it."""
+
+    address: str
+    namespace: str
 
 
 class Ask(Message):

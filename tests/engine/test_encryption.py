@@ -17,10 +17,9 @@ from temporalio.worker import Replayer
 from onetake.core.contracts import GenerationRequest, WakeSignal
 from onetake.core.errors import Refused
 from onetake.core.settings import Settings
-from onetake.dev.devstack import StackAddresses
 from onetake.engine.codec import ENCODING, PayloadCipher, PayloadRefused, key_id
 from onetake.engine.temporal import connect, plugin
-from tests.engine.parts import CANARY, QUEUE, Quoting, Waiting
+from tests.engine.parts import CANARY, QUEUE, At, Quoting, Waiting
 
 REQUEST = GenerationRequest(route="apixo/wan-2.6/text-to-video", prompt=CANARY)
 HERE = WorkflowSerializationContext(namespace="default", workflow_id="gen/acme/gen_1")
@@ -82,13 +81,11 @@ async def test_a_payload_of_another_workflow_is_refused_as_a_start_and_dropped_a
 
 
 async def test_a_client_without_the_key_is_told_which_key_is_missing(
-    addresses: StackAddresses, client: Client, settings: Settings
+    at: At, client: Client, settings: Settings
 ) -> None:
     handle = await client.start_workflow(Quoting.run, REQUEST, id=f"key/{uuid4()}", task_queue=QUEUE)
     await handle.result()
-    stranger = await connect(
-        Settings(codec_key=SecretStr(base64.b64encode(key()).decode())), address=addresses.temporal_address
-    )
+    stranger = await connect(Settings(codec_key=SecretStr(base64.b64encode(key()).decode())), **at)
     with pytest.raises(Refused) as caught:
         await stranger.get_workflow_handle_for(Quoting.run, handle.id).result()
     assert caught.value.code == "settings_invalid"

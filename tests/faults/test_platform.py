@@ -4,13 +4,13 @@ The scenes run side by side, each on a task queue of its own; each test waits fo
 """
 
 import asyncio
+import os
 import random
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +24,8 @@ from onetake.client import Onetake
 from onetake.core.contracts import GenerationRequest, GenerationResult
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.names import GENERATION_WORKFLOW, WAKE_SIGNAL, SearchAttribute
-from onetake.dev.devstack import Part
+from onetake.dev.devstack import Part, SilentProgress
+from onetake.dev.devstack.binaries import TEMPORAL, ProgramFinder
 from onetake.dev.devstack.ports import free_port
 from onetake.dev.devstack.temporal_server import health_url, server_command
 from onetake.ledger import migrate
@@ -59,7 +60,7 @@ async def plays(stack: Stack, onetake: Onetake) -> AsyncGenerator[Plays]:
     scenes = {
         "all workers": with_all_workers_killed(stack),
         "random workers": with_random_workers_killed(stack),
-        "own house": in_a_house_of_its_own(stack),
+        "own engine": on_an_engine_of_its_own(stack),
         "cut": with_a_worker_cut_off(stack),
         "reset": with_the_run_reset(stack, onetake),
         "stuck": with_the_workflow_stuck(stack),
@@ -148,27 +149,29 @@ async def test_a_worker_killed_every_two_seconds_loses_and_repeats_nothing(stack
 
 
 @asynccontextmanager
-async def house_of_its_own(stack: Stack) -> AsyncGenerator[tuple[Stack, str]]:
+async def engine_of_its_own(stack: Stack) -> AsyncGenerator[tuple[Stack, str]]:
     """A Temporal server on a file, and a database that only its workers know; everything else is the session's."""
-    house = stack.running.devstack
+    devstack = stack.running.devstack
     ports = {name: free_port(set()) for name in ("temporal", "temporal_ui", "temporal_http", "codec")}
-    program = Path(f"/proc/{house.pid_of('temporal')}/exe").readlink()
-    command = server_command(program, ports, house.home / "engine.db", SearchAttribute.ALL, {})
+    with ProgramFinder(os.environ, SilentProgress()) as finder:
+        program = finder.find(TEMPORAL)
+    command = server_command(program, ports, devstack.home / "engine.db", SearchAttribute.ALL, {})
     bare = ("env", "-u", "TEMPORAL_ADDRESS", "-u", "TEMPORAL_NAMESPACE")
     part = Part(name="engine", argv=(*bare, *command.argv), health=health_url(ports), limit_s=60)
-    database_url = stack.environment["ONETAKE_DATABASE_URL"].rsplit("/", 1)[0] + "/engine"
-    own = {"TEMPORAL_ADDRESS": f"127.0.0.1:{ports['temporal']}", "ONETAKE_DATABASE_URL": database_url}
-    await asyncio.gather(asyncio.to_thread(house.start_part, part), migrate.upgrade(database_url))
+    database_url = f"{stack.environment['ONETAKE_DATABASE_URL']}_engine"
+    own = {"TEMPORAL_ADDRESS": f"127.0.0.1:{ports['temporal']}", "TEMPORAL_NAMESPACE": "default"}
+    own |= {"ONETAKE_DATABASE_URL": database_url}
+    await asyncio.gather(asyncio.to_thread(devstack.start_part, part), migrate.upgrade(database_url))
     try:
         yield replace(stack, environment=stack.environment | own), part.name
     finally:
-        await asyncio.to_thread(house.kill_part, part.name)
+        await asyncio.to_thread(devstack.kill_part, part.name)
 
 
-async def in_a_house_of_its_own(stack: Stack) -> Sequence[Play]:
+async def on_an_engine_of_its_own(stack: Stack) -> Sequence[Play]:
     """First the reconcilers, where no schedule runs any but the test's own; then the engine's death."""
     async with AsyncExitStack() as cleanup:
-        own, server = await cleanup.enter_async_context(house_of_its_own(stack))
+        own, server = await cleanup.enter_async_context(engine_of_its_own(stack))
         await cleanup.enter_async_context(own.worker("onetake", ONETAKE_CALLBACK_BASE_URL=""))
         onetake = await cleanup.enter_async_context(own.client())
         late = await with_many_reconcilers(own, onetake)
@@ -176,7 +179,7 @@ async def in_a_house_of_its_own(stack: Stack) -> Sequence[Play]:
 
 
 async def run_in(own: Stack, text: str, *, deadline_s: int = 120) -> tuple[str, WorkflowHandle[Any, GenerationResult]]:
-    """Start a generation in this house's engine; its prompt and its run."""
+    """Start a generation in this engine; its prompt and its run."""
     prompt = unique(text)
     run = await (await own.temporal()).start_workflow(
         GENERATION_WORKFLOW,
@@ -212,7 +215,7 @@ def command(words: Sequence[str]) -> None:
 
 
 async def test_reconcilers_at_once_decide_each_suspense_once(plays: Plays) -> None:
-    play, *_ = await plays["own house"]
+    play, *_ = await plays["own engine"]
     await shows("F119", play.stack, play.result, play.prompt)
     assert money(play.result) == (200_000, 200_000, 0)
 
@@ -222,16 +225,16 @@ async def with_the_engine_killed(own: Stack, server: str, onetake: Onetake) -> S
     async with asyncio.timeout(LIMIT_S):
         while not any(record.phase in {"persisting", "settling"} for record in await onetake.list()):
             await asyncio.sleep(0.05)
-    house = own.running.devstack
-    await asyncio.to_thread(house.kill_part, server)
+    devstack = own.running.devstack
+    await asyncio.to_thread(devstack.kill_part, server)
     assert len(await onetake.list()) == len(runs) + 1, "what people read comes from the database"
-    await asyncio.to_thread(house.restart, server)
+    await asyncio.to_thread(devstack.restart, server)
     async with asyncio.timeout(LONG_S):
         return [Play(prompt, await run.result(), own) for prompt, run in runs]
 
 
 async def test_an_engine_killed_and_started_again_loses_nothing(plays: Plays) -> None:
-    _, *played = await plays["own house"]
+    _, *played = await plays["own engine"]
     for play in played:
         await shows("F107", play.stack, play.result, play.prompt)
     assert await played[0].stack.ledger_violations() == []

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from onetake.core.errors import Refused
 from onetake.engine.codec import PayloadCipher
 from onetake.gateway.codec_endpoint import create_codec_app, is_loopback, origin_of, origins_of_ui
-from tests.gateway.house import CANARY, House
+from tests.gateway.parts import CANARY, Gateway
 
 UI = "http://127.0.0.1:8233"
 NAMESPACE = {"X-Namespace": "default"}
@@ -42,15 +42,17 @@ async def endpoint(cipher: PayloadCipher) -> AsyncGenerator[httpx.AsyncClient]:
         yield client
 
 
-async def test_the_ui_reads_a_real_history_through_the_running_gateway(house: House) -> None:
-    generation = await house.generation()
-    stranger = await Client.connect(house.stack.addresses.temporal_address)
+async def test_the_ui_reads_a_real_history_through_the_running_gateway(gateway: Gateway) -> None:
+    generation = await gateway.generation()
+    at = gateway.stack.addresses
+    stranger = await Client.connect(at.temporal_address, namespace=at.temporal_namespace)
     started = await anext(stranger.get_workflow_handle(generation.handle.id).fetch_history_events())
     [stored] = started.workflow_execution_started_event_attributes.input.payloads
     assert CANARY.encode() not in stored.data
-    origin = origin_of(house.stack.addresses.temporal_ui_url) or ""
-    async with httpx.AsyncClient(base_url=house.codec_url, trust_env=False) as ui:
-        answer = await ui.post("/decode", json=asked(stored), headers=NAMESPACE | {"Origin": origin})
+    origin = origin_of(at.temporal_ui_url) or ""
+    async with httpx.AsyncClient(base_url=gateway.codec_url, trust_env=False) as ui:
+        headers = {"X-Namespace": at.temporal_namespace, "Origin": origin}
+        answer = await ui.post("/decode", json=asked(stored), headers=headers)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == origin
     [decoded] = answer.json()["payloads"]

@@ -1,60 +1,34 @@
 """A real PostgreSQL, and a fresh, migrated database for each test: fixtures that a conftest imports."""
 
-import os
 import secrets
-import shutil
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import count
-from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 
 from onetake.core.contracts import GenerationRequest, Price, ReserveInput
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.ports import Begun
-from onetake.dev.devstack.ports import free_port
-from onetake.dev.devstack.postgres import open_cluster
-from onetake.dev.devstack.processes import Supervisor
 from onetake.ledger import Budgets, Callbacks, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import token_sha256
 from onetake.ledger.database import Session, connect_once
-from onetake.ledger.migrate import upgrade
+from tests.servers import TEMPLATE, Servers, on_this_server
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]
 
-# Crashes of the server's machine are not what these tests are about, and a flush for each commit is slow.
-FAST = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=2GB")
+
+@pytest.fixture(scope="session")
+def server_url(servers: Servers) -> str:
+    """The address of a running server, ending in the name of its first database, which has no tables."""
+    return servers.addresses.database_url
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """The address of a running server, ending in the name of its first database."""
-    home = Path(tempfile.mkdtemp(prefix="onetake-ledger-"))
-    home.chmod(0o755)
-    try:
-        with Supervisor(home) as supervisor:
-            cluster, port = open_cluster(home, os.environ), free_port(set())
-            command = cluster.command(port, os.environ)
-            supervisor.start(replace(command, argv=[*command.argv, *FAST]))
-            deadline = monotonic() + 20
-            while not cluster.answers(port, os.environ):
-                assert monotonic() < deadline, "PostgreSQL did not start"
-                sleep(0.05)
-            yield cluster.url(port)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-async def template_url(server_url: str) -> str:
-    url = server_url.rsplit("/", 1)[0] + "/template_onetake"
-    await upgrade(url)
-    return url
+def template_url(server_url: str) -> str:
+    """A migrated database that others are copied from."""
+    return on_this_server(server_url, TEMPLATE)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ async def test_the_command_says_which_revision_the_database_has(database_url: st
     process = await asyncio.create_subprocess_exec(
         *command, env={"ONETAKE_DATABASE_URL": database_url}, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await asyncio.wait_for(process.communicate(), 30)
+    _, said = await asyncio.wait_for(process.communicate(), 120)
     newest = max(path.name[:4] for path in (Path(migrate.__file__).parent / "migrations" / "versions").glob("0*.py"))
     assert (process.returncode, f"at revision {newest}".encode() in said) == (0, True)
 
@@ -51,7 +51,7 @@ async def test_the_command_names_a_missing_setting() -> None:
     process = await asyncio.create_subprocess_exec(
         *command, env={"ONETAKE_DATABASE_URL": ""}, stderr=asyncio.subprocess.PIPE, cwd="/"
     )
-    _, said = await asyncio.wait_for(process.communicate(), 30)
+    _, said = await asyncio.wait_for(process.communicate(), 120)
     assert (process.returncode, b"ONETAKE_DATABASE_URL" in said) == (2, True)
 
 

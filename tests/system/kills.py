@@ -1,8 +1,9 @@
 """Processes killed with SIGKILL at each crash point, and the exact end that each generation must have.
 
-A scenario is one line of `WORKERS` or `OTHERS`: the point, the end, what the simulator is told, and the play that
-brings a process there. `Kill("phase.after_this", COMPLETED)` kills a worker that has one generation and starts it
-again. A play raises unless a process really died at the point, as its parent saw it.
+A scenario is one line of a list below, and each list is played by one file, `test_kills_*.py`: the point, the end, what
+the simulator is told, and the play that brings a process there. `Kill("phase.after_this", COMPLETED)` kills a worker
+that has one generation and starts it again. A play raises unless a process really died at the point, as its parent saw
+it.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from tests.system.harness import ROUTE, Stack, ended, event_names, in_phase, mon
 
 SCALE = "0.008"  # an unknown outcome is given up after 14 s instead of half an hour
 END_LIMIT_S = 180.0
-SIDE_BY_SIDE = 12
+SIDE_BY_SIDE = 4  # in each of the processes that play such a batch at once
 RECONCILER_TRIES = 20
 PRICE = 200_000
 
@@ -73,7 +74,7 @@ class Parametrized(Protocol):
 
 @dataclass(frozen=True)
 class Scene:
-    """One scenario's own task queue, client and prompt in the house that all share."""
+    """One scenario's own task queue, client and prompt in the stack that all share."""
 
     stack: Stack
     kill: Kill
@@ -254,7 +255,7 @@ async def replayer(scene: Scene) -> End:
 async def reconciler(scene: Scene) -> End:
     """`onetake reconcile` dies over a row that a service left; a later pass finds what there is to do.
 
-    The house's own schedule may be faster: then there is nothing to die over, and another row is left.
+    The stack's own schedule may be faster: then there is nothing to die over, and another row is left.
     """
     async with scene.worker():
         for _ in range(RECONCILER_TRIES):
@@ -267,7 +268,7 @@ async def reconciler(scene: Scene) -> End:
                         await asyncio.sleep(0.2)
                 return await trial.left_by(record)
             assert child.ended() == 0, child.log.read_text()[-2000:]
-    raise AssertionError("the house's schedule was always faster")
+    raise AssertionError("the stack's schedule was always faster")
 
 
 async def stale_row(scene: Scene) -> str:
@@ -288,7 +289,7 @@ async def stale_row(scene: Scene) -> str:
 
 QUIET = "[[sim:no-callback]]"
 
-WORKERS = [
+BEFORE_THE_POST = [
     Kill("validate.before_pin", COMPLETED),
     Kill("validate.after_pin", COMPLETED),
     Kill("accept.before_commit", COMPLETED),
@@ -299,6 +300,9 @@ WORKERS = [
     Kill("submit.before_intent", COMPLETED),
     Kill("submit.after_intent", NEVER_SENT),
     Kill("submit.before_body", NEVER_SENT),
+]
+
+AROUND_THE_POST = [
     Kill("submit.after_body", COMPLETED),
     Kill("submit.after_body", UNKNOWN, QUIET),
     Kill("submit.after_send", COMPLETED),
@@ -312,6 +316,9 @@ WORKERS = [
     Kill("resolve.before_look", COMPLETED, "[[sim:submit-reset]]"),
     Kill("resolve.after_look", COMPLETED, "[[sim:submit-reset]]"),
     Kill("resolve.after_record", COMPLETED, "[[sim:submit-reset]]"),
+]
+
+AFTER_THE_POST = [
     Kill("wait.before_read", COMPLETED, QUIET),
     Kill("wait.after_read", COMPLETED, QUIET),
     Kill("wait.after_missing", COMPLETED, f"{QUIET}[[sim:status-404=1]]"),
@@ -355,3 +362,5 @@ OTHERS = [
     Kill("replay.after_row", RENDERED_AGAIN, "[[sim:fail=NO]]", play=replayer),
     Kill("replay.after_start", RENDERED_AGAIN, "[[sim:fail=NO]]", play=replayer),
 ]
+
+ALL = [*BEFORE_THE_POST, *AROUND_THE_POST, *AFTER_THE_POST, *OTHERS]

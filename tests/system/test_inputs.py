@@ -1,6 +1,5 @@
 """Input media are looked at before any money is held, and what is refused was never sent."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +89,11 @@ async def test_an_address_inside_is_refused_by_its_rule(stack: Stack, onetake: O
 async def test_a_host_that_is_down_is_asked_three_times_and_then_refused(
     stack: Stack, onetake: Onetake, media_host: MediaHost
 ) -> None:
-    began, before = time.monotonic(), len(media_host.asked)
+    before = len(media_host.asked)
     gone = f"http://{media_host.netloc}/busy.png"
     code, message = error_of(await refused(stack, onetake, IMAGE_ROUTE, image=gone))
     assert (code, media_host.asked[before:].count("/busy.png")) == ("input_not_usable", 3)
     assert "an address that cannot be read (it answered 503)" in message
-    assert time.monotonic() - began < 15
 
 
 async def test_the_command_line_ends_with_3_and_tells_what_to_change(

@@ -9,7 +9,7 @@ from tests.system.harness import ROUTE, Stack, ended, in_phase, unique
 
 SAMPLES = 5
 LARGEST_RATIO = 1.5
-ROUNDING_S = 1.0  # two cores and a poll interval apart: below it a ratio measures the machine
+ROUNDING_S = 15.0  # below it a ratio measures the machine; who waits for a hung call waits for longer
 
 
 async def life_s(onetake: Onetake, text: str) -> float:

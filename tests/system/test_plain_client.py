@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
@@ -15,13 +15,8 @@ from tests.system.harness import ROUTE, Stack, activity_ids, unique
 CANARY = "canary-7f3a prompt nobody may read"
 
 
-async def plain(stack: Stack) -> Client:
-    """No converter, no codec, no plugin of ours."""
-    return await Client.connect(stack.environment["TEMPORAL_ADDRESS"])
-
-
 async def run(stack: Stack, argument: Any, workflow_id: str | None = None) -> None:
-    client = await plain(stack)
+    client = await stack.plain_temporal()
     handle = await client.start_workflow(
         "Generation", argument, id=workflow_id or f"plain/{uuid.uuid4()}", task_queue="onetake"
     )

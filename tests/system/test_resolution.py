@@ -215,20 +215,20 @@ class Branch:
         prompt = unique("the list is away [[sim:submit-reset]]")
         started = await self.onetake.start(**_request(prompt))
         await in_phase(self.onetake, started.id, "resolving")
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             await http.post(f"{self.simulator_url}/control/outage", json={"vendor": "gmi", "seconds": 3})
         return End(await ended(self.onetake, started.id, LIMIT_S), await self._jobs(prompt))
 
     async def _jobs(self, prompt: str) -> list[str]:
         digest = sha256(prompt.encode()).hexdigest()
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
             jobs = (await http.get(f"{self.simulator_url}/journal")).json()["jobs"]
         return [job["task_id"] for job in jobs if job["prompt_sha256"] == digest]
 
 
 @asynccontextmanager
 async def branch(stack: Stack, name: str, exclusive_keys: str = "aivideoapi") -> AsyncGenerator[Branch]:
-    database_url = f"{stack.environment['ONETAKE_DATABASE_URL'].rpartition('/')[0]}/{name}"
+    database_url = f"{stack.environment['ONETAKE_DATABASE_URL']}_{name}"
     await upgrade(database_url)
     with running(SimulatorConfig(render_s=1)) as url:
         environment = {

@@ -81,7 +81,7 @@ async def test_a_worker_that_is_told_to_stop_takes_nothing_new_and_finishes_its_
         stopped_at = time.time()
         late = unique("late")
         await onetake.start(route=ROUTE, prompt=late, duration_s=2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await onetake.get(flying.id)).vendor_task_id is None:
                 await asyncio.sleep(0.05)
         arrivals = [each["received_at"] for each in await stack.submits_of(late)]

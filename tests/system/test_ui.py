@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
 from onetake.client import Onetake
@@ -61,7 +61,8 @@ class Page:
 async def decoded(stack: Stack, *payloads: Payload) -> list[Any]:
     """What the codec endpoint answers to a UI that was opened as `localhost`."""
     at = stack.running.addresses
-    headers = {"X-Namespace": "default", "Origin": str(at.temporal_ui_url).replace("127.0.0.1", "localhost")}
+    origin = str(at.temporal_ui_url).replace("127.0.0.1", "localhost")
+    headers = {"X-Namespace": at.temporal_namespace, "Origin": origin}
     async with httpx.AsyncClient(trust_env=False) as ui:
         asked = MessageToDict(Payloads(payloads=payloads))
         answer = await ui.post(f"http://127.0.0.1:{at.codec_port}/decode", json=asked, headers=headers)
@@ -70,7 +71,7 @@ async def decoded(stack: Stack, *payloads: Payload) -> list[Any]:
 
 
 async def page_of(stack: Stack, workflow_id: str) -> Page:
-    engine = await Client.connect(stack.environment["TEMPORAL_ADDRESS"])  # as the UI: without our codec
+    engine = await stack.plain_temporal()  # as the UI: without our codec
     description = await engine.get_workflow_handle(workflow_id).describe()
     metadata = description.raw_description.execution_config.user_metadata
     events = await stack.history(workflow_id)
@@ -160,7 +161,7 @@ async def test_every_phase_that_lasts_is_told_while_it_lasts(stack: Stack, oneta
     }
 
     async def seen_in(phase: str) -> Page:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (seen := await page_of(stack, started[phase].workflow_id)).attributes["OnetakePhase"] != phase:
                 await asyncio.sleep(0.1)
         return seen
@@ -179,12 +180,12 @@ async def test_every_phase_that_lasts_is_told_while_it_lasts(stack: Stack, oneta
 
 
 async def test_a_plain_start_has_current_details_and_attributes(stack: Stack, onetake: Onetake) -> None:
-    engine = await Client.connect(stack.environment["TEMPORAL_ADDRESS"])
+    engine = await stack.plain_temporal()
     workflow_id = f"order-{uuid4()}"
     await engine.start_workflow(
         "Generation", {"route": ROUTE, "prompt": CANARY, "duration_s": 99}, id=workflow_id, task_queue="onetake"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := [r for r in await onetake.list(limit=100) if r.workflow_id == workflow_id]):
             await asyncio.sleep(0.05)
     await ended(onetake, found[0].id)
@@ -217,6 +218,6 @@ async def test_the_queries_find_what_they_say(stack: Stack, runs: dict[str, str]
         'OnetakeErrorCode IN ("vendor_auth", "vendor_rejected")': "rejected",
     }
     for query, name in wanted.items():
-        async with asyncio.timeout(10):  # the server's index lags behind its histories
+        async with asyncio.timeout(60):  # the server's index lags behind its histories
             while runs[name] not in [run.id async for run in engine.list_workflows(query)]:
                 await asyncio.sleep(0.1)

@@ -13,6 +13,10 @@ import av
 import httpx
 
 KEY = "sim-apixo-key"
+LIMIT_S = 120.0  # longer than a busy machine takes to render a clip: reaching it is a hang
+
+# For what needs no key; each call has a connection of its own.
+web = httpx.Client(timeout=LIMIT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 IMAGE = "https://example.com/hero.png"
 MEDIA: dict[str, dict[str, Any]] = {
     "text-to-video": {},
@@ -29,7 +33,9 @@ class Apixo:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=20, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False)
+        self.http = httpx.Client(
+            base_url=url, timeout=LIMIT_S, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
+        )
 
     def post(self, body: Any, model: str = "wan-2-6-video", **options: Any) -> httpx.Response:
         return self.http.post(f"/apixo/api/v1/generateTask/{model}", json=body, **options)
@@ -67,7 +73,7 @@ class Apixo:
         return self.journal()["submits"][-1]
 
 
-def until(read: Callable[[], Any], done: Callable[[Any], bool], within_s: float = 10) -> Any:
+def until(read: Callable[[], Any], done: Callable[[Any], bool], within_s: float = LIMIT_S) -> Any:
     """Read until the value will do; fail after a while."""
     deadline = time.monotonic() + within_s
     while not done(value := read()):

@@ -11,7 +11,7 @@ import pytest
 
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
-from tests.dev.simulator.calls import seen, sink, until
+from tests.dev.simulator.calls import LIMIT_S, seen, sink, until, web
 from tests.dev.simulator.rules.aivideoapi import KEY, MODES, STILL, body_of
 
 GENERATIONS, TASKS, CREDITS = "/aivideoapi/v1/videos/generations", "/aivideoapi/v1/tasks", "/aivideoapi/v1/credits"
@@ -22,7 +22,9 @@ class Caller:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=20, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False)
+        self.http = httpx.Client(
+            base_url=url, timeout=LIMIT_S, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False
+        )
 
     def post(self, body: Any, **options: Any) -> httpx.Response:
         return self.http.post(GENERATIONS, json=body, **options)
@@ -150,7 +152,7 @@ def test_a_wrong_key_is_refused_by_every_endpoint(vendor: Caller, value: str) ->
 def test_a_key_without_its_prefix_is_refused_even_when_it_was_configured() -> None:
     keyed = SimulatorConfig(api_keys={"aivideoapi": "own-key"})
     with running(keyed) as url:
-        answer = httpx.get(f"{url}{CREDITS}", headers={"Authorization": "Bearer own-key"})
+        answer = web.get(f"{url}{CREDITS}", headers={"Authorization": "Bearer own-key"})
     assert answer.status_code == 401
 
 
@@ -174,14 +176,14 @@ def test_a_task_is_the_one_of_the_document_from_pending_to_completed(vendor: Cal
     completed = {"status": "completed", "completed_at": done["completed_at"]}
     assert head | completed | {"output": {"urls": [url], "metadata": {}}} == done
     assert isinstance(done["completed_at"], int)
-    clip = seen(httpx.get(url).content)
+    clip = seen(web.get(url).content)
     assert (clip["video_frames"], clip["pixels"], clip["has_sound"]) == (48, (832, 1088), True)
 
 
 def test_without_audio_the_clip_is_silent(vendor: Caller) -> None:
     task_id = vendor.task("a fox", "image-to-video", duration=2, resolution="720p", audio=False)
     (url,) = vendor.ended(task_id)["output"]["urls"]
-    assert not seen(httpx.get(url).content)["has_sound"]
+    assert not seen(web.get(url).content)["has_sound"]
 
 
 def test_a_failed_task_says_why_and_is_refunded(vendor: Caller) -> None:

@@ -13,7 +13,7 @@ import pytest
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.faults import MARKERS, script
 from onetake.dev.simulator.server import running
-from tests.dev.simulator.calls import KEY, Apixo, seen, until
+from tests.dev.simulator.calls import KEY, LIMIT_S, Apixo, seen, until, web
 
 
 def _jobs_of(apixo: Apixo, reason: str) -> tuple[bool, int | None, str]:
@@ -22,21 +22,25 @@ def _jobs_of(apixo: Apixo, reason: str) -> tuple[bool, int | None, str]:
     return last["accepted"], last["status"], last["task_id"]
 
 
-def _raw(apixo: Apixo, prompt: str) -> bytes:
-    """Submit by hand and return every byte of the answer; ConnectionResetError when the peer resets."""
+def _request(prompt: str) -> bytes:
     body = json.dumps({"request_type": "async", "input": {"mode": "text-to-video", "prompt": prompt}}).encode()
     head = (
         "POST /apixo/api/v1/generateTask/wan-2-6-video HTTP/1.1\r\nHost: simulator\r\n"
         f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
+    return head.encode() + body
+
+
+def _raw(apixo: Apixo, prompt: str) -> bytes:
+    """Submit by hand and return every byte of the answer; ConnectionResetError when the peer resets."""
     with _connection(apixo) as connection:
-        connection.sendall(head.encode() + body)
+        connection.sendall(_request(prompt))
         return _all(connection)
 
 
 def _raw_get(url: str) -> tuple[bytes, bytes]:
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5) as connection:
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=LIMIT_S) as connection:
         connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: simulator\r\n\r\n".encode())
         head, _, body = _all(connection).partition(b"\r\n\r\n")
         return head.lower(), body
@@ -44,7 +48,7 @@ def _raw_get(url: str) -> tuple[bytes, bytes]:
 
 def _connection(apixo: Apixo) -> socket.socket:
     parts = urlsplit(apixo.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5)
+    return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=LIMIT_S)
 
 
 def _all(connection: socket.socket) -> bytes:
@@ -128,17 +132,13 @@ def test_a_reset_submission_gets_not_one_byte(apixo: Apixo, marker: str, accepte
 
 
 def test_submit_hang_accepts_at_once_and_answers_late(apixo: Apixo) -> None:
-    before = time.time()
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(
-            f"{apixo.url}/apixo/api/v1/generateTask/wan-2-6-video",
-            headers={"Authorization": f"Bearer {KEY}"},
-            json={"request_type": "async", "input": {"mode": "text-to-video", "prompt": "[[sim:submit-hang=30]]"}},
-            timeout=0.8,
-        )
-    accepted, _, task_id = _jobs_of(apixo, "accepted")
-    assert accepted
-    assert apixo.job(task_id)["created_at"] - before < 0.8
+    before = apixo.journal()["totals"]["accepted"]
+    with _connection(apixo) as connection:
+        connection.sendall(_request("[[sim:submit-hang=600]]"))
+        until(lambda: apixo.journal()["totals"]["accepted"], lambda accepted: accepted == before + 1)
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
     began = time.monotonic()
     apixo.task("[[sim:submit-hang=0.4]][[sim:never]]")
     assert time.monotonic() - began >= 0.4
@@ -197,7 +197,7 @@ def test_a_status_read_is_refused_reset_or_answered_with_what_is_no_status(apixo
 def test_a_status_read_that_hangs_ends_when_the_caller_leaves(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:status-hang=1]][[sim:never]]")
     with pytest.raises(httpx.ReadTimeout):
-        apixo.http.get("/apixo/api/v1/statusTask/wan-2-6-video", params={"taskId": task_id}, timeout=0.3)
+        apixo.http.get("/apixo/api/v1/statusTask/wan-2-6-video", params={"taskId": task_id}, timeout=1)
     assert apixo.read(task_id).status_code == 200
 
 
@@ -235,7 +235,7 @@ def test_a_job_can_run_again_after_its_end_or_fail_after_its_success(apixo: Apix
     first, second, third = (apixo.state(sorry) for _ in range(3))
     assert [first["state"], second["state"], third["state"]] == ["success", "success", "failed"]
     (url,) = json.loads(first["resultJson"])["resultUrls"]
-    assert httpx.get(url).status_code == 404
+    assert web.get(url).status_code == 404
 
 
 def test_a_refund_can_come_late_or_never(clips_home: Path) -> None:
@@ -256,7 +256,7 @@ def test_bad_result_is_a_success_that_cannot_be_read_and_urls_is_one_with_severa
     with pytest.raises(ValueError, match="Expecting"):
         json.loads(apixo.finished(apixo.task("[[sim:bad-result]]", duration=2))["resultJson"])
     data = apixo.finished(apixo.task("[[sim:urls=3]]", duration=2))
-    bodies = [httpx.get(url).content for url in json.loads(data["resultJson"])["resultUrls"]]
+    bodies = [web.get(url).content for url in json.loads(data["resultJson"])["resultUrls"]]
     assert [body.partition(b"freetask_")[2][24:] for body in bodies] == [b"", b"/1", b"/2"]
 
 
@@ -272,87 +272,87 @@ def test_no_url_is_a_success_without_a_link(apixo: Apixo) -> None:
 
 
 def test_asset_403_and_asset_500(apixo: Apixo) -> None:
-    assert httpx.get(apixo.link(apixo.task("[[sim:asset-403]]", duration=2))).status_code == 403
+    assert web.get(apixo.link(apixo.task("[[sim:asset-403]]", duration=2))).status_code == 403
     task_id = apixo.task("[[sim:asset-500=2]]", duration=2)
     url = apixo.link(task_id)
-    assert [httpx.get(url).status_code for _ in range(3)] == [500, 500, 200]
+    assert [web.get(url).status_code for _ in range(3)] == [500, 500, 200]
     job = apixo.job(task_id)
     assert (job["asset_requests"], job["downloads"]) == (3, 1)
 
 
 def test_asset_html_and_asset_truncated_file_are_complete_answers_with_the_wrong_bytes(apixo: Apixo) -> None:
-    page = httpx.get(apixo.link(apixo.task("[[sim:asset-html]]", duration=2)))
+    page = web.get(apixo.link(apixo.task("[[sim:asset-html]]", duration=2)))
     assert (page.headers["content-type"], page.text.startswith("<!doctype html>")) == ("video/mp4", True)
     url = apixo.link(apixo.task("[[sim:asset-truncated-file]]", duration=2))
-    half, whole = httpx.get(url), int(httpx.head(url).headers["content-length"])
+    half, whole = web.get(url), int(web.head(url).headers["content-length"])
     assert (200, str(whole // 2), whole // 2) == (half.status_code, half.headers["content-length"], len(half.content))
 
 
 def test_asset_cut_promises_the_whole_and_closes_at_half(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:asset-cut]]", duration=2)
     url = apixo.link(task_id)
-    whole = int(httpx.head(url).headers["content-length"])
+    whole = int(web.head(url).headers["content-length"])
     head, body = _raw_get(url)
     assert f"content-length: {whole}".encode() in head
     assert whole // 2 == len(body)
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(url)
+        web.get(url)
     assert apixo.job(task_id)["downloads"] == 0
 
 
 def test_asset_cut_closed_promises_nothing_and_closes_at_half(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-cut-closed]]", duration=2))
-    whole = int(httpx.head(url).headers["content-length"])
+    whole = int(web.head(url).headers["content-length"])
     head, body = _raw_get(url)
     assert b"content-length" not in head
     assert b"transfer-encoding" not in head
     assert whole // 2 == len(body)
     # The silent case: a client sees a complete answer.
-    assert whole // 2 == len(httpx.get(url).content)
+    assert whole // 2 == len(web.get(url).content)
 
 
 def test_a_chunked_body_is_cut_before_its_last_chunk(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-cut-chunked]]", duration=2))
-    half = int(httpx.head(url).headers["content-length"]) // 2
+    half = int(web.head(url).headers["content-length"]) // 2
     head, body = _raw_get(url)
     assert b"transfer-encoding: chunked" in head
     assert body.startswith(f"{half:x}\r\n".encode())
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(url)
+        web.get(url)
 
 
 def test_asset_reset_breaks_the_first_downloads_in_the_middle(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-reset=1]]", duration=2))
-    with httpx.stream("GET", url) as answer, pytest.raises(httpx.ReadError):
+    with web.stream("GET", url) as answer, pytest.raises(httpx.ReadError):
         answer.read()
     assert answer.status_code == 200
-    assert len(httpx.get(url).content) == int(answer.headers["content-length"])
+    assert len(web.get(url).content) == int(answer.headers["content-length"])
 
 
 def test_lengths_can_lie(apixo: Apixo) -> None:
     short = apixo.link(apixo.task("[[sim:asset-short-length]]", duration=2))
-    whole = int(httpx.head(short).headers["content-length"])
+    whole = int(web.head(short).headers["content-length"])
     head, body = _raw_get(short)
     assert (f"content-length: {whole // 2}".encode() in head, len(body)) == (True, whole)
     two = apixo.link(apixo.task("[[sim:asset-two-lengths]]", duration=2))
     assert _raw_get(two)[0].count(b"content-length: ") == 2
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(two)
+        web.get(two)
 
 
 def test_asset_slow_drips(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-slow=200000]]", duration=2))
     began = time.monotonic()
-    with httpx.stream("GET", url) as answer:
+    with web.stream("GET", url) as answer:
         received = sum(len(chunk) for chunk in islice(answer.iter_raw(10_000), 8))
-    assert (received, 0.25 <= time.monotonic() - began < 2) == (80_000, True)
+    assert (received, time.monotonic() - began >= 0.25) == (80_000, True)
 
 
 def test_asset_endless_never_ends_and_stops_when_the_client_leaves(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:asset-endless]]", duration=2)
     url = apixo.link(task_id)
-    whole = int(httpx.head(url).headers["content-length"])
-    with httpx.stream("GET", url) as answer:
+    whole = int(web.head(url).headers["content-length"])
+    with web.stream("GET", url) as answer:
         assert "content-length" not in answer.headers
         received = 0
         for chunk in answer.iter_raw():
@@ -365,7 +365,7 @@ def test_asset_endless_never_ends_and_stops_when_the_client_leaves(apixo: Apixo)
 
 @pytest.mark.parametrize(("marker", "duration_s", "has_sound"), [("silent", 2, False), ("wrong-duration", 5, True)])
 def test_a_clip_can_differ_from_what_was_ordered(apixo: Apixo, marker: str, duration_s: int, has_sound: bool) -> None:
-    content = httpx.get(apixo.link(apixo.task(f"[[sim:{marker}]]", duration=2))).content
+    content = web.get(apixo.link(apixo.task(f"[[sim:{marker}]]", duration=2))).content
     clip = seen(content)
     assert abs(clip["duration_s"] - duration_s) < 0.05
     assert clip["has_sound"] == has_sound

@@ -11,7 +11,7 @@ import pytest
 
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
-from tests.dev.simulator.calls import until
+from tests.dev.simulator.calls import LIMIT_S, until
 from tests.dev.simulator.rules.gmi import I2V, MODELS, MP3, R2V, SIZES, STILL, T2V, body_of
 from tests.dev.simulator.rules.rules import REMOVED
 
@@ -23,7 +23,7 @@ class Gmi:
 
     def __init__(self, url: str) -> None:
         headers = {"Authorization": "Bearer sim-gmi-key"}
-        self.http = httpx.Client(base_url=url, timeout=20, headers=headers, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=LIMIT_S, headers=headers, trust_env=False)
 
     def post(self, body: Any, **options: Any) -> httpx.Response:
         return self.http.post(f"{QUEUE}/requests", json=body, **options)

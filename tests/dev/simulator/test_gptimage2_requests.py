@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from onetake.dev.simulator.gptimage2 import BILLED_INPUT_MS, MODES, PRICE_MICROS_PER_S
-from tests.dev.simulator.calls import Apixo, sink, until
+from tests.dev.simulator.calls import LIMIT_S, Apixo, sink, until
 from tests.dev.simulator.rules.gptimage2 import MODELS, MP4, REFERENCE, REFERENCES, TEXT, body_of
 
 
@@ -56,7 +56,7 @@ class Endpoint:
 def endpoint(apixo: Apixo) -> Generator[Endpoint]:
     """The other vendor of the folder's simulator, with its own key."""
     headers = {"Authorization": "Bearer sim-gptimage2-key"}
-    with httpx.Client(timeout=20, headers=headers, trust_env=False) as http:
+    with httpx.Client(timeout=LIMIT_S, headers=headers, trust_env=False) as http:
         yield Endpoint(apixo.url, http)
 
 

@@ -1,11 +1,10 @@
 """The page at `/`: the journal for people."""
 
-import httpx
-
 from onetake.dev.simulator.app import VENDORS, SimulatorConfig
 from onetake.dev.simulator.faults import MARKERS
 from onetake.dev.simulator.page import render
 from onetake.dev.simulator.server import running
+from tests.dev.simulator.calls import web
 
 HEADERS = {"Authorization": "Bearer sim-apixo-key"}
 
@@ -15,9 +14,9 @@ def test_the_page_shows_every_vendor_the_jobs_the_refusals_and_the_markers() -> 
         submit = f"{address}/apixo/api/v1/generateTask/wan-2-6-video"
         good = {"request_type": "async", "input": {"mode": "text-to-video", "prompt": "a fox"}}
         bad = {"request_type": "async", "input": {"mode": "text-to-video", "prompt": ""}}
-        task_id = httpx.post(submit, json=good, headers=HEADERS).json()["data"]["taskId"]
-        httpx.post(submit, json=bad, headers=HEADERS)
-        page = httpx.get(f"{address}/")
+        task_id = web.post(submit, json=good, headers=HEADERS).json()["data"]["taskId"]
+        web.post(submit, json=bad, headers=HEADERS)
+        page = web.get(f"{address}/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert task_id in page.text
     assert "$0.5" in page.text

@@ -13,7 +13,7 @@ import pytest
 
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
-from tests.dev.simulator.calls import seen, sink, until
+from tests.dev.simulator.calls import LIMIT_S, seen, sink, until, web
 from tests.dev.simulator.rules.wan26ai import MODES, STILL, body_of
 
 CREDIT_MICROS = 5_000
@@ -24,7 +24,7 @@ class Wan26ai:
 
     def __init__(self, url: str) -> None:
         headers = {"Authorization": "Bearer sim-wan26ai-key"}
-        self.http = httpx.Client(base_url=url, timeout=20, headers=headers, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=LIMIT_S, headers=headers, trust_env=False)
 
     def post(self, body: Any, **options: Any) -> httpx.Response:
         return self.http.post("/wan26ai/api/generate", json=body, **options)
@@ -146,7 +146,7 @@ def test_a_success_has_one_link_that_delivers_the_clip_as_ordered(wan26ai: Wan26
     data = wan26ai.finished(wan26ai.task("a fox", resolution="720p"))
     assert (data["status"], data["consumed_credits"], data["error_message"]) == ("SUCCESS", 80, None)
     (url,) = data["response"]
-    clip = seen(httpx.get(url).content)
+    clip = seen(web.get(url).content)
     assert (clip["pixels"], clip["has_sound"], clip["video_frames"]) == ((1280, 720), True, 120)
 
 

@@ -11,7 +11,7 @@ from onetake.media.spool import Spool
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def reader() -> AsyncGenerator[ClipProcess]:
-    async with ClipProcess(limit_s=4.0) as reader:
+    async with ClipProcess(limit_s=60.0) as reader:
         yield reader
 
 

@@ -1,7 +1,6 @@
 """Inputs on hosts that are slow, down, not allowed or without an end: the verdict in time, in exact words."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -46,10 +45,8 @@ async def test_a_body_without_an_end_is_read_up_to_the_limit_of_its_own_kind(ins
 
 
 async def test_a_declared_size_above_the_limit_is_refused_without_the_body(inspector: MediaInspector) -> None:
-    async with serving(saying(ok(b"\x89PNG", length=10**12), pause_s=5)) as (port, _):
-        started = time.monotonic()
+    async with serving(saying(ok(b"\x89PNG", length=10**12), pause_s=3600)) as (port, _), asyncio.timeout(60):
         assert (await told(inspector, rule(f"http://127.0.0.1:{port}/x")))[1] == "more than 1 MB"
-        assert time.monotonic() - started < 3
 
 
 # -- Hosts -------------------------------------------------------------------------------------------------------------
@@ -142,27 +139,26 @@ async def test_a_verdict_does_not_wait_for_a_host_that_is_down(
 async def test_a_host_that_is_slow_is_given_up_in_time_and_holds_up_nobody(
     inspector: MediaInspector, media_host: MediaHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "FETCH_S", 0.6)
+    monkeypatch.setattr(inputs, "FETCH_S", 2.0)
     async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n\x89PNG", pause_s=20)) as (port, _):
         slow = asyncio.create_task(told(inspector, rule(f"http://127.0.0.1:{port}/a.png")))
         await asyncio.sleep(0.1)
-        started = time.monotonic()
         assert await kinds_of(inspector, rule(media_host.url("picture.png")))
-        assert time.monotonic() - started < 0.4
-        assert (await slow)[1] == "an address that cannot be read (not within 0.6 s)"
+        assert not slow.done()
+        assert (await slow)[1] == "an address that cannot be read (not within 2 s)"
 
 
 async def test_all_inputs_are_fetched_side_by_side(inspector: MediaInspector) -> None:
+    all_asked = asyncio.Barrier(5)
+
     async def late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.4)
+        await all_asked.wait()  # one after the other, the first would not be answered
         writer.write(ok(picture("PNG")))
         await writer.drain()
 
     async with serving(late) as (port, visits):
         rules = [rule(f"http://127.0.0.1:{port}/{n}", pointer=f"/references/{n}") for n in range(5)]
-        started = time.monotonic()
         assert len(await kinds_of(inspector, *rules)) == 5
-        assert time.monotonic() - started < 1.2
         assert len(visits) == 5
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,20 +68,19 @@ async def _nothing(_host: str, _port: int) -> Sequence[str]:
 
 
 async def _slow(_host: str, _port: int) -> Sequence[str]:
-    await asyncio.sleep(10)
+    await asyncio.sleep(3600)
     return ("8.8.8.8",)
 
 
 @pytest.mark.parametrize("resolver", [_nobody, _nothing, _slow])
 async def test_a_name_that_does_not_resolve_is_tried_later(resolver: Resolver) -> None:
     outbound = Outbound(resolver=resolver, limits=QUICK)
-    before = time.monotonic()
-    with pytest.raises(TryLater) as failure:
-        await read(outbound, f"https://{NAME}/")
+    async with asyncio.timeout(60):
+        with pytest.raises(TryLater) as failure:
+            await read(outbound, f"https://{NAME}/")
     await outbound.aclose()
     assert failure.value.code == "vendor_unavailable"
     assert "canary" not in str(failure.value)
-    assert time.monotonic() - before < 2 * QUICK.resolve_s
 
 
 async def test_the_system_resolver_is_judged_too() -> None:

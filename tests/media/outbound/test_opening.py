@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import logging
-import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -13,7 +13,7 @@ from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.media.outbound import Limits, Outbound
 from tests.media.outbound.parts import QUICK, Answers, Script, guard, ok, read, saying, serving
 
-LIMIT_S = 5.0
+LIMIT_S = 60.0
 
 
 async def error_of(script: Script, *, limits: Limits = QUICK) -> OnetakeError:
@@ -166,11 +166,9 @@ async def test_a_dripping_body_is_given_up_by_its_rate() -> None:
             await writer.drain()
             await asyncio.sleep(0.02)
 
-    before = time.monotonic()
-    error = await error_of(drip)
+    error = await error_of(drip, limits=replace(QUICK, total_s=LIMIT_S))
     assert isinstance(error, TryLater)
     assert "too slow" in str(error)
-    assert time.monotonic() - before < QUICK.total_s
 
 
 async def test_an_endless_body_is_given_up_at_the_deadline() -> None:

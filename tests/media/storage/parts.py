@@ -13,19 +13,21 @@ from onetake.media.storage import BucketStore
 
 @dataclass(frozen=True)
 class Server:
-    """A real S3 server with a folder of its own."""
+    """A real S3 server, and the folder in which it keeps a bucket of one's own."""
 
     endpoint: str
     keys: Keys
+    bucket: str
     folder: Path
 
-    def store(self, bucket: str = "clips", **changes: Any) -> BucketStore:
+    def store(self, **changes: Any) -> BucketStore:
         settings: dict[str, Any] = {
             "endpoint": f"http://{self.endpoint}",
             "access_key": self.keys.access_key,
             "secret_key": self.keys.secret_key,
+            "bucket": self.bucket,
         }
-        return BucketStore(bucket=bucket, **(settings | changes))
+        return BucketStore(**(settings | changes))
 
 
 def body_of(data: bytes, *, declared_bytes: int | None = None, chunk_bytes: int = 64 * 1024) -> Body:

@@ -31,9 +31,8 @@ async def absent(store: BucketStore, key: str, tmp_path: Path) -> bool:
 def remains(server: Server, key: str) -> list[Path]:
     """What the server's disk holds of a key: the object, or parts of an unfinished upload."""
     hashed = hashlib.sha256(key.encode()).hexdigest()
-    bucket = server.folder / "clips"
-    parts = bucket / ".sgwtmp" / "multipart" / hashed
-    return [path for path in (bucket / key, parts) if path.exists()]
+    parts = server.folder / ".sgwtmp" / "multipart" / hashed
+    return [path for path in (server.folder / key, parts) if path.exists()]
 
 
 @pytest.mark.parametrize(
@@ -194,12 +193,12 @@ async def test_a_cancelled_put_leaves_nothing(
 
 
 async def kill_half_way(server: Server, key: str, length: str) -> None:
-    account = [server.endpoint, server.keys.access_key, server.keys.secret_key]
+    account = [server.endpoint, server.keys.access_key, server.keys.secret_key, server.bucket]
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(UPLOADER), *account, key, length, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"half way\n"
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"half way\n"
     process.kill()
     await process.communicate()
 
@@ -268,13 +267,15 @@ async def test_a_link_downloads_the_clip_and_nothing_else_does(store: BucketStor
 
 async def test_a_link_names_the_host_that_its_reader_uses(server: Server) -> None:
     store = server.store(public_endpoint="https://media.example.com")
-    assert (await store.signed_url("a/0.mp4", expires_s=60)).startswith("https://media.example.com/clips/a/0.mp4?")
+    assert (await store.signed_url("a/0.mp4", expires_s=60)).startswith(
+        f"https://media.example.com/{server.bucket}/a/0.mp4?"
+    )
     store.close()
 
 
 def _get(url: str) -> tuple[int, bytes, str, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             headers = answer.headers
             return answer.status, answer.read(), headers["content-type"], headers["content-disposition"]
     except urllib.error.HTTPError as error:

@@ -15,8 +15,8 @@ async def half() -> AsyncIterator[bytes]:
     await asyncio.sleep(60)
 
 
-async def main(endpoint: str, access_key: str, secret_key: str, key: str, length: str) -> None:
-    store = BucketStore(endpoint=endpoint, access_key=access_key, secret_key=secret_key, bucket="clips", secure=False)
+async def main(endpoint: str, access_key: str, secret_key: str, bucket: str, key: str, length: str) -> None:
+    store = BucketStore(endpoint=f"http://{endpoint}", access_key=access_key, secret_key=secret_key, bucket=bucket)
     body = Body(int(length) if length.isdigit() else None, "video/mp4", half())
     await store.put_stream(key, body, content_type="video/mp4", max_bytes=2**30, moved=lambda _: None)
 

@@ -105,11 +105,11 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class House:
+class Gateway:
     stack: DevStack
     database: Database
     temporal: Client
-    gateway_url: str
+    url: str
     codec_url: str
     plan: Plan
 
@@ -177,7 +177,7 @@ def url_of(part: Part) -> str:
     return part.health.removesuffix("/healthz")
 
 
-async def eventually(what: Callable[[], Any], limit_s: float = 10.0) -> None:
+async def eventually(what: Callable[[], Any], limit_s: float = 60.0) -> None:
     """Wait until an awaitable check is true."""
     async with asyncio.timeout(limit_s):
         while not await what():
