@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (BenchError, DevStackError, OnetakeError) as error:
         sys.stderr.write(f"bench: {error}\n")
         leave(1)
-    except BaseException:  # noqa: BLE001 - also a Ctrl-C leaves by the one door that is safe
+    except BaseException:  # noqa: BLE001 - also a Ctrl-C leaves in the one way that is safe
         traceback.print_exc()
         leave(1)
     sys.stdout.write(f"\nAll figures: {RESULTS}\n")

@@ -1,6 +1,6 @@
 """A picture of many clips at once: one frame from the middle of each, with its name below.
 
-It decodes video in this process: only for clips of our own simulator, never for what a stranger delivered.
+It decodes video in this process: only for clips of our own simulator, never for what a vendor delivered.
 """
 
 from collections.abc import Mapping

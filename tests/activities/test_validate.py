@@ -32,7 +32,7 @@ SECONDS: Final = 5
 
 
 @dataclass(frozen=True)
-class House:
+class Deployment:
     """The settings of one process."""
 
     usd_per_second: str
@@ -40,10 +40,13 @@ class House:
     exclusive_keys: str
 
 
-houses = st.builds(
-    House, st.sampled_from(["0.05", "0.20", "1.7"]), st.sampled_from([0.01, 1.0]), st.sampled_from(["", "aivideoapi"])
+deployments = st.builds(
+    Deployment,
+    st.sampled_from(["0.05", "0.20", "1.7"]),
+    st.sampled_from([0.01, 1.0]),
+    st.sampled_from(["", "aivideoapi"]),
 )
-CHEAP, DEAR = House("0.05", 1.0, ""), House("1.7", 0.01, "aivideoapi")
+CHEAP, DEAR = Deployment("0.05", 1.0, ""), Deployment("1.7", 0.01, "aivideoapi")
 
 Admit = Callable[..., RouteAdmission]
 
@@ -75,10 +78,10 @@ def admit(tmp_path_factory: pytest.TempPathFactory) -> Admit:
     """The admission of a process with these settings."""
     folder = tmp_path_factory.mktemp("prices")
 
-    def admit(house: House, *, sends: bool = True, **named: Any) -> RouteAdmission:
-        prices: Path = folder / f"{house.usd_per_second}.toml"
-        prices.write_text(f'[usd_per_second]\n"{ROUTE}" = {{ 720p = "{house.usd_per_second}" }}\n')
-        own = {"time_scale": house.time_scale, "exclusive_keys": house.exclusive_keys, "prices": str(prices)}
+    def admit(deployment: Deployment, *, sends: bool = True, **named: Any) -> RouteAdmission:
+        prices: Path = folder / f"{deployment.usd_per_second}.toml"
+        prices.write_text(f'[usd_per_second]\n"{ROUTE}" = {{ 720p = "{deployment.usd_per_second}" }}\n')
+        own = {"time_scale": deployment.time_scale, "exclusive_keys": deployment.exclusive_keys, "prices": str(prices)}
         return RouteAdmission(parts.settings(**own | named), sends=sends)
 
     return admit
@@ -131,9 +134,11 @@ def but_for_kinds(plan: Plan) -> Plan:
 
 
 @settings(max_examples=20, deadline=None)
-@given(client=houses, workers=st.lists(houses, min_size=1, max_size=3), plain=st.booleans(), image=st.booleans())
+@given(
+    client=deployments, workers=st.lists(deployments, min_size=1, max_size=3), plain=st.booleans(), image=st.booleans()
+)
 async def test_quote_row_answer_and_hold_are_one_plan(
-    database: Database, admit: Admit, client: House, workers: list[House], plain: bool, image: bool
+    database: Database, admit: Admit, client: Deployment, workers: list[Deployment], plain: bool, image: bool
 ) -> None:
     request, workflow_id, kind = asked(), new_workflow_id(), "image" if image else "video"
     admissions = [admit(each) for each in workers]

@@ -85,9 +85,9 @@ async def test_a_client_without_the_key_is_told_which_key_is_missing(
 ) -> None:
     handle = await client.start_workflow(Quoting.run, REQUEST, id=f"key/{uuid4()}", task_queue=QUEUE)
     await handle.result()
-    stranger = await connect(Settings(codec_key=SecretStr(base64.b64encode(key()).decode())), **at)
+    other = await connect(Settings(codec_key=SecretStr(base64.b64encode(key()).decode())), **at)
     with pytest.raises(Refused) as caught:
-        await stranger.get_workflow_handle_for(Quoting.run, handle.id).result()
+        await other.get_workflow_handle_for(Quoting.run, handle.id).result()
     assert caught.value.code == "settings_invalid"
     assert key_id(settings.codec_keys[0]) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Generations that are played side by side: each prompt tells the road and the simulator what to do."""
+"""Generations that are played side by side: each prompt tells the proxy and the simulator what to do."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping

@@ -1,6 +1,6 @@
 """Submitting when nobody can say what came of it: refused connections, lost answers, dead workers, late news.
 
-All scenes are played at once, on workers whose road to the simulated vendor does what the prompt says; each test then
+All scenes are played at once, on workers whose proxy to the simulated vendor does what the prompt says; each test then
 compares its own. Answers that are understood are in `test_submit_answers.py`.
 """
 
@@ -20,7 +20,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from onetake.client import Onetake, Started
 from providers.driver import SHORTEST_ANSWER_S
-from tests.faults.road import Road, open_road
+from tests.faults.proxy import FaultyProxy, open_proxy
 from tests.faults.scenes import LIMIT_S, SCALE, Ends, begin, ends_of, house, play, route_of, together, why_again
 from tests.faults.table import shows
 from tests.providers.sockets import LOOPBACK, answer, answering, free_port, own_certificate, serving
@@ -31,7 +31,7 @@ LATER_S: Final = int(SHORTEST_ANSWER_S) + 3  # than a worker at such scales wait
 LOST: Final = "[[sim:no-callback]]"
 UNREACHABLE: Final = ("apixo", "gptimage2", "wan26ai", "aivideoapi")
 
-# What each scene tells the road and the simulator. APIXO has neither a key nor a list for us: after a doubt, only the
+# What each scene tells the proxy and the simulator. APIXO has neither a key nor a list for us: after a doubt, only the
 # callback with our token can tell.
 SCENES: Final = {
     "reset": "[[sim:submit-reset]]",
@@ -39,29 +39,29 @@ SCENES: Final = {
     "reset, not taken": "[[sim:submit-reset-refused]]",
     "late": f"[[sim:submit-slow={LATER_S}]]",
     "late, lost": f"[[sim:submit-slow={LATER_S}]]{LOST}",
-    "half": f"[[road:half]] {'and so on ' * 130}",
+    "half": f"[[proxy:half]] {'and so on ' * 130}",
     "500": "[[sim:submit-500]]",
     "502": "[[sim:submit-502-accepted]]",
     "502, lost": f"[[sim:submit-502-accepted]]{LOST}",
     "503": "[[sim:busy=1,7]]",
-    "504": "[[road:status=504]]",
-    "408": "[[road:refuse=408]]",
-    "409": "[[road:refuse=409]]",
+    "504": "[[proxy:status=504]]",
+    "408": "[[proxy:refuse=408]]",
+    "409": "[[proxy:refuse=409]]",
     "login page": "[[sim:submit-html]]",
-    "page": "[[road:page]]",
-    "page, lost": f"[[road:page]]{LOST}",
-    "malformed": "[[road:malformed]]",
-    "truncated": "[[road:truncated]]",
-    "text": "[[road:text]]",
-    "bomb": "[[road:bomb]]",
-    "endless": "[[road:endless]]",
-    "bomb, lost": f"[[road:bomb]]{LOST}",
+    "page": "[[proxy:page]]",
+    "page, lost": f"[[proxy:page]]{LOST}",
+    "malformed": "[[proxy:malformed]]",
+    "truncated": "[[proxy:truncated]]",
+    "text": "[[proxy:text]]",
+    "bomb": "[[proxy:bomb]]",
+    "endless": "[[proxy:endless]]",
+    "bomb, lost": f"[[proxy:bomb]]{LOST}",
     "no id": "[[sim:submit-no-id]]",
-    "empty id": "[[road:id=empty]]",
-    "long id": "[[road:id=long]]",
-    "newline id": "[[road:id=newline]]",
-    "path id": "[[road:id=path]]",
-    "path id, lost": f"[[road:id=path]]{LOST}",
+    "empty id": "[[proxy:id=empty]]",
+    "long id": "[[proxy:id=long]]",
+    "newline id": "[[proxy:id=newline]]",
+    "path id": "[[proxy:id=path]]",
+    "path id, lost": f"[[proxy:id=path]]{LOST}",
     "early callback": "[[sim:callback-first]]",
 }
 # GMI calls nobody back and lists our jobs: after a doubt it is looked up, twice.
@@ -69,9 +69,9 @@ LISTED: Final = {
     "reset": "[[sim:submit-reset]]",
     "late": f"[[sim:submit-slow={LATER_S}]]",
     "502": "[[sim:submit-502-accepted]]",
-    "page": "[[road:page]]",
-    "truncated": "[[road:truncated]]",
-    "path id": "[[road:id=path]]",
+    "page": "[[proxy:page]]",
+    "truncated": "[[proxy:truncated]]",
+    "path id": "[[proxy:id=path]]",
 }
 NOT_LISTED: Final = {"reset, not taken": "[[sim:submit-reset-refused]]", "half": SCENES["half"]}
 LISTED_SCALE: Final = "0.02"  # 36 s, so that two looks find room on a busy machine
@@ -79,20 +79,20 @@ GMI: Final = "gmi/wan-2.6/text-to-video"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def road(stack: Stack) -> AsyncGenerator[Road]:
-    async with open_road(stack.simulator_url) as road:
-        yield road
+async def proxy(stack: Stack) -> AsyncGenerator[FaultyProxy]:
+    async with open_proxy(stack.simulator_url) as proxy:
+        yield proxy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def ends(stack: Stack, road: Road, tmp_path_factory: pytest.TempPathFactory) -> Ends:
+async def ends(stack: Stack, proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory) -> Ends:
     """How every scene ended, and its prompt."""
     return await together(
-        on_the_road(stack, road),
+        through_the_proxy(stack, proxy),
         never_reached(stack, tmp_path_factory.mktemp("never")),
         reached_later(stack, tmp_path_factory.mktemp("later")),
         killed(stack),
-        stopped(stack, road),
+        stopped(stack, proxy),
     )
 
 
@@ -208,14 +208,14 @@ async def test_a_worker_killed_after_the_vendor_accepted_is_saved_by_the_callbac
 # -- A worker that hangs -----------------------------------------------------------------------------------------------
 
 
-async def stopped(stack: Stack, road: Road) -> Ends:
+async def stopped(stack: Stack, proxy: FaultyProxy) -> Ends:
     """A worker stands still until its attempts have timed out, then goes on with them beside their successors."""
     trusted = stack.environment["ONETAKE_TRUSTED_HOSTS"]
-    async with house(stack, "stopped-at-submit", **road.environment("apixo", trusted=trusted)) as (onetake, name):
+    async with house(stack, "stopped-at-submit", **proxy.environment("apixo", trusted=trusted)) as (onetake, name):
         begun = {
-            "zombie": await begin(onetake, f"[[road:hold=zombie]]{LOST}"),
-            "zombie, callback": await begin(onetake, "[[road:hold=too-late]]"),
-            "zombie, lost": await begin(onetake, f"[[road:hold=never]]{LOST}"),
+            "zombie": await begin(onetake, f"[[proxy:hold=zombie]]{LOST}"),
+            "zombie, callback": await begin(onetake, "[[proxy:hold=too-late]]"),
+            "zombie, lost": await begin(onetake, f"[[proxy:hold=never]]{LOST}"),
         }
         for _, prompt in begun.values():
             await accepted(stack, prompt)
@@ -224,9 +224,9 @@ async def stopped(stack: Stack, road: Road) -> Ends:
             await why_again(stack, started.workflow_id, ActivityTimeoutError)
         stack.kill(name, signal.SIGCONT)
         await in_phase(onetake, begun["zombie"][0].id, "resolving")
-        road.release("zombie")
+        proxy.release("zombie")
         await ended(onetake, begun["zombie, callback"][0].id, LIMIT_S)
-        road.release("too-late")
+        proxy.release("too-late")
         ends = await ends_of(onetake, begun)
     for started, _ in begun.values():
         assert await timed_out(stack, started.workflow_id)
@@ -254,11 +254,11 @@ async def test_what_a_timed_out_attempt_learns_late_is_recorded_once_or_ignored(
 # -- Damaged answers ---------------------------------------------------------------------------------------------------
 
 
-async def on_the_road(stack: Stack, road: Road) -> Ends:
+async def through_the_proxy(stack: Stack, proxy: FaultyProxy) -> Ends:
     """One worker for everything that befalls a submission and its answer."""
-    env = road.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
+    env = proxy.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
     async with (
-        house(stack, "the-road", **env) as (onetake, _),
+        house(stack, "the-proxy", **env) as (onetake, _),
         house(stack, "the-list", LISTED_SCALE, **env) as (patient, _),
     ):
         return await together(
@@ -266,29 +266,29 @@ async def on_the_road(stack: Stack, road: Road) -> Ends:
             *(play(patient, f"{name}, listed", told, GMI) for name, told in LISTED.items()),
             *(play(onetake, f"{name}, listed", told, GMI) for name, told in NOT_LISTED.items()),
             with_the_id_of_another(onetake),
-            canceled(onetake, road, "canceled", ""),
-            canceled(onetake, road, "canceled, lost", f"[[sim:submit-reset]]{LOST}"),
-            canceled(onetake, road, "canceled, refused", "[[sim:reject=400]]"),
+            canceled(onetake, proxy, "canceled", ""),
+            canceled(onetake, proxy, "canceled, lost", f"[[sim:submit-reset]]{LOST}"),
+            canceled(onetake, proxy, "canceled, refused", "[[sim:reject=400]]"),
         )
 
 
 async def with_the_id_of_another(onetake: Onetake) -> Ends:
     """One is given its own id; two others are given it, too."""
-    first = await play(onetake, "first with the id", "[[road:same-id=twins]]")
+    first = await play(onetake, "first with the id", "[[proxy:same-id=pair]]")
     others = await together(
-        play(onetake, "same id", "[[road:same-id=twins]]"),
-        play(onetake, "same id, lost", f"[[road:same-id=twins]]{LOST}"),
+        play(onetake, "same id", "[[proxy:same-id=pair]]"),
+        play(onetake, "same id, lost", f"[[proxy:same-id=pair]]{LOST}"),
     )
     return {**first, **others}
 
 
-async def canceled(onetake: Onetake, road: Road, name: str, told: str) -> Ends:
+async def canceled(onetake: Onetake, proxy: FaultyProxy, name: str, told: str) -> Ends:
     """Canceled while the submission is on its way: the vendor gets it afterwards."""
     word = name.replace(", ", "-")
-    started, prompt = await begin(onetake, f"[[road:wait={word}]]{told}")
-    await road.arrived(word)
+    started, prompt = await begin(onetake, f"[[proxy:wait={word}]]{told}")
+    await proxy.arrived(word)
     await onetake.cancel(started.id)
-    road.release(word)
+    proxy.release(word)
     return {name: (await ended(onetake, started.id, LIMIT_S), prompt)}
 
 
@@ -334,13 +334,15 @@ async def test_an_answer_that_cannot_be_read_is_a_doubt(stack: Stack, ends: Ends
     await shows("F050", stack, *ends["bomb, lost"], end="unknown")
 
 
-async def test_an_id_that_is_none_is_a_doubt_and_never_part_of_an_address(stack: Stack, road: Road, ends: Ends) -> None:
+async def test_an_id_that_is_none_is_a_doubt_and_never_part_of_an_address(
+    stack: Stack, proxy: FaultyProxy, ends: Ends
+) -> None:
     for scene in ("no id", "empty id", "long id", "newline id", "path id"):
         await shows("F051", stack, *ends[scene], end="callback")
     await shows("F051", stack, *ends["path id, listed"], end="list")
     await shows("F051", stack, *ends["path id, lost"], end="unknown")
     known = {job["task_id"] for job in (await stack.simulator_journal())["jobs"]}
-    reads = [urlsplit(line.split()[1]) for line in road.lines if line.startswith("GET /apixo/")]
+    reads = [urlsplit(line.split()[1]) for line in proxy.lines if line.startswith("GET /apixo/")]
     assert {parse_qs(read.query)["taskId"][0] for read in reads} <= known
     assert {read.path for read in reads} == {"/apixo/api/v1/statusTask/wan-2-6-video"}
 

@@ -25,7 +25,7 @@ from onetake.dev.devstack import Part
 from onetake.dev.devstack.ports import free_port
 from onetake.dev.stack import own_command
 from onetake.ledger.vendors import PostgresVendors
-from tests.faults.road import REFUSALS, open_road
+from tests.faults.proxy import REFUSALS, open_proxy
 from tests.faults.scenes import LIMIT_S, Ends, begin, ends_of, house, play, route_of, together, why_again
 from tests.faults.table import shows
 from tests.system.harness import Stack, money
@@ -53,17 +53,17 @@ SLOWED: Final = {
 REFUSED: Final = {
     "404": "[[sim:reject=404]]",
     "400": "[[sim:reject=400]]",
-    "422": "[[road:refuse=422,parameter]]",
-    "content": "[[road:refuse=400,content]]",
+    "422": "[[proxy:refuse=422,parameter]]",
+    "content": "[[proxy:refuse=400,content]]",
     "200": "[[sim:reject-200=400]]",
 }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def patient(stack: Stack) -> AsyncGenerator[tuple[Onetake, str]]:
-    """A worker with the times of production; APIXO's and GMI's traffic goes over a road."""
-    async with open_road(stack.simulator_url) as road:
-        env = road.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
+    """A worker with the times of production; APIXO's and GMI's traffic goes through a proxy."""
+    async with open_proxy(stack.simulator_url) as proxy:
+        env = proxy.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
         async with house(stack, "patient", "1", **env) as patient:
             yield patient
 
@@ -195,8 +195,8 @@ async def account_refused(stack: Stack, onetake: Onetake) -> Ends:
 
 async def key_refused(onetake: Onetake) -> Ends:
     """GMI: three refusals, each of which quotes our request and the key in it."""
-    once = await play(onetake, "key 0", "[[road:quote=403]]", route_of("gmi"))
-    return {**once, **await refused_until_paused(onetake, "key", "[[road:quote=401]]", "gmi", 2)}
+    once = await play(onetake, "key 0", "[[proxy:quote=403]]", route_of("gmi"))
+    return {**once, **await refused_until_paused(onetake, "key", "[[proxy:quote=401]]", "gmi", 2)}
 
 
 async def refused_until_paused(onetake: Onetake, name: str, told: str, vendor: str, times: int) -> Ends:

@@ -45,8 +45,8 @@ async def endpoint(cipher: PayloadCipher) -> AsyncGenerator[httpx.AsyncClient]:
 async def test_the_ui_reads_a_real_history_through_the_running_gateway(gateway: Gateway) -> None:
     generation = await gateway.generation()
     at = gateway.stack.addresses
-    stranger = await Client.connect(at.temporal_address, namespace=at.temporal_namespace)
-    started = await anext(stranger.get_workflow_handle(generation.handle.id).fetch_history_events())
+    other = await Client.connect(at.temporal_address, namespace=at.temporal_namespace)
+    started = await anext(other.get_workflow_handle(generation.handle.id).fetch_history_events())
     [stored] = started.workflow_execution_started_event_attributes.input.payloads
     assert CANARY.encode() not in stored.data
     origin = origin_of(at.temporal_ui_url) or ""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.mutants.plugin import REPORT, Entry
 from tests.mutants.table import ROOT, Mutant
-from tests.mutants.witness import REPORT, Entry
 
 LIMIT_S: Final = 600.0
 WHOLE_LIMIT_S: Final = 1800.0
@@ -89,7 +89,7 @@ async def _tests(copy: Path, tests: Sequence[str], limit_s: float = LIMIT_S) -> 
     report = copy.with_suffix(".json")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.witness", *tests),
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin", *tests),
         cwd=copy,
         env=environment | {"PYTHONPATH": str(copy), REPORT: str(report)},
         stdin=asyncio.subprocess.DEVNULL,

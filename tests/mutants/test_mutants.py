@@ -13,8 +13,8 @@ from tests.mutants.table import MUTANTS, ROOT, Mutant
 
 SOURCE = """
 ROWS = "select 1 where a"
-class House:
-    def door(self):
+class Account:
+    def read(self):
         if locked(self):
             return None
         return key(self)
@@ -47,8 +47,8 @@ def test_no_two_mutants_have_one_name() -> None:
 def test_a_change_takes_out_what_it_names_and_nothing_else() -> None:
     assert Text("where a", "").applied_to("select 1 where a") == "select 1 "
     assert '"select 1 "' in Quoted("where a", "").applied_to(SOURCE)
-    assert "if False:" in Expression("House.door", "locked(self)", "False").applied_to(SOURCE)
-    assert "key(self)" not in Statement("House.door", "return key(self)").applied_to(SOURCE)
+    assert "if False:" in Expression("Account.read", "locked(self)", "False").applied_to(SOURCE)
+    assert "key(self)" not in Statement("Account.read", "return key(self)").applied_to(SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_a_change_takes_out_what_it_names_and_nothing_else() -> None:
         Text("where b", ""),
         Text("self", "x"),  # more than one
         Quoted("where b", ""),
-        Quoted("def door", "x"),  # no text of SQL
-        Expression("House.door", "self", "x"),  # more than one
-        Expression("House.window", "locked(self)", "False"),
-        Statement("door", "return key(self)"),
+        Quoted("def read", "x"),  # no text of SQL
+        Expression("Account.read", "self", "x"),  # more than one
+        Expression("Account.write", "locked(self)", "False"),
+        Statement("read", "return key(self)"),
     ],
 )
 def test_a_change_that_does_not_fit_is_an_error(change: Change) -> None:

@@ -56,7 +56,7 @@ LOST = {
     "never seen": "[[sim:submit-reset]][[sim:list-lost]]",
     "not taken": "[[sim:submit-reset-refused]]",
 }
-TWINS = "[[sim:submit-reset]][[sim:submit-hang=8]]"  # while one waits for its answer, nobody looks for the other's job
+EQUALS = "[[sim:submit-reset]][[sim:submit-hang=8]]"  # while one waits for its answer, nobody looks for the other's job
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -74,7 +74,7 @@ async def _by_list(stack: Stack) -> dict[str, list[End]]:
     ):
         found = await asyncio.gather(
             *(_alike(stack, onetake, marker) for marker in LOST.values()),
-            _alike(stack, onetake, TWINS, number=2, seed=7),
+            _alike(stack, onetake, EQUALS, number=2, seed=7),
             _after_an_equal_one(stack, onetake),
         )
     return dict(zip([*LOST, "equals", "after an equal one"], found, strict=True))

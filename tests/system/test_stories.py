@@ -162,7 +162,7 @@ async def test_a_clip_that_cannot_be_kept_fails_and_is_paid(onetake: Onetake, ma
 async def test_a_fault_that_can_be_outlived_still_ends_with_one_job_and_one_clip(
     stack: Stack, onetake: Onetake, marker: str
 ) -> None:
-    prompt = unique(f"bumpy road [[sim:{marker}]]")
+    prompt = unique(f"disturbed [[sim:{marker}]]")
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     result = await ended(onetake, started.id)
     assert (result.status, money(result)) == ("completed", (200_000, 200_000, 0))

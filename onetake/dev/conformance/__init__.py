@@ -4,7 +4,7 @@ Requests are made from the vendor's own catalogue and judged by its simulator; a
 judged by what a paid pipeline needs. It asks a simulator and never a real vendor, and it changes nothing.
 
     registration  where a vendor has to be entered, and what it lacks there
-    under_test    one vendor: its adapter, its facts, its simulated twin, and requests of its own catalogue
+    under_test    one vendor: its adapter, its facts, the vendor as it is simulated, and requests of its own catalogue
     requests      what an adapter builds          limits     what admission and the vendor take, and prices
     answers       what an adapter reads           patterns   what answers are varied with
     evidence      what a list and a balance show  wire       what happens to connections (peer: a server of raw bytes)

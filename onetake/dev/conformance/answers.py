@@ -38,14 +38,14 @@ ANY_JSON: tuple[JsonValue, ...] = (*_PLAIN, *({name: value} for name, value in p
 async def a_receipt_is_an_acceptance(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's receipt is an acceptance, with its task id."""
     job = await vendor.job()
-    outcome = vendor.adapter.submit_outcome(answer(200, vendor.twin.receipt(job, with_task_id=True)))
+    outcome = vendor.adapter.submit_outcome(answer(200, vendor.simulated.receipt(job, with_task_id=True)))
     if (outcome.outcome, outcome.vendor_task_id) != ("accepted", job.task_id):
         yield f"submit_outcome: a receipt for {job.task_id} is {outcome.outcome} {outcome.vendor_task_id or ''}"
 
 
 async def a_receipt_without_an_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A receipt without a task id is ambiguous: a paid job may exist."""
-    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=False)
+    receipt = vendor.simulated.receipt(await vendor.job(), with_task_id=False)
     outcome = vendor.adapter.submit_outcome(answer(200, receipt)).outcome
     if outcome != "ambiguous":
         yield f"submit_outcome: a receipt without an id must be ambiguous, and is {outcome}"
@@ -54,7 +54,7 @@ async def a_receipt_without_an_id_is_ambiguous(vendor: VendorUnderTest) -> Async
 async def an_odd_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A task id of another type, empty, of odd characters or of 10,000 of them is ambiguous, and is never stored."""
     job = await vendor.job()
-    receipt = vendor.twin.receipt(job, with_task_id=True)
+    receipt = vendor.simulated.receipt(job, with_task_id=True)
     for odd in ODD_IDS:
         bent = receipt
         for path in _paths_to(receipt, job.task_id):
@@ -66,7 +66,7 @@ async def an_odd_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
 
 async def a_refusal_that_names_a_task_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """An error status over a receipt that names a task is no refusal: the task may exist."""
-    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=True)
+    receipt = vendor.simulated.receipt(await vendor.job(), with_task_id=True)
     for status in (400, 402, 429, 500, 502):
         outcome = vendor.adapter.submit_outcome(answer(status, receipt))
         if outcome.outcome != "ambiguous":
@@ -86,7 +86,7 @@ async def no_error_is_an_acceptance(vendor: VendorUnderTest) -> AsyncIterator[st
     """Every error status becomes what a row for this status says, and never anything else."""
     for status in range(400, 600):
         allowed = {(row.outcome, row.error) for row in vendor.facts.outcomes if _fits(row, status)}
-        found = _read(vendor, status, vendor.twin.error(status, REFUSED_ON_DEMAND))
+        found = _read(vendor, status, vendor.simulated.error(status, REFUSED_ON_DEMAND))
         if found not in allowed | {("ambiguous", UNKNOWN)}:
             yield f"submit_outcome: HTTP {status} is {' '.join(found)}, which no row of its status says"
 
@@ -95,7 +95,7 @@ async def a_server_error_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[
     """A server error is ambiguous whatever it says: nobody sends again what may have been accepted."""
     words = ["", "try again", *(sample_of(row.words) for row in vendor.facts.outcomes if row.words)]
     for status, text in product((500, 501, 502, 503, 504, 520, 599), words):
-        for body in _with_words(vendor.twin.error(status, text), text):
+        for body in _with_words(vendor.simulated.error(status, text), text):
             outcome = vendor.adapter.submit_outcome(answer(status, body)).outcome
             if outcome != "ambiguous":
                 yield f"submit_outcome: HTTP {status} ({text!r}) must be ambiguous, and is {outcome}"
@@ -103,7 +103,7 @@ async def a_server_error_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[
 
 async def too_many_requests_are_a_throttle(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's own 429 for speed is a throttle: nothing was taken, the same order goes again."""
-    found, error = _read(vendor, 429, vendor.twin.error(429, "too many requests"))
+    found, error = _read(vendor, 429, vendor.simulated.error(429, "too many requests"))
     if found != "throttled":
         yield f"submit_outcome: a 429 must be throttled, and is {found} {error}"
 
@@ -111,7 +111,7 @@ async def too_many_requests_are_a_throttle(vendor: VendorUnderTest) -> AsyncIter
 async def an_error_inside_a_200_is_no_acceptance(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """An error inside a 200 is no acceptance; where its envelope repeats the status, it counts like that status."""
     for status in (400, 401, 402, 403, 404, 429, 500):
-        body = vendor.twin.error_in_200(status, REFUSED_ON_DEMAND)
+        body = vendor.simulated.error_in_200(status, REFUSED_ON_DEMAND)
         inside, outside = _read(vendor, 200, body), _read(vendor, status, body)
         if inside[0] == "accepted":
             yield f"submit_outcome: the error {status} inside a 200 is taken for an acceptance"
@@ -122,7 +122,7 @@ async def an_error_inside_a_200_is_no_acceptance(vendor: VendorUnderTest) -> Asy
 
 async def what_is_not_understood_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """HTML, half a JSON, other JSON and nothing at all are ambiguous, under whatever status they come."""
-    whole = json.dumps(vendor.twin.receipt(await vendor.job(), with_task_id=True)).encode()
+    whole = json.dumps(vendor.simulated.receipt(await vendor.job(), with_task_id=True)).encode()
     for status, (label, response) in product((200, 201, 500, 502), _garbage(whole)):
         outcome = vendor.adapter.submit_outcome(_under(response, status)).outcome
         if outcome != "ambiguous":
@@ -131,7 +131,7 @@ async def what_is_not_understood_is_ambiguous(vendor: VendorUnderTest) -> AsyncI
 
 async def any_answer_has_an_outcome(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """Any JSON, under any status, has an outcome; none without a task id is an acceptance."""
-    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=False)
+    receipt = vendor.simulated.receipt(await vendor.job(), with_task_id=False)
     for status, body in product((200, 400, 404, 429, 500, 999), (*ANY_JSON, *_bent(receipt))):
         outcome = vendor.adapter.submit_outcome(answer(status, body))
         if type(outcome) is not SubmitOutcome:
@@ -142,7 +142,7 @@ async def any_answer_has_an_outcome(vendor: VendorUnderTest) -> AsyncIterator[st
 
 async def the_vendors_words_are_made_safe(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's words are shown without links, keys, control characters, or more of them than fit on a line."""
-    refusal = vendor.twin.error(400, REFUSED_ON_DEMAND)
+    refusal = vendor.simulated.error(400, REFUSED_ON_DEMAND)
     _, failed = await vendor.status("failed")
     for path, leaf in [*leaves(refusal)]:
         if isinstance(leaf, str):
@@ -211,7 +211,7 @@ async def every_row_of_the_failure_table_is_reached(vendor: VendorUnderTest) -> 
     rows = [*vendor.facts.failures, FailureRow(error="vendor_failed", source="what no row knows")]
     for row in rows:
         job = await vendor.job(_as_fail_code(sample_of(row.code)))
-        bodies = [plain, vendor.twin.status(job, "failed", ())]
+        bodies = [plain, vendor.simulated.status(job, "failed", ())]
         candidates = [bent for body in bodies for bent in _with_code_and_words(body, row)]
         if not any(_failure(vendor, body) == row.error for body in candidates):
             yield f"failures ({row.code or ''} {row.words or ''}): no failed job becomes {row.error}"
@@ -219,7 +219,7 @@ async def every_row_of_the_failure_table_is_reached(vendor: VendorUnderTest) -> 
 
 async def a_job_that_the_vendor_does_not_know_is_missing(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """The vendor's own answer for a task that it does not know is missing; a bare 404 is only an outage."""
-    status = vendor.adapter.read_status(answer(404, vendor.twin.error(404, TASK_NOT_FOUND)))
+    status = vendor.adapter.read_status(answer(404, vendor.simulated.error(404, TASK_NOT_FOUND)))
     if status is None or status.reading.state != "missing":
         yield f"read_status: an unknown task must be missing, and is {status and status.reading.state}"
     bare = vendor.adapter.read_status(httpx.Response(404, html=HTML.decode()))
@@ -231,7 +231,7 @@ async def an_outage_is_no_failure(vendor: VendorUnderTest) -> AsyncIterator[str]
     """Server errors, HTML, half a JSON and other JSON are an outage: never a failed job."""
     _, body = await vendor.status("success", LINKS)
     for status in (500, 502, 503):
-        if (found := vendor.adapter.read_status(answer(status, vendor.twin.error(status, "")))) is not None:
+        if (found := vendor.adapter.read_status(answer(status, vendor.simulated.error(status, "")))) is not None:
             yield f"read_status: HTTP {status} must be None, and is {found.reading.state}"
     for label, response in _garbage(json.dumps(body).encode()):
         if (found := vendor.adapter.read_status(response)) is not None:
@@ -308,7 +308,7 @@ def _errors_for(vendor: VendorUnderTest, row: OutcomeRow) -> Iterator[tuple[int,
     statuses = [status for status in range(400, 600) if _fits(row, status)][:4]
     details = ("", REFUSED_ON_DEMAND, TASK_NOT_FOUND, sample_of(row.words))
     for status, detail in product(statuses, details):
-        body = vendor.twin.error(status, detail)
+        body = vendor.simulated.error(status, detail)
         for bent in _with_code_and_words(body, row):
             yield status, bent
 

@@ -83,4 +83,4 @@ async def _job(vendor: VendorUnderTest, order: SubmitOrder) -> tuple[Job, JsonVa
     if verdict.order is None:
         raise Lacking(f"the simulated vendor takes no request of {vendor.first_route}: {verdict.detail}")
     job = vendor.job_of(verdict.order)
-    return job, vendor.twin.status(job, "pending", ())
+    return job, vendor.simulated.status(job, "pending", ())

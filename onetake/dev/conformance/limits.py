@@ -94,7 +94,7 @@ async def every_choice_costs_what_the_vendor_charges(vendor: VendorUnderTest) ->
 
 async def a_failed_job_costs_what_the_vendor_keeps(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """What the catalogue says of a failed job's cost is what the simulated vendor does."""
-    said, refunds = vendor.facts.vendor.failed_job_cost, vendor.twin.refunds_failed_jobs
+    said, refunds = vendor.facts.vendor.failed_job_cost, vendor.simulated.refunds_failed_jobs
     if refunds != (said in ("free", "refunded")):
         does = "gives the money of failed jobs back" if refunds else "keeps the money of failed jobs"
         yield f"failed_job_cost is {said}, the simulated vendor {does}"

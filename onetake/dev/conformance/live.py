@@ -52,7 +52,7 @@ class Live:
     def __init__(self, vendor: VendorUnderTest, url: str) -> None:
         self.vendor = vendor
         self.url = url
-        self.base_url = f"{url}{vendor.twin.base_path}"
+        self.base_url = f"{url}{vendor.simulated.base_path}"
 
     async def runs(self) -> list[Run]:
         """Order one clip on every route and follow each to its end."""
@@ -191,7 +191,7 @@ async def refusals_are_understood(live: Live, runs: list[Run]) -> AsyncIterator[
             found = await driver.submit(order)
             if (found.outcome, found.error.code if found.error else "") != expected:
                 yield f"{marker} is {found.outcome} {found.error.code if found.error else ''}"
-    async with live.driver(api_key=f"{live.vendor.twin.key_prefix}another-key") as driver:
+    async with live.driver(api_key=f"{live.vendor.simulated.key_prefix}another-key") as driver:
         found = await driver.submit(live.vendor.order(live.request(live.vendor.first_route)))
         if (found.outcome, found.error.code if found.error else "") != ("rejected", "vendor_auth"):
             yield f"a wrong key is {found.outcome} {found.error.code if found.error else ''}"

@@ -184,13 +184,13 @@ _SECTIONS = ("[vendor]", "[credit]", "[cadence]", "[[outcomes]]", "[[routes]]")
 
 
 def _under_test(name: str, registries: Registries) -> VendorUnderTest:
-    twin = registries.simulators[name]
-    key = f"{twin.key_prefix}sim-{name}-key"
+    simulated = registries.simulators[name]
+    key = f"{simulated.key_prefix}sim-{name}-key"
     fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE)}
     # Validated and not loaded: the kit does not look at the environment.
     settings = Settings.model_validate(fields)
     data = cast("Catalogue", registries.data)
-    return VendorUnderTest(name, registries.adapters[name], data, settings, twin(key), key)
+    return VendorUnderTest(name, registries.adapters[name], data, settings, simulated(key), key)
 
 
 def _prices(vendor: VendorUnderTest) -> Iterator[Finding]:

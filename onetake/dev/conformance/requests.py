@@ -149,7 +149,7 @@ async def a_configured_address_replaces_the_documented_one(vendor: VendorUnderTe
 async def a_status_read_names_its_task(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A status read asks for exactly the task it was given, whatever characters the id is made of."""
     plan = vendor.plan(vendor.request(vendor.first_route))
-    real = vendor.twin.new_task_id()
+    real = vendor.simulated.new_task_id()
     if await vendor.asked_for(plan, real) != real:
         yield "status_request: the simulated vendor does not find the task id in it"
     for task_id in ("a/b", "a?b=c", "a#b", "a b", "a%2Fb", "../a"):

@@ -1,4 +1,4 @@
-"""One vendor under test: its adapter, its facts, its simulated twin, and requests made from its own catalogue.
+"""One vendor under test: its adapter, its facts, its simulation, and requests made from its own catalogue.
 
 Answers come from the simulator's file of the vendor, which was written from the vendor's documents and not from our
 adapter: each side checks the other.
@@ -132,7 +132,7 @@ class VendorUnderTest:
     module: object
     data: Catalogue
     settings: Settings
-    twin: SimulatedVendor
+    simulated: SimulatedVendor
     api_key: str
 
     @cached_property
@@ -178,21 +178,21 @@ class VendorUnderTest:
 
     async def judged(self, order: SubmitOrder) -> Verdict:
         """Have the simulated vendor judge the request that the adapter builds."""
-        return await self._heard(self.adapter.submit_request(f"http://simulator{self.twin.base_path}", order))
+        return await self._heard(self.adapter.submit_request(f"http://simulator{self.simulated.base_path}", order))
 
     async def asked_for(self, plan: Plan, task_id: str) -> str | None:
         """The task id that the simulated vendor understands when its status is asked for."""
-        request = self.adapter.status_request(f"http://simulator{self.twin.base_path}", plan, task_id)
+        request = self.adapter.status_request(f"http://simulator{self.simulated.base_path}", plan, task_id)
         return (await self._heard(request)).task_id
 
     async def listing(self, plan: Plan, jobs: Sequence[tuple[Job, JsonValue]]) -> httpx.Response:
         """The simulated vendor's list of these jobs, as the adapter asks for it."""
-        request = self.lister.list_request(f"http://simulator{self.twin.base_path}", plan)
+        request = self.lister.list_request(f"http://simulator{self.simulated.base_path}", plan)
         return await self._answered(_Judge(jobs), request)
 
     async def account(self, spent_micros: int) -> httpx.Response:
         """The simulated vendor's account after so much was spent, as the adapter asks for it."""
-        request = self.accountant.account_request(f"http://simulator{self.twin.base_path}")
+        request = self.accountant.account_request(f"http://simulator{self.simulated.base_path}")
         return await self._answered(_Judge(spent_micros=spent_micros), request)
 
     async def _heard(self, request: httpx.Request) -> Verdict:
@@ -201,7 +201,7 @@ class VendorUnderTest:
         return judge.verdict
 
     async def _answered(self, judge: _Judge, request: httpx.Request) -> httpx.Response:
-        app = Starlette(routes=[Mount(f"/{self.name}", routes=[*self.twin.routes(judge)])])
+        app = Starlette(routes=[Mount(f"/{self.name}", routes=[*self.simulated.routes(judge)])])
         request.headers["Authorization"] = f"Bearer {self.api_key}"
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             return await client.send(request)
@@ -211,22 +211,22 @@ class VendorUnderTest:
         verdict = await self.judged(self.order(self.request(self.first_route)))
         if verdict.order is None:
             raise Lacking(f"the simulated vendor takes no request of {self.first_route}: {verdict.detail}")
-        return _job(self.twin, verdict.order, (Fault(name="fail", value=fail_code),) if fail_code else ())
+        return _job(self.simulated, verdict.order, (Fault(name="fail", value=fail_code),) if fail_code else ())
 
     def job_of(self, order: ClipOrder) -> Job:
         """A job that the simulated vendor has just accepted."""
-        return _job(self.twin, order, ())
+        return _job(self.simulated, order, ())
 
     async def status(self, state: ShownState | JobState, links: Sequence[str] = ()) -> tuple[Job, JsonValue]:
         """A job and the simulated vendor's status answer about it."""
         job = await self.job("ProviderError" if state == "failed" else None)
-        return job, self.twin.status(job, state, links)
+        return job, self.simulated.status(job, state, links)
 
 
-def _job(twin: SimulatedVendor, order: ClipOrder, faults: tuple[Fault, ...]) -> Job:
+def _job(simulated: SimulatedVendor, order: ClipOrder, faults: tuple[Fault, ...]) -> Job:
     return Job(
-        vendor=twin.name,
-        task_id=twin.new_task_id(),
+        vendor=simulated.name,
+        task_id=simulated.new_task_id(),
         model=order.model,
         mode=order.mode,
         duration_s=order.duration_s,
@@ -235,7 +235,7 @@ def _job(twin: SimulatedVendor, order: ClipOrder, faults: tuple[Fault, ...]) -> 
         height=order.height,
         sound=order.sound,
         charged_micros=order.price_micros,
-        refund_if_failed=twin.refunds_failed_jobs,
+        refund_if_failed=simulated.refunds_failed_jobs,
         callback_url=order.callback_url,
         prompt_sha256="0" * 64,
         prompt_truncated=order.prompt_truncated,

@@ -28,7 +28,7 @@ BASE_PATH = "/kit/base"
 
 async def one_post_with_the_key_in_its_header(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A submission is one POST under the base URL, with the key in its header and nowhere else."""
-    receipt = vendor.twin.receipt(await vendor.job(), with_task_id=True)
+    receipt = vendor.simulated.receipt(await vendor.job(), with_task_id=True)
     outcome, peer = await _submit(vendor, answering(200, _bytes(receipt)))
     if outcome.outcome != "accepted":
         yield f"submit_outcome: a receipt over HTTP is {outcome.outcome}"
@@ -45,7 +45,7 @@ async def one_post_with_the_key_in_its_header(vendor: VendorUnderTest) -> AsyncI
 
 async def a_throttle_carries_the_vendors_pause(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A throttle carries the pause that the vendor asks for, in seconds or as a date, and no nonsense."""
-    body = _bytes(vendor.twin.error(429, "too many requests"))
+    body = _bytes(vendor.simulated.error(429, "too many requests"))
     date = email.utils.formatdate(time.time() + 60, usegmt=True)
     pauses: Mapping[str, tuple[float, float] | None] = {
         "7": (7, 7),
@@ -64,7 +64,7 @@ async def a_throttle_carries_the_vendors_pause(vendor: VendorUnderTest) -> Async
 
 async def a_broken_connection_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A reset, a hang, half an answer and a redirect are ambiguous after one POST, which nobody repeats."""
-    receipt = _bytes(vendor.twin.receipt(await vendor.job(), with_task_id=True))
+    receipt = _bytes(vendor.simulated.receipt(await vendor.job(), with_task_id=True))
     half = f"HTTP/1.1 200 kit\r\ncontent-type: application/json\r\ncontent-length: {len(receipt)}\r\n\r\n".encode()
     plays: Mapping[str, Play] = {
         "a reset": resetting,
@@ -81,10 +81,10 @@ async def a_broken_connection_is_ambiguous(vendor: VendorUnderTest) -> AsyncIter
 
 async def a_huge_answer_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A gzip bomb, 10 MB and an id of 10,000 characters are ambiguous, and are not kept."""
-    receipt = _bytes(vendor.twin.receipt(await vendor.job(), with_task_id=True))
+    receipt = _bytes(vendor.simulated.receipt(await vendor.job(), with_task_id=True))
     bomb = gzip.compress(b" " * (10 * MOST_ANSWER_BYTES) + receipt)
     job = await vendor.job()
-    long_id = vendor.twin.receipt(job.model_copy(update={"task_id": "i" * 10_000}), with_task_id=True)
+    long_id = vendor.simulated.receipt(job.model_copy(update={"task_id": "i" * 10_000}), with_task_id=True)
     plays: Mapping[str, Play] = {
         "a gzip bomb": answering(200, bomb, "content-encoding: gzip"),
         "10 MB": answering(200, receipt + b" " * (10 * MOST_ANSWER_BYTES)),
@@ -110,7 +110,7 @@ async def our_key_is_never_repeated(vendor: VendorUnderTest) -> AsyncIterator[st
     other = "sk-kit-other-key-5c1d"
     for status in (400, 401, 403):
         said = f"The key {vendor.api_key} is wrong, was Bearer {other} meant?"
-        body = vendor.twin.error(status, said)
+        body = vendor.simulated.error(status, said)
         body = {**body, "message": said, "msg": said} if isinstance(body, dict) else body
         outcome, _ = await _submit(vendor, answering(status, _bytes(body)))
         if any(key in repr(outcome) for key in (vendor.api_key, other)):
@@ -124,9 +124,9 @@ async def a_failed_read_is_tried_later(vendor: VendorUnderTest) -> AsyncIterator
     """A status read that fails, is throttled, is refused or is about another task is tried later; it ends no job."""
     _, another = await vendor.status("failed")
     plays: Mapping[str, tuple[Play, str]] = {
-        "a throttle": (answering(429, _bytes(vendor.twin.error(429, "")), "retry-after: 7"), "vendor_throttled"),
-        "a refused key": (answering(401, _bytes(vendor.twin.error(401, ""))), "vendor_auth"),
-        "a server error": (answering(500, _bytes(vendor.twin.error(500, ""))), "vendor_unavailable"),
+        "a throttle": (answering(429, _bytes(vendor.simulated.error(429, "")), "retry-after: 7"), "vendor_throttled"),
+        "a refused key": (answering(401, _bytes(vendor.simulated.error(401, ""))), "vendor_auth"),
+        "a server error": (answering(500, _bytes(vendor.simulated.error(500, ""))), "vendor_unavailable"),
         "another task's failure": (answering(200, _bytes(another)), "vendor_unavailable"),
         "a reset": (resetting, "vendor_unavailable"),
         "10 MB": (answering(200, b" " * (10 * MOST_ANSWER_BYTES)), "vendor_unavailable"),
@@ -158,7 +158,7 @@ async def _status_failure(vendor: VendorUnderTest, play: Play) -> str:
     plan = vendor.plan(vendor.request(vendor.first_route))
     async with playing(play) as peer, _driver(vendor, f"{peer.url}{BASE_PATH}") as driver:
         try:
-            status = await driver.read_status(plan, vendor.twin.new_task_id())
+            status = await driver.read_status(plan, vendor.simulated.new_task_id())
         except TryLater as error:
             return f"{error.code} {error}"
     return f"{status.reading.state} {status.reading.error}"

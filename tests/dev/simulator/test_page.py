@@ -25,6 +25,6 @@ def test_the_page_shows_every_vendor_the_jobs_the_refusals_and_the_markers() -> 
     assert all(f"[[sim:{name}]]" in page.text for name in MARKERS)
 
 
-def test_what_a_stranger_sent_is_text_and_never_markup() -> None:
+def test_what_somebody_sent_is_text_and_never_markup() -> None:
     submit = {"vendor": "apixo", "received_at": 0.0, "accepted": False, "status": 400, "reason": "<script>alert(1)"}
     assert "<script>" not in render({"jobs": [], "submits": [submit]}, ["apixo"])

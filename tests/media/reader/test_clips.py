@@ -96,7 +96,7 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-STRANGERS = {
+FOREIGN = {
     "empty": b"",
     "random": os.urandom(100_000),
     "html": b"<!doctype html><html><body>Not found</body></html>" * 100,
@@ -111,11 +111,11 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("name", FOREIGN)
 async def test_what_is_no_clip_is_not_video(reader: ClipProcess, tmp_path: Path, name: str) -> None:
-    stranger = tmp_path / "clip.mp4"
-    stranger.write_bytes(STRANGERS[name])
-    assert await code_of(reader, stranger) == "asset_not_video"
+    foreign = tmp_path / "clip.mp4"
+    foreign.write_bytes(FOREIGN[name])
+    assert await code_of(reader, foreign) == "asset_not_video"
 
 
 async def test_a_clip_that_is_an_archive_as_well_is_not_video(reader: ClipProcess, clips: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The road between a worker and the simulated vendors: it can damage a submission and its answer, down to the bytes.
+"""The proxy between a worker and the simulated vendors: it can damage a submission and its answer, down to the bytes.
 
-A worker with the variables of `Road.environment` reaches the simulator through it. What happens to a submission stands
-in its prompt, like the simulator's own markers: `[[road:NAME]]` or `[[road:NAME=VALUE]]`. All else, and every read,
-passes unchanged. A damaged answer always stands for a job that the vendor has accepted.
+A worker with the variables of `FaultyProxy.environment` reaches the simulator through it. What happens to a submission
+stands in its prompt, like the simulator's own markers: `[[proxy:NAME]]` or `[[proxy:NAME=VALUE]]`. All else, and every
+read, passes unchanged. A damaged answer always stands for a job that the vendor has accepted.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ REFUSALS: Final = {"": "failed", "parameter": "no such size", "content": "this v
 LONG_ID: Final = "t" * 10_000
 HOSTILE_IDS: Final = {"empty": "", "long": LONG_ID, "newline": "task_1\nx: y", "path": "../../etc/passwd?a=b#c"}
 
-_MARKER = re.compile(rb"\[\[road:([a-z-]+)(?:=([^\]]*))?\]\]")
+_MARKER = re.compile(rb"\[\[proxy:([a-z-]+)(?:=([^\]]*))?\]\]")
 _PAGE = b"<!doctype html><title>Sign in</title><h1>Please sign in</h1>"
 
 
 @dataclass
-class Road:
+class FaultyProxy:
     """`lines` holds the request lines that came this way."""
 
     simulator: str
@@ -44,18 +44,18 @@ class Road:
         return f"127.0.0.1:{self.server.port}"
 
     def environment(self, *vendors: str, trusted: str) -> dict[str, str]:
-        """A worker's variables that send these vendors' traffic over this road."""
+        """A worker's variables that send these vendors' traffic over this proxy."""
         urls = {
             f"ONETAKE_{name.upper()}_BASE_URL": f"http://{self.netloc}{VENDORS[name].base_path}" for name in vendors
         }
         return urls | {"ONETAKE_TRUSTED_HOSTS": f"{trusted},{self.netloc}"}
 
     async def arrived(self, word: str) -> None:
-        """Wait until a submission with `[[road:wait=WORD]]` is here; the vendor gets it at `release`."""
+        """Wait until a submission with `[[proxy:wait=WORD]]` is here; the vendor gets it at `release`."""
         await _event(self._arrived, word).wait()
 
     def release(self, word: str) -> None:
-        """Let go what `[[road:wait=WORD]]` keeps from the vendor, or `[[road:hold=WORD]]` from the worker."""
+        """Let go what `[[proxy:wait=WORD]]` keeps from the vendor, or `[[proxy:hold=WORD]]` from the worker."""
         _event(self._gates, word).set()
 
     async def play(self, connection: Connection) -> None:
@@ -65,7 +65,7 @@ class Road:
         length, body = _length_of(head), b""
         while len(body) < length:
             body += await connection.reader.read(256)
-            if b"[[road:half]]" in body and len(body) < length:
+            if b"[[proxy:half]]" in body and len(body) < length:
                 connection.reset()
                 return
         name, value = _marker_of(body)
@@ -109,11 +109,11 @@ class Road:
 
 
 @asynccontextmanager
-async def open_road(simulator: str) -> AsyncGenerator[Road]:
-    """A road to the simulator at this address, for as long as the block runs."""
-    road = Road(simulator)
-    async with serving(road.play) as road.server:
-        yield road
+async def open_proxy(simulator: str) -> AsyncGenerator[FaultyProxy]:
+    """A proxy to the simulator at this address, for as long as the block runs."""
+    proxy = FaultyProxy(simulator)
+    async with serving(proxy.play) as proxy.server:
+        yield proxy
 
 
 def _event(events: dict[str, asyncio.Event], word: str) -> asyncio.Event:
