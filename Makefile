@@ -11,13 +11,13 @@ SETUP := deployment/devtools/environment.sh
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
 
-demo: $(ENV)  ## bring everything up, play three stories, leave a finished clip in .onetake/demo
+demo: $(ENV)  ## bring everything up, play four stories, leave a finished clip in .onetake/demo
 	@$(BIN)/onetake demo
 
 dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data stay in .onetake
 	@$(BIN)/onetake dev
 
-test: $(ENV)  ## run the tests on real servers; PROCESSES=3, each with servers of its own
+test: $(ENV)  ## run the tests on real servers, which PROCESSES=3 share
 	@$(BIN)/python -m onetake.dev.devstack
 	@$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile
 

@@ -12,14 +12,14 @@ from typing import Final, NoReturn
 from rich.console import Console
 
 from bench import callbacks, history, latency, persist, reservations, throughput
-from bench.house import BenchError, House, house, stack
 from bench.report import Row, show, write
+from bench.stack import Bench, BenchError, prepared, stack
 from onetake.core.errors import OnetakeError
 from onetake.core.leaving import leave
 from onetake.dev.devstack import DevStackError
 from onetake.dev.stack import RunningStack
 
-MEASUREMENTS: Final[dict[str, Callable[[House], Awaitable[list[Row]]]]] = {
+MEASUREMENTS: Final[dict[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "history": history.measure,
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 async def _measure(running: RunningStack, names: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
-    async with house(running) as built:
+    async with prepared(running) as built:
         for name in names:
             started = time.perf_counter()
             sys.stderr.write(f"{name} ...\n")

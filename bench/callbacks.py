@@ -7,8 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bench import processes
-from bench.house import LIMIT_S, RESOLUTION, ROUTE, SHORT_CLIP_S, TENANT, BenchError, House, completed
 from bench.report import Goal, Row, quantile
+from bench.stack import LIMIT_S, RESOLUTION, ROUTE, SHORT_CLIP_S, TENANT, Bench, BenchError, completed
 from bench.storm import Storm, callback, storm
 from onetake.client import Started
 from onetake.core.contracts import WakeSignal
@@ -26,31 +26,31 @@ _HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n"
 _URL: Final = re.compile(r'"(https?://[^"]+/callbacks/[^"]+)"')
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """Twenty generations that wait at their vendor, then all callbacks in turns over their tokens."""
-    generations = await asyncio.gather(*(_rendering(house) for _ in range(TOKENS)))
+    generations = await asyncio.gather(*(_rendering(bench) for _ in range(TOKENS)))
     paths = [path for _, path in generations]
-    found, paced = await _paced(house, paths)
+    found, paced = await _paced(bench, paths)
     await asyncio.sleep(2 * INTERVAL_S)
-    signals = [await _signals(house, started) for started, _ in generations]
-    fast = await _as_fast_as_answered(house, paths)
+    signals = [await _signals(bench, started) for started, _ in generations]
+    fast = await _as_fast_as_answered(bench, paths)
     for started, _ in generations:
-        completed(await house.onetake.result(started.id, LIMIT_S))
+        completed(await bench.onetake.result(started.id, LIMIT_S))
     return [*paced, _coalesced(signals, found.duration_s), *fast]
 
 
-async def _rendering(house: House) -> tuple[Started, str]:
+async def _rendering(bench: Bench) -> tuple[Started, str]:
     """A generation that waits, and the path of its callbacks, which only the vendor knows."""
-    started = await house.onetake.start(
+    started = await bench.onetake.start(
         route=ROUTE, prompt=PROMPT, duration_s=SHORT_CLIP_S, resolution=RESOLUTION, tenant=TENANT
     )
     async with asyncio.timeout(LIMIT_S):
         while True:
-            task_id = (await house.onetake.get(started.id)).vendor_task_id
+            task_id = (await bench.onetake.get(started.id)).vendor_task_id
             if task_id is not None:
                 break
             await asyncio.sleep(0.1)
-    journal = await asyncio.to_thread((house.home / "simulator" / "journal.jsonl").read_text)
+    journal = await asyncio.to_thread((bench.home / "simulator" / "journal.jsonl").read_text)
     (line,) = [each for each in journal.splitlines() if task_id in each and "/callbacks/" in each]
     found = _URL.search(line)
     if found is None:
@@ -64,10 +64,10 @@ def _callbacks(paths: list[str], number: int) -> list[bytes]:
     return [callback(paths[each % TOKENS], json.dumps(body).encode()) for each, body in enumerate(bodies)]
 
 
-async def _paced(house: House, paths: list[str]) -> tuple[Storm, list[Row]]:
-    number, gateway = PER_S * SECONDS, {"gateway": house.pids["gateway"]}
+async def _paced(bench: Bench, paths: list[str]) -> tuple[Storm, list[Row]]:
+    number, gateway = PER_S * SECONDS, {"gateway": bench.pids["gateway"]}
     before, held = processes.cpu_seconds(gateway), processes.rss_bytes(gateway["gateway"])
-    found = await storm(house.running.addresses.gateway_url, _callbacks(paths, number), per_s=PER_S)
+    found = await storm(bench.running.addresses.gateway_url, _callbacks(paths, number), per_s=PER_S)
     used_s = processes.cpu_seconds(gateway)["gateway"] - before["gateway"]
     grown_mb = (processes.rss_bytes(gateway["gateway"]) - held) / 1024**2
     p50, p99 = (1000 * quantile(found.waits_s, share) for share in (0.5, 0.99))
@@ -92,9 +92,9 @@ def _coalesced(signals: list[list[WakeSignal]], duration_s: float) -> Row:
     return Row("  most signals for one token", f"{most}, the last never lost", "", most, goal, facts)
 
 
-async def _signals(house: House, started: Started) -> list[WakeSignal]:
-    converter = (await connect(house.settings)).data_converter
-    heard = [event.workflow_execution_signaled_event_attributes for event in await house.history(started.workflow_id)]
+async def _signals(bench: Bench, started: Started) -> list[WakeSignal]:
+    converter = (await connect(bench.settings)).data_converter
+    heard = [event.workflow_execution_signaled_event_attributes for event in await bench.history(started.workflow_id)]
     return [
         wake
         for each in heard
@@ -103,9 +103,9 @@ async def _signals(house: House, started: Started) -> list[WakeSignal]:
     ]
 
 
-async def _as_fast_as_answered(house: House, paths: list[str]) -> list[Row]:
+async def _as_fast_as_answered(bench: Bench, paths: list[str]) -> list[Row]:
     """In turns with the same server's answer to a request that stores nothing."""
-    url, callbacks = house.running.addresses.gateway_url, _callbacks(paths, ROUND)
+    url, callbacks = bench.running.addresses.gateway_url, _callbacks(paths, ROUND)
     ours, bare = list[Storm](), list[Storm]()
     for _ in range(ROUNDS):
         bare.append(await storm(url, [_HEALTH] * ROUND))

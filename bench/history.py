@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from bench.house import LIMIT_S, RESOLUTION, ROUTE, SHORT_CLIP_S, TENANT, BenchError, House, completed
 from bench.report import Goal, Row
+from bench.stack import LIMIT_S, RESOLUTION, ROUTE, SHORT_CLIP_S, TENANT, Bench, BenchError, completed
 from onetake.client import Onetake
 
 TASK_QUEUE: Final = "bench-polls"
@@ -12,13 +12,13 @@ SHORT_RENDER_S: Final = 0.5
 LONG_RENDER_S: Final = 6.0
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """One woken by its callback, and two without a callback that are polled a few times and many times."""
-    woken = await house.generate("woken [[sim:delay=1]]")
-    events = len(await house.history(woken.workflow_id))
-    async with house.impatient(TASK_QUEUE, TIME_SCALE) as onetake:
-        few_polls, few_events = await _polled(house, onetake, SHORT_RENDER_S)
-        many_polls, many_events = await _polled(house, onetake, LONG_RENDER_S)
+    woken = await bench.generate("woken [[sim:delay=1]]")
+    events = len(await bench.history(woken.workflow_id))
+    async with bench.impatient(TASK_QUEUE, TIME_SCALE) as onetake:
+        few_polls, few_events = await _polled(bench, onetake, SHORT_RENDER_S)
+        many_polls, many_events = await _polled(bench, onetake, LONG_RENDER_S)
     if many_polls <= few_polls:
         raise BenchError(f"{many_polls} polls are not more than {few_polls}")
     growth = (many_events - few_events) / (many_polls - few_polls)
@@ -29,7 +29,7 @@ async def measure(house: House) -> list[Row]:
     ]
 
 
-async def _polled(house: House, onetake: Onetake, render_s: float) -> tuple[int, int]:
+async def _polled(bench: Bench, onetake: Onetake, render_s: float) -> tuple[int, int]:
     """The number of status reads in the vendor's journal, and of events."""
     prompt = f"polled [[sim:no-callback]][[sim:delay={render_s}]]"
     started = await onetake.start(
@@ -37,5 +37,5 @@ async def _polled(house: House, onetake: Onetake, render_s: float) -> tuple[int,
     )
     result = await onetake.result(started.id, LIMIT_S)
     completed(result)
-    job = await house.job(result.vendor_task_id)
-    return job["status_reads"], len(await house.history(started.workflow_id))
+    job = await bench.job(result.vendor_task_id)
+    return job["status_reads"], len(await bench.history(started.workflow_id))

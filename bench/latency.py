@@ -4,8 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from bench.house import House
 from bench.report import Goal, Row, quantile
+from bench.stack import Bench
 
 SAMPLES: Final = 60
 RENDER_S: Final = 0.3  # the vendor's time, taken out; by then the generation waits for the callback
@@ -13,16 +13,16 @@ PROMPT: Final = f"a harbour at dusk [[sim:delay={RENDER_S}]]"
 INSTANT: Final = "a harbour at noon [[sim:delay=0]]"
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """Interleave one of each kind. `start()` begins a measurement and `result()` with its signed link ends it."""
     bare_s: list[float] = []
     woken_s: list[float] = []
     instant_s: list[float] = []
     for _ in range(SAMPLES):
-        bare_s.append(await _timed(house.bare))
-        woken_s.append(await _timed(lambda: house.generate(PROMPT)) - RENDER_S)
+        bare_s.append(await _timed(bench.bare))
+        woken_s.append(await _timed(lambda: bench.generate(PROMPT)) - RENDER_S)
         if len(instant_s) < SAMPLES // 3:
-            instant_s.append(await _timed(lambda: house.generate(INSTANT)))
+            instant_s.append(await _timed(lambda: bench.generate(INSTANT)))
     facts = {"samples": SAMPLES, "overhead_ms": _ms(woken_s), "bare_ms": _ms(bare_s), "instant_ms": _ms(instant_s)}
     return [
         _row("overhead, one in flight: p50", 0.5, woken_s, bare_s, Goal("≤", 3), facts),

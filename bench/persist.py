@@ -27,8 +27,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from bench import processes
-from bench.house import RESOLUTION, ROUTE, BenchError, House
 from bench.report import Goal, Row
+from bench.stack import RESOLUTION, ROUTE, Bench, BenchError
 from onetake.core.contracts import GenerationRequest
 from onetake.dev.simulator.rendering import FPS, PIXELS, VARIANTS, Clip
 from onetake.media.outbound import Outbound
@@ -44,19 +44,19 @@ _PICTURES: Final = 12  # made once, and repeated: noise is slow to encode
 _MB: Final = 1_000_000
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """Interleave one generation and one pipe of curls; then several generations at once."""
     if shutil.which("curl") is None:
         return [Row(f"persist of {CLIP_MB} MB", "curl is not installed")]
-    size = await asyncio.to_thread(_make_clips, house.home / "simulator" / "clips")
-    await asyncio.to_thread(house.running.devstack.restart, "media")
-    memory = _Memory(house.running.devstack.pid_of("media"))
-    persist_s, curl_s, link = [await _persist(house)], list[float](), await _link(house)
+    size = await asyncio.to_thread(_make_clips, bench.home / "simulator" / "clips")
+    await asyncio.to_thread(bench.running.devstack.restart, "media")
+    memory = _Memory(bench.running.devstack.pid_of("media"))
+    persist_s, curl_s, link = [await _persist(bench)], list[float](), await _link(bench)
     for number in range(ROUNDS):
-        curl_s.append(await _curl(link, _target(house, number), size))
-        persist_s.append(await _persist(house))
+        curl_s.append(await _curl(link, _target(bench, number), size))
+        persist_s.append(await _persist(bench))
     alone = memory.grown_mb
-    await asyncio.gather(*(_persist(house) for _ in range(AT_ONCE)))
+    await asyncio.gather(*(_persist(bench) for _ in range(AT_ONCE)))
     return [_speed(size, persist_s[1:], curl_s), *memory.rows(alone)]
 
 
@@ -76,10 +76,10 @@ def _speed(size: int, persist_s: Sequence[float], curl_s: Sequence[float]) -> Ro
 # -- The two ways ------------------------------------------------------------------------------------------------------
 
 
-async def _persist(house: House) -> float:
+async def _persist(bench: Bench) -> float:
     """Seconds that the activity `persist` of a new generation took, by its history."""
-    started = await house.generate("a large clip [[sim:delay=0.2]]", duration_s=CLIP_S)
-    return _seconds_of("persist", await house.history(started.workflow_id))
+    started = await bench.generate("a large clip [[sim:delay=0.2]]", duration_s=CLIP_S)
+    return _seconds_of("persist", await bench.history(started.workflow_id))
 
 
 def _seconds_of(activity_id: str, events: Sequence[HistoryEvent]) -> float:
@@ -108,21 +108,21 @@ async def _curl(link: str, target: str, size: int) -> float:
     return time.perf_counter() - started
 
 
-async def _link(house: House) -> str:
+async def _link(bench: Bench) -> str:
     """The vendor's own link to a clip of this kind: the newest generation's, read with the real driver."""
-    (newest,) = await house.onetake.list(limit=1)
-    admission, outbound = RouteAdmission(house.settings), Outbound(house.settings.trusted_hosts)
+    (newest,) = await bench.onetake.list(limit=1)
+    admission, outbound = RouteAdmission(bench.settings), Outbound(bench.settings.trusted_hosts)
     plan = admission.plan(GenerationRequest(route=ROUTE, prompt="link", resolution=RESOLUTION), base_queue="bench")
     async with new_http_client() as http:
-        driver = configured_drivers(house.settings, admission.catalogue, http=http, outbound=outbound)[plan.vendor]
+        driver = configured_drivers(bench.settings, admission.catalogue, http=http, outbound=outbound)[plan.vendor]
         status = await driver.read_status(plan, newest.vendor_task_id or "")
     await outbound.aclose()
     return status.links[0]
 
 
-def _target(house: House, number: int) -> str:
+def _target(bench: Bench, number: int) -> str:
     """A signed address to put an object to."""
-    settings = house.settings
+    settings = bench.settings
     client = Minio(
         endpoint=settings.s3_endpoint,
         access_key=settings.s3_access_key.get_secret_value(),

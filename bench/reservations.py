@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.house import BenchError, House
 from bench.report import Row, quantile
+from bench.stack import Bench, BenchError
 from onetake.core.contracts import Price, ReserveInput
 from onetake.core.ids import new_generation_id
 from onetake.core.money import MICROS_PER_USD
@@ -55,12 +55,12 @@ class Form:
         return Row(f"reservations: {self.name}", measured, against, rate / self.compared_per_s, None, facts)
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """Interleave rounds of the three forms, and prove the books afterwards."""
     one = Form("function, 1 caller", 1, 4_000, 2_825)
     many = Form(f"function, {CALLERS} callers", CALLERS, 5_000, 2_175)
     combined = Form(f"combining writer, {CALLERS} callers", CALLERS, 20_000, 38_447)
-    async with _databases(house.settings.database_url.get_secret_value()) as (wide, narrow):
+    async with _databases(bench.settings.database_url.get_secret_value()) as (wide, narrow):
         ledger = PostgresLedger(narrow)
 
         async def function(order: ReserveInput) -> None:

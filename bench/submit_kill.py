@@ -94,7 +94,7 @@ def kills_of(seed: int, number: int, in_flight: int) -> list[Kill]:
 async def submit_kill(
     seed: int, kills: int, *, in_flight: int = IN_FLIGHT, time_scale: float = 0.01, say: Say = lambda _: None
 ) -> Outcome:
-    """Carry it out in a house of its own."""
+    """Carry it out in a bench of its own."""
     began = time.monotonic()
     async with world("a lighthouse", workers=WORKERS, time_scale=time_scale) as at:
         deaths, missed = Counter[str](), 0

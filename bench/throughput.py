@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bench import processes
-from bench.house import House
 from bench.report import Goal, Row
+from bench.stack import Bench
 
 IN_FLIGHT: Final = 40
 NUMBER: Final = 120  # in one round; those after the first and before the last IN_FLIGHT are timed
@@ -50,14 +50,14 @@ class Load:
         return {name: round(1000 * used_s / self.number, 1) for name, used_s in self.cpu_s.items()}
 
 
-async def measure(house: House) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     """Interleave rounds of both kinds."""
-    bare = Load("bare", house.bare_pids, house.bare)
-    ours = Load("onetake", house.pids, lambda: house.generate(PROMPT))
+    bare = Load("bare", bench.bare_pids, bench.bare)
+    ours = Load("onetake", bench.pids, lambda: bench.generate(PROMPT))
     for _ in range(ROUNDS):
         await bare.round()
         await ours.round()
-    activities = await _activities(house)
+    activities = await _activities(bench)
     facts = {
         "in_flight": IN_FLIGHT,
         "activities": activities,
@@ -88,10 +88,10 @@ async def _closed_loop(run: Callable[[], Awaitable[object]]) -> list[float]:
     return ends
 
 
-async def _activities(house: House) -> int:
+async def _activities(bench: Bench) -> int:
     """How many activities the newest generation had: 7 when it waited for its callback, as the bare workflow does."""
-    (newest,) = await house.onetake.list(limit=1)
-    events = await house.history(newest.workflow_id)
+    (newest,) = await bench.onetake.list(limit=1)
+    events = await bench.history(newest.workflow_id)
     return sum(event.HasField("activity_task_scheduled_event_attributes") for event in events)
 
 

@@ -1,4 +1,4 @@
-"""A house of its own for one run: real servers, a fleet that can be hurt, and somebody who watches."""
+"""A stack of its own for one run: real servers, a fleet that can be hurt, and somebody who watches."""
 
 import asyncio
 import importlib
@@ -55,7 +55,7 @@ MARKS: Final = {"vendor's link": "/files/", "signed link": "X-Amz-Signature", "c
 
 @dataclass
 class World:
-    """One house with its fleet, its client, and what was seen of it. `prompt` is a word that every prompt contains."""
+    """One stack with its fleet, its client, and what was seen of it. `prompt` is a word that every prompt contains."""
 
     stack: Stack
     fleet: Fleet

@@ -1,4 +1,4 @@
-"""The public client against a running house."""
+"""The public client against a running stack."""
 
 import asyncio
 import subprocess

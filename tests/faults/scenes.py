@@ -25,7 +25,7 @@ def route_of(vendor: str) -> str:
 
 
 @asynccontextmanager
-async def house(stack: Stack, queue: str, scale: str = SCALE, **env: str) -> AsyncGenerator[tuple[Onetake, str]]:
+async def own_worker(stack: Stack, queue: str, scale: str = SCALE, **env: str) -> AsyncGenerator[tuple[Onetake, str]]:
     """A worker on a queue of its own: its client, and its part's name."""
     async with (
         stack.worker(queue, ONETAKE_TIME_SCALE=scale, **env) as name,

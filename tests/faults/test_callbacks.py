@@ -1,7 +1,7 @@
 """Callbacks over real HTTP: duplicated, out of order, forged, too large, too slow, far too many, or none at all.
 
 They only wake. A gateway of one's own stands in where production's interval between two signals counts, or where it is
-killed. The house's gateway sweeps the same inbox, so it may add a signal.
+killed. The stack's gateway sweeps the same inbox, so it may add a signal.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def gateway_url(stack: Stack) -> AsyncGenerator[str]:
 
 @contextmanager
 def alone(stack: Stack) -> Generator[None]:
-    """Stop the house's own gateway for a while: it sweeps the same inbox, at the house's time scale."""
+    """Stop the stack's own gateway for a while: it sweeps the same inbox, at the stack's time scale."""
     stack.running.devstack.kill_part("gateway", signal.SIGSTOP)
     try:
         yield
@@ -160,7 +160,7 @@ async def test_a_token_is_known_or_not_and_after_the_end_nothing_changes(stack: 
         elsewhere = its_path.replace("/apixo/", "/gmi/")
         for nowhere in (unknown, elsewhere, "/callbacks/nobody/AAAAAAAAAAAAAAAAAAAAAA"):
             assert await post(stack.gateway_url, nowhere, late[0]) == [404]
-        await asyncio.sleep(1)  # longer than two intervals, at the house's time scale
+        await asyncio.sleep(1)  # longer than two intervals, at the stack's time scale
         assert await records(stack, each.id) == before
         kinds = [json.loads(line)["kind"] for line in before[0] if '"kind"' in line]
         expect("F072", sees="200", ledger=sorted(kinds), jobs=1, end="ended")

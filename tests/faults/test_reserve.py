@@ -64,7 +64,7 @@ async def attempts_at_reserving(stack: Stack, asked: Asked) -> int:
     return next(each.attempt for each in started if each.scheduled_event_id == reserve)
 
 
-# -- With the house's own worker ---------------------------------------------------------------------------------------
+# -- With the stack's own worker ---------------------------------------------------------------------------------------
 
 
 async def test_a_budget_that_is_too_small_says_what_is_needed_what_is_left_and_when_it_starts_again(

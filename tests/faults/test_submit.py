@@ -21,7 +21,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from onetake.client import Onetake, Started
 from providers.driver import SHORTEST_ANSWER_S
 from tests.faults.proxy import FaultyProxy, open_proxy
-from tests.faults.scenes import LIMIT_S, SCALE, Ends, begin, ends_of, house, play, route_of, together, why_again
+from tests.faults.scenes import LIMIT_S, SCALE, Ends, begin, ends_of, own_worker, play, route_of, together, why_again
 from tests.faults.table import shows
 from tests.providers.sockets import LOOPBACK, answer, answering, free_port, own_certificate, serving
 from tests.system.harness import ROUTE, Stack, ended, in_phase, money
@@ -135,7 +135,7 @@ async def reached_later(stack: Stack, folder: Path) -> Ends:
     """Nobody can be reached; then another worker, whose network is well, takes over."""
     queue = "reached-later"
     async with stack.client(task_queue=queue, time_scale=PATIENT_SCALE) as onetake:
-        async with nowhere(stack, folder) as env, house(stack, queue, PATIENT_SCALE, **env) as (_, name):
+        async with nowhere(stack, folder) as env, own_worker(stack, queue, PATIENT_SCALE, **env) as (_, name):
             begun = {f"{vendor}, later": await begin(onetake, "", route_of(vendor)) for vendor in UNREACHABLE}
             for started, _ in begun.values():
                 why = await why_again(stack, started.workflow_id)
@@ -144,12 +144,12 @@ async def reached_later(stack: Stack, folder: Path) -> Ends:
                 assert (await onetake.get(started.id)).phase == "submitting"
             stack.kill(name, signal.SIGTERM)
             await stack.died(name)
-        async with house(stack, queue, PATIENT_SCALE):
+        async with own_worker(stack, queue, PATIENT_SCALE):
             return await ends_of(onetake, begun)
 
 
 async def never_reached(stack: Stack, folder: Path) -> Ends:
-    async with nowhere(stack, folder) as env, house(stack, "never-reached", **env) as (onetake, _):
+    async with nowhere(stack, folder) as env, own_worker(stack, "never-reached", **env) as (onetake, _):
         return await together(*(play(onetake, f"{vendor}, never", "", route_of(vendor)) for vendor in UNREACHABLE))
 
 
@@ -211,7 +211,7 @@ async def test_a_worker_killed_after_the_vendor_accepted_is_saved_by_the_callbac
 async def stopped(stack: Stack, proxy: FaultyProxy) -> Ends:
     """A worker stands still until its attempts have timed out, then goes on with them beside their successors."""
     trusted = stack.environment["ONETAKE_TRUSTED_HOSTS"]
-    async with house(stack, "stopped-at-submit", **proxy.environment("apixo", trusted=trusted)) as (onetake, name):
+    async with own_worker(stack, "stopped-at-submit", **proxy.environment("apixo", trusted=trusted)) as (onetake, name):
         begun = {
             "zombie": await begin(onetake, f"[[proxy:hold=zombie]]{LOST}"),
             "zombie, callback": await begin(onetake, "[[proxy:hold=too-late]]"),
@@ -258,8 +258,8 @@ async def through_the_proxy(stack: Stack, proxy: FaultyProxy) -> Ends:
     """One worker for everything that befalls a submission and its answer."""
     env = proxy.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
     async with (
-        house(stack, "the-proxy", **env) as (onetake, _),
-        house(stack, "the-list", LISTED_SCALE, **env) as (patient, _),
+        own_worker(stack, "the-proxy", **env) as (onetake, _),
+        own_worker(stack, "the-list", LISTED_SCALE, **env) as (patient, _),
     ):
         return await together(
             *(play(onetake, name, told) for name, told in SCENES.items()),

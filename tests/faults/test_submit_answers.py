@@ -26,7 +26,7 @@ from onetake.dev.devstack.ports import free_port
 from onetake.dev.stack import own_command
 from onetake.ledger.vendors import PostgresVendors
 from tests.faults.proxy import REFUSALS, open_proxy
-from tests.faults.scenes import LIMIT_S, Ends, begin, ends_of, house, play, route_of, together, why_again
+from tests.faults.scenes import LIMIT_S, Ends, begin, ends_of, own_worker, play, route_of, together, why_again
 from tests.faults.table import shows
 from tests.system.harness import Stack, money
 
@@ -64,7 +64,7 @@ async def patient(stack: Stack) -> AsyncGenerator[tuple[Onetake, str]]:
     """A worker with the times of production; APIXO's and GMI's traffic goes through a proxy."""
     async with open_proxy(stack.simulator_url) as proxy:
         env = proxy.environment("apixo", "gmi", trusted=stack.environment["ONETAKE_TRUSTED_HOSTS"])
-        async with house(stack, "patient", "1", **env) as patient:
+        async with own_worker(stack, "patient", "1", **env) as patient:
             yield patient
 
 
@@ -150,7 +150,7 @@ async def busy_then_slowed_for_ever(stack: Stack, folder: Path) -> Ends:
         stack.client(task_queue=queue, time_scale="1") as onetake,
     ):
         busy = await play(onetake, "503", f"[[sim:busy=1,{BUSY_S}]]", route)
-    async with house(stack, "hurried") as (onetake, _):
+    async with own_worker(stack, "hurried") as (onetake, _):
         return {**busy, **await play(onetake, "429, for ever", "[[sim:throttle=1000]]", route)}
 
 

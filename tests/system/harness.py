@@ -1,4 +1,4 @@
-"""The whole house on real parts, for tests: servers, simulator, gateway and workers, and the ways to look at them."""
+"""The whole stack on real parts, for tests: servers, simulator, gateway and workers, and the ways to look at them."""
 
 import asyncio
 import itertools
@@ -74,7 +74,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running house. `environment` is what a client process of it needs."""
+    """A running stack. `environment` is what a client process of it needs."""
 
     running: RunningStack
     environment: dict[str, str] = field(repr=False)
@@ -122,14 +122,14 @@ class Stack:
     @asynccontextmanager
     async def gateway(self, *, crash: str = "", **env: str) -> AsyncGenerator[tuple[str, str]]:
         """A gateway process of one's own; yields its name and its address, which is a worker's
-        `ONETAKE_CALLBACK_BASE_URL`. The house's own gateway sweeps the same inbox."""
+        `ONETAKE_CALLBACK_BASE_URL`. The stack's own gateway sweeps the same inbox."""
         port = free_port(set())
         words = ("gateway", "--host", LOOPBACK, "--port", str(port))
         async with self._part("gateway", words, {"ONETAKE_CRASH": crash, **env}, port) as name:
             yield name, f"http://{LOOPBACK}:{port}"
 
     async def in_process(self, call: Call, *words: str, crash: str = "", **env: str) -> Child:
-        """Run a function of a module's top level in a process with this house's environment; returns when it ended."""
+        """Run a function of a module's top level in a process with this stack's environment; returns when it ended."""
         child = spawn_call(call, words, {**self.environment, "ONETAKE_CRASH": crash, **env}, self._log("call"))
         try:
             await child.wait(LIMIT_S)

@@ -81,7 +81,7 @@ async def _by_list(stack: Stack) -> dict[str, list[End]]:
 
 
 async def _after_the_end(stack: Stack) -> dict[str, list[End]]:
-    """The list shows the job when the generation has long ended; the house's reconciler has it looked for again."""
+    """The list shows the job when the generation has long ended; the stack's reconciler has it looked for again."""
     prompt, queue = unique("listed after the end [[sim:submit-reset]][[sim:list-late=20]]"), "resolve-after-the-end"
     async with (
         stack.worker(queue, ONETAKE_TIME_SCALE="0.004"),
@@ -197,7 +197,7 @@ TAKEN = "[[sim:submit-reset]][[sim:no-callback]]"
 
 @dataclass(frozen=True)
 class Branch:
-    """A house with a ledger of its own, and an account at aivideoapi that nobody else uses."""
+    """A stack with a ledger of its own, and an account at aivideoapi that nobody else uses."""
 
     onetake: Onetake
     simulator_url: str

@@ -1,4 +1,4 @@
-"""The house under measurement: the whole stack, a client of each kind, and the bare worker beside ours."""
+"""What is measured: the whole stack, a client of each kind, and the bare worker beside ours."""
 
 import os
 import secrets
@@ -41,7 +41,7 @@ class BenchError(Exception):
 
 
 @dataclass(frozen=True)
-class House:
+class Bench:
     """A running stack. `onetake` is the public client; `engine` a plain client of the same Temporal server."""
 
     running: RunningStack
@@ -144,13 +144,13 @@ def _start_bare_worker(running: RunningStack) -> None:
 
 
 @asynccontextmanager
-async def house(running: RunningStack) -> AsyncGenerator[House]:
+async def prepared(running: RunningStack) -> AsyncGenerator[Bench]:
     """The clients, a budget on the tenant, clips rendered beforehand, and one run of each kind to warm up."""
     async with (
         Onetake.connect(load_settings()) as onetake,
         httpx.AsyncClient(base_url=running.simulator_url or "", trust_env=False, timeout=60) as simulator,
     ):
-        built = House(running, onetake, await bare.connect(), simulator)
+        built = Bench(running, onetake, await bare.connect(), simulator)
         await _set_budget(onetake.settings)
         clips = {"duration_s": SHORT_CLIP_S, "resolution": RESOLUTION}
         (await simulator.post("/control/prerender", json=clips)).raise_for_status()
