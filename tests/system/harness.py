@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import urllib.request
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minio import Minio
 from temporalio.api.enums.v1 import EventType
@@ -20,6 +20,7 @@ from temporalio.client import Client
 
 from onetake.client import Onetake
 from onetake.core.contracts import GenerationResult
+from onetake.core.errors import TryLater
 from onetake.core.money import parse_usd
 from onetake.core.names import Period, Scope
 from onetake.core.settings import Settings
@@ -37,6 +38,7 @@ TIME_SCALE = 0.05
 RENDER_S = 1.0
 LIMIT_S = 120.0
 
+T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
@@ -107,8 +109,8 @@ class Stack:
 
     @asynccontextmanager
     async def client(self, **overrides: str) -> AsyncGenerator[Onetake]:
-        async with Onetake.connect(self.settings(**overrides)) as onetake:
-            yield onetake
+        async with AsyncExitStack() as opened:
+            yield await patiently(lambda: opened.enter_async_context(Onetake.connect(self.settings(**overrides))))
 
     @asynccontextmanager
     async def worker(self, task_queue: str, *, crash: str = "", **env: str) -> AsyncGenerator[str]:
@@ -219,7 +221,8 @@ class Stack:
 
     @asynccontextmanager
     async def database(self) -> AsyncGenerator[Database]:
-        database = await Database.connect(self.environment["ONETAKE_DATABASE_URL"], pool_size=1)
+        url = self.environment["ONETAKE_DATABASE_URL"]
+        database = await patiently(lambda: Database.connect(url, pool_size=1))
         try:
             yield database
         finally:
@@ -244,6 +247,14 @@ class Stack:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.simulator_url}{path}", data=data, headers=headers, method="POST")
         urllib.request.urlopen(request, timeout=60).close()
+
+
+async def patiently(connect: Callable[[], Awaitable[T]]) -> T:
+    """Connect to what is there for certain; a server that is slow on a busy machine is asked again."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            with suppress(TryLater):
+                return await connect()
 
 
 def bare_environ() -> dict[str, str]:
