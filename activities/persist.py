@@ -9,6 +9,7 @@ from pydantic import Field
 from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, heartbeats
+from onetake.core import names
 from onetake.core.clips import ClipFacts, ClipReader, Spool
 from onetake.core.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
 from onetake.core.errors import Failed, OnetakeError, TryLater
@@ -51,7 +52,7 @@ class Persist:
         self._reader = reader
         self._spool = spool
 
-    @activity.defn(name="persist")
+    @activity.defn(name=names.PERSIST)
     async def persist(self, order: PersistInput) -> Persisted:
         """Fetch, store and verify every clip of the job, and write the manifest last.
 

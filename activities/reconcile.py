@@ -5,6 +5,7 @@ from typing import Protocol
 
 from temporalio import activity
 
+from onetake.core import names
 from onetake.core.contracts import Reconciled, ReconcileInput
 
 MOST_FINDINGS = 500  # in a history, of which there is one a minute; those that were acted on first
@@ -22,7 +23,7 @@ class Reconciling:
     def __init__(self, reconciler: Pass) -> None:
         self._reconciler = reconciler
 
-    @activity.defn(name="reconcile")
+    @activity.defn(name=names.RECONCILE)
     async def reconcile(self, order: ReconcileInput) -> Reconciled:
         """Close what is stale. Raises TryLater when the database or Temporal is away."""
         reconciled = await self._reconciler.run_once(dry_run=order.dry_run, beat=activity.heartbeat)

@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from onetake.core import names
 from onetake.core.contracts import CorrectInput, Recovered, RecoveryCase, RecoveryRequest
 from onetake.core.errors import Failed, Refused, TryLater
 from onetake.core.ports import Ledger, RecoveryRecords
@@ -14,7 +15,7 @@ class Recover:
         self._records = records
         self._ledger = ledger
 
-    @activity.defn(name="examine")
+    @activity.defn(name=names.EXAMINE)
     async def examine(self, request: RecoveryRequest) -> RecoveryCase:
         """What is known of the generation. Fails with `generation_not_found`, also for another tenant's."""
         case = await self._records.case(request.generation_id)
@@ -22,7 +23,7 @@ class Recover:
             raise Refused("generation_not_found")
         return case
 
-    @activity.defn(name="correct")
+    @activity.defn(name=names.CORRECT)
     async def correct(self, order: CorrectInput) -> Recovered:
         """Record a late clip, or decide the suspense of a job that made none."""
         try:

@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from onetake.core import names
 from onetake.core.contracts import Reserved, ReserveInput
 from onetake.core.ports import Ledger, Vendors
 
@@ -13,7 +14,7 @@ class Reserve:
         self._ledger = ledger
         self._vendors = vendors
 
-    @activity.defn(name="reserve")
+    @activity.defn(name=names.RESERVE)
     async def reserve(self, order: ReserveInput) -> Reserved:
         """Reserve once whatever is repeated. Fails with `budget_exceeded` and the shortfall, and with `vendor_paused`
         before anything is held."""

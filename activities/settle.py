@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from onetake.core import names
 from onetake.core.contracts import GenerationResult, SettleInput
 from onetake.core.errors import Failed, TryLater
 from onetake.core.ports import Ledger
@@ -13,7 +14,7 @@ class Settle:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    @activity.defn(name="settle")
+    @activity.defn(name=names.SETTLE)
     async def settle(self, order: SettleInput) -> GenerationResult:
         """Post, release or suspend the hold, and record how the generation ended."""
         try:

@@ -4,6 +4,7 @@ from typing import Final
 
 from temporalio import activity
 
+from onetake.core import names
 from onetake.core.contracts import ErrorInfo, GenerationRequest, Plan, Validated, ValidateInput
 from onetake.core.errors import Refused
 from onetake.core.names import InputKind
@@ -20,7 +21,7 @@ class Validate:
         self._generations = generations
         self._inspector = inspector
 
-    @activity.defn(name="validate")
+    @activity.defn(name=names.VALIDATE)
     async def validate(self, order: ValidateInput) -> Validated:
         """Find or write the row, and pin its plan or say why the request is refused.
 

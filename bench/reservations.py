@@ -56,7 +56,7 @@ class Form:
 
 
 async def measure(bench: Bench) -> list[Row]:
-    """Interleave rounds of the three forms, and prove the books afterwards."""
+    """Interleave rounds of the three forms, and prove the ledger afterwards."""
     one = Form("function, 1 caller", 1, 4_000, 2_825)
     many = Form(f"function, {CALLERS} callers", CALLERS, 5_000, 2_175)
     combined = Form(f"combining writer, {CALLERS} callers", CALLERS, 20_000, 38_447)
@@ -71,7 +71,7 @@ async def measure(bench: Bench) -> list[Row]:
             await _round(many, narrow, function)
             await _round(combined, narrow, ledger.reserve)
         if broken := await violations(narrow):
-            raise BenchError(f"the books are wrong: {broken[0]}")
+            raise BenchError(f"the ledger is wrong: {broken[0]}")
     return [form.row() for form in (one, many, combined)]
 
 

@@ -107,7 +107,7 @@ async def submit_kill(
                 await _drained(at, BACKLOG // 3, say)
         await _drained(at, 0, say)
         await _found(at, say)
-        evidence = await at.books()
+        evidence = await at.ledger_evidence()
     return _outcome(evidence, deaths, missed, time.monotonic() - began)
 
 
@@ -144,7 +144,7 @@ async def _found(at: World, say: Say) -> None:
     """Wait until the recoveries have found what there is to find."""
     with suppress(TimeoutError):
         async with asyncio.timeout(END_LIMIT_S):
-            while left := len(found(await at.books())):
+            while left := len(found(await at.ledger_evidence())):
                 say(f"{left} still to be found")
                 await asyncio.sleep(1)
 

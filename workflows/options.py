@@ -35,7 +35,7 @@ LATE_WINDOW_S: Final = 86_400.0  # a recovery looks for so long: vendors forget 
 LOOK_S: Final = 300.0  # one look for a job whose id is not known; a list is read twice, two minutes apart
 FIRST_GAP_S: Final = 60.0  # between looks; doubled each time
 LONGEST_GAP_S: Final = 3600.0
-RECONCILE_TIMEOUT_S: Final = 600.0  # one pass over the books; it beats
+RECONCILE_TIMEOUT_S: Final = 600.0  # one pass of the reconciler; it beats
 RECONCILE_HEARTBEAT_S: Final = 30.0
 
 QUICK: Final = RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=15))
@@ -154,7 +154,7 @@ def examine() -> workflow.ActivityConfig:
         "schedule_to_close_timeout": timedelta(seconds=LATE_WINDOW_S),
         "retry_policy": PATIENT,  # for a day: a recovery that gave up is not begun again by itself
         "activity_id": "examine",
-        "summary": "what the books say of this generation",
+        "summary": "what the ledger says of this generation",
     }
 
 

@@ -1,4 +1,4 @@
-"""I1, I2, I3, I9, I28: the books against themselves, against the vendor's journal, and against the price table."""
+"""I1, I2, I3, I9, I28: the ledger against itself, against the vendor's journal, and against the price table."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

@@ -227,7 +227,7 @@ class _Act:
         """Wait until the recoveries have found what there is to find."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RECOVERY_LIMIT_S):
-                while vendor.found(await self._at.books()):
+                while vendor.found(await self._at.ledger_evidence()):
                     await asyncio.sleep(1)
 
     async def _reconcile(self) -> None:

@@ -69,7 +69,7 @@ def i23(evidence: Evidence) -> list[str]:
 
 
 def lost(evidence: Evidence) -> list[str]:
-    """A render that was paid for is stored, or its amount is in suspense, or the books say what became of it."""
+    """A render that was paid for is stored, or its amount is in suspense, or the ledger says what became of it."""
     broken: list[str] = []
     for generation in evidence.generations:
         hold = evidence.hold_of(generation.id)

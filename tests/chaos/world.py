@@ -126,7 +126,7 @@ class World:
             )
         return row["open"]
 
-    async def books(self) -> Evidence:
+    async def ledger_evidence(self) -> Evidence:
         """The database and the vendors' journal alone: what can be had quickly."""
         journal = await self.stack.simulator_journal()
         async with self.stack.database() as database:
@@ -142,11 +142,11 @@ class World:
         histories = await evidence.histories_of(engine)
         failures = await replay_failures([history for _, history in histories], self.stack)
         runs = [evidence.run_of(each, history, failures[history.run_id]) for each, history in histories]
-        books = await self.books()
+        of_ledger = await self.ledger_evidence()
         self._note(await asyncio.to_thread(evidence.etags_of, self.stack))
         connects = self.home / "connects"
         return replace(
-            books,
+            of_ledger,
             objects=await asyncio.to_thread(evidence.of_bucket, self.stack),
             uploads=uploads,
             spool=spool,
@@ -156,7 +156,7 @@ class World:
             prompt=self.prompt,
             connects=frozenset(connects.read_text().splitlines()),
             allowed=permitted(self.stack),
-            prices={each.id: price for each in books.generations if (price := self._price_of(each))},
+            prices={each.id: price for each in of_ledger.generations if (price := self._price_of(each))},
         )
 
     def _price_of(self, generation: Generation) -> tuple[int, str] | None:

@@ -1,6 +1,6 @@
 """The vendors' webhooks: each finished job is announced, retried by the vendor's own schedule, and then forgotten.
 
-What is still owed follows from the journal, so a restart goes on where the schedule stood. A callback body is the
+What is still owed follows from the journal, so a restart resumes the schedule. A callback body is the
 vendor's status answer; nothing is signed, because none of these vendors signs.
 """
 
