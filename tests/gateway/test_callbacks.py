@@ -1,4 +1,7 @@
-"""Callbacks over real HTTP into a real database, and the signals that follow on a real Temporal server."""
+"""Callbacks over real HTTP into a real database, and the signals that follow on a real Temporal server.
+
+It is over 400 lines because one endpoint is open to everybody: each thing that somebody may send has its test here.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Reservations hold on every budget or on none; each hold is resolved once, whatever is repeated."""
+"""Reservations hold on every budget or on none; each hold is resolved once, whatever is repeated.
+
+It is over 400 lines because holds, budgets, windows and their resolutions are one set of rules with the same fixtures.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
