@@ -1,1 +1,1 @@
-"""The steps with effects: each takes a contract, calls a port and lets the failure speak. One file a phase."""
+"""The Temporal activities, one file for each step: each takes a message, calls ports, and raises what they raise."""

@@ -1,1 +1,1 @@
-"""The vendors: one pure file each, the catalogue of what they accept and cost, and the driver that alone sends."""
+"""The vendors: one file of pure functions each, the catalogue of routes and prices, and the driver that alone sends."""

@@ -1,1 +1,1 @@
-"""Deterministic code only: no network, no clock, no environment."""
+"""The Temporal workflows: deterministic code, without network, clock or environment."""

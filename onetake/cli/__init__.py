@@ -1,6 +1,6 @@
-"""The command line: one verb a function, grouped by whom it serves.
+"""The command line `onetake`: each verb is a function, and each module holds the verbs of one group.
 
-A verb reads its arguments, asks the client or the ledger, and returns an `Answer`. Exit codes: 0 done, 1 the
+A verb reads its arguments, calls the client or the ledger, and returns an `Answer`. Exit codes: 0 done, 1 the
 generation failed, 2 usage or settings, 3 refused by validation, 4 by a budget, 5 by the vendor, 6 the wait timed out,
 7 the outcome is unknown, 8 not authorised, 9 a part cannot be reached, 130 Ctrl-C. Modules here import nothing heavy at
 their top, so that `--help` is quick.

@@ -1,4 +1,4 @@
-"""What services call: start a generation, wait for it, look at it, cancel it, fetch its clip.
+"""The Python client for services: starts, watches, cancels and replays generations, and downloads their clips.
 
     async with Onetake.connect() as onetake:
         started = await onetake.start(route="apixo/wan-2.6/text-to-video", prompt="a harbour at dawn")

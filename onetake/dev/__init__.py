@@ -1,4 +1,5 @@
-"""Development and tests only: servers on this machine, simulated vendors, the conformance kit and the demo.
+"""Development and tests only: servers on this machine, simulated vendors, the conformance kit, the demo, and the crash
+points around the ports.
 
-Nothing that runs in production imports this package.
+Production code never imports this package.
 """

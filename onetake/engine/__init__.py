@@ -1,2 +1,2 @@
-"""Temporal: one client and converter, starts and recoveries, the reconciler's schedule, and histories held against
-today's code."""
+"""Temporal: the client and its encryption, starts of generations and recoveries, the reconciler's schedule, and replays of
+histories on the current code."""

@@ -1,6 +1,6 @@
-"""The public endpoint: vendors' callbacks come in here, and wake workflows. Nothing in a callback is believed.
+"""The HTTP server that receives vendors' callbacks, stores them, and signals workflows to read the status themselves.
 
-Beside it, on a loopback port of its own, the codec endpoint that lets the Temporal UI and CLI show clear text.
+On a loopback port of its own it also serves the codec endpoint, which decrypts payloads for the Temporal UI and CLI.
 """
 
 from onetake.gateway.serve import run_gateway

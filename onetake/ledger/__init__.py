@@ -1,7 +1,7 @@
-"""PostgreSQL behind the ports: generations, submission intents, callbacks, budgets and the ledger.
+"""PostgreSQL: the adapters for generations, holds, submissions, callbacks, budgets and the state of vendors.
 
-Every change is one statement, so that it commits whole or not at all, whoever dies when. This package sends nothing to
-a vendor and never decides what a generation does next.
+Every change is one statement, so that it commits whole or not at all, whichever process dies. This package sends
+nothing to a vendor and never decides what a generation does next.
 """
 
 from onetake.ledger.budgets import BudgetBalance, Budgets

@@ -1,1 +1,1 @@
-"""Bytes: the bucket, downloads from foreign hosts, and reading clips, sounds and pictures to their last packet."""
+"""Media: the bucket, downloads from foreign hosts, and the readers of clips, sounds and pictures."""

@@ -1,1 +1,1 @@
-"""What is done for generations by those who are on call, and by the schedule on their behalf."""
+"""Work on generations outside of their workflows: the reconciler's pass, and replays of what failed."""
