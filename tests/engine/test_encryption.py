@@ -58,7 +58,7 @@ async def test_a_signal_and_a_recorded_history_are_read_back(client: Client, set
     handle = await client.start_workflow(Waiting.run, REQUEST, id=workflow_id, task_queue=QUEUE)
     await handle.signal(Waiting.vendor_callback, WakeSignal(claimed_task_id="t-1"))
     assert await handle.result() == f"{REQUEST.route} t-1"
-    replayer = Replayer(workflows=[Waiting], plugins=[plugin(settings)])
+    replayer = Replayer(workflows=[Waiting], plugins=[plugin(settings)], namespace=client.namespace)
     await replayer.replay_workflow(await handle.fetch_history())
 
 
