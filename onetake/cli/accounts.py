@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,49 +13,78 @@ from onetake.cli.answer import Answer, say
 from onetake.cli.database import with_database
 from onetake.cli.options import group_of_verbs, one_of, register
 from onetake.core.errors import Refused
-from onetake.core.names import DEFAULT_TENANT, PERIODS, SCOPES
+from onetake.core.names import DEFAULT_TENANT, PERIODS, SCOPES, Period, Scope
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from onetake.ledger.budgets import BudgetBalance
+    from onetake.ledger.budgets import BudgetBalance, Budgets
     from onetake.ledger.database import Database
     from onetake.ledger.holds import Entry
+
+_Scope = Annotated[str, typer.Argument(help=f"{', '.join(SCOPES)}.", metavar="SCOPE")]
+_Key = Annotated[str, typer.Argument(help="Which one; a user or a feature as TENANT/NAME.", metavar="KEY")]
+_Period = Annotated[str, typer.Argument(help=f"{', '.join(PERIODS)}.", metavar="PERIOD")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    budget = group_of_verbs(app, "budget", "Set and show budgets.")
-    register(budget, set_, "onetake budget set tenant acme month 250", "onetake budget set feature acme/intro day 4.50")
+    budget = group_of_verbs(app, "budget", "Set, show and remove budgets.")
+    register(
+        budget,
+        set_,
+        "onetake budget set tenant acme month 250",
+        "onetake budget set feature acme/intro day 4.50 --time-zone Europe/Berlin",
+    )
     register(budget, show, "onetake budget show", "onetake budget show --json")
+    register(budget, remove, "onetake budget remove tenant acme month")
     register(app, ledger, "onetake ledger gen_0199...", "onetake ledger gen_0199... --json")
 
 
 def set_(
-    scope: Annotated[str, typer.Argument(help=f"{', '.join(SCOPES)}.", metavar="SCOPE")],
-    key: Annotated[str, typer.Argument(help="Which one; a user or a feature as TENANT/NAME.", metavar="KEY")],
-    period: Annotated[str, typer.Argument(help=f"{', '.join(PERIODS)} (days and months in UTC).", metavar="PERIOD")],
+    scope: _Scope,
+    key: _Key,
+    period: _Period,
     usd: Annotated[str, typer.Argument(help="The limit in dollars, such as 12.50.", metavar="USD")],
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", help="Where days and months begin, such as Europe/Berlin.", metavar="ZONE")
+    ] = "UTC",
 ) -> Answer:
-    """Limit what a tenant, user, feature, route or vendor may spend. What is held already stays held."""
+    """Limit what a tenant, user, feature, route or vendor may spend. What its window holds and spent already counts."""
     from onetake.core.money import format_usd
 
-    chosen_scope = one_of("SCOPE", scope, SCOPES)
-    chosen_period = one_of("PERIOD", period, PERIODS)
+    chosen_scope, key, chosen_period = _named(scope, key, period)
     limit_micros = _amount(usd)
-    if chosen_scope in ("user", "feature") and "/" not in key:
-        key = f"{DEFAULT_TENANT}/{key}"
-        say(f"Users and features belong to a tenant: this is {key}.")
+
+    async def work(database: "Database") -> str | None:
+        from onetake.ledger.budgets import Budgets
+
+        budgets = Budgets(database)
+        await budgets.set_budget(chosen_scope, key, chosen_period, limit_micros, time_zone=time_zone)
+        return await _warning(budgets, chosen_scope, key)
+
+    warning = with_database(work)
+    document = {"scope": chosen_scope, "key": key, "period": chosen_period, "time_zone": time_zone}
+    document |= {"limit_micros": limit_micros, "warning": warning}
+    if warning:
+        say(warning)
+    window = "in total" if chosen_period == "total" else f"a {chosen_period} ({time_zone})"
+    text = f"{chosen_scope} {key}: {format_usd(limit_micros)} {window}"
+    return Answer(document, lambda console: console.print(text, soft_wrap=True))
+
+
+def remove(scope: _Scope, key: _Key, period: _Period) -> Answer:
+    """Remove a limit. Holds, what is spent and the journal stay as they are."""
+    chosen_scope, key, chosen_period = _named(scope, key, period)
 
     async def work(database: "Database") -> None:
         from onetake.ledger.budgets import Budgets
 
-        await Budgets(database).set_budget(chosen_scope, key, chosen_period, limit_micros)
+        await Budgets(database).remove_budget(chosen_scope, key, chosen_period)
 
     with_database(work)
-    document = {"scope": chosen_scope, "key": key, "period": chosen_period, "limit_micros": limit_micros}
-    window = "in total" if chosen_period == "total" else f"a {chosen_period}"
-    text = f"{chosen_scope} {key}: {format_usd(limit_micros)} {window}"
+    document = {"scope": chosen_scope, "key": key, "period": chosen_period, "removed": True}
+    text = f"{chosen_scope} {key}: the {chosen_period} budget is removed"
     return Answer(document, lambda console: console.print(text, soft_wrap=True))
 
 
@@ -89,13 +119,42 @@ def ledger(
     return Answer(document, lambda console: _show_entries(console, entries))
 
 
+def _named(scope: str, key: str, period: str) -> tuple[Scope, str, Period]:
+    """Which budget is meant; a user or a feature without a tenant is the default tenant's."""
+    chosen_scope, chosen_period = one_of("SCOPE", scope, SCOPES), one_of("PERIOD", period, PERIODS)
+    if chosen_scope in ("user", "feature") and "/" not in key:
+        key = f"{DEFAULT_TENANT}/{key}"
+        say(f"Users and features belong to a tenant: this is {key}.")
+    return chosen_scope, key, chosen_period
+
+
 def _amount(usd: str) -> int:
     from onetake.core.money import parse_usd
 
     try:
-        return parse_usd(usd.removeprefix("$"))
+        micros = parse_usd(usd.removeprefix("$"))
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from None
+    if micros < 0:
+        raise typer.BadParameter("A limit cannot be below zero.")
+    return micros
+
+
+async def _warning(budgets: "Budgets", scope: Scope, key: str) -> str | None:
+    """What to say of a key that nothing is known by: most likely a typing error, and the limit would never apply."""
+    if scope in ("route", "vendor"):
+        from providers.catalogue import load_catalogue
+
+        catalogue = load_catalogue()
+        known: Sequence[str] = catalogue.route_names() if scope == "route" else tuple(catalogue.vendors)
+        is_known, where = key in known, f"The catalogue has no {scope} {key!r}"
+    else:
+        is_known, where = await budgets.seen(scope, key), f"No generation has the {scope} {key!r} yet"
+        known = () if is_known else await budgets.recent_keys(scope)
+    if is_known:
+        return None
+    near = get_close_matches(key, known, n=1, cutoff=0)
+    return f"Warning: {where}.{f' The nearest that is known is {near[0]!r}.' if near else ''}"
 
 
 def _show_balances(console: "Console", balances: "Sequence[BudgetBalance]") -> None:
@@ -106,10 +165,14 @@ def _show_balances(console: "Console", balances: "Sequence[BudgetBalance]") -> N
     if not balances:
         say("There are no budgets: nothing is limited. `onetake budget set` makes one.")
         return
-    table = Table("scope", "key", "period", "limit", "held", "spent", "left", box=None, pad_edge=False)
+    titles = ("scope", "key", "period", "limit", "held", "spent", "left", "reached", "starts again (UTC)", "time zone")
+    table = Table(*titles, box=None, pad_edge=False)
     for balance in balances:
         amounts = (balance.limit_micros, balance.held_micros, balance.spent_micros, balance.available_micros)
-        table.add_row(balance.scope, balance.key, balance.period, *map(format_usd, amounts))
+        reached = f"{balance.reached_percent} %" if balance.reached_percent else "-"
+        again = f"{balance.ends_at.astimezone(UTC):%Y-%m-%d %H:%M}" if balance.ends_at else "never"
+        row = (balance.scope, balance.key, balance.period, *map(format_usd, amounts), reached, again, balance.time_zone)
+        table.add_row(*row)
     console.print(table)
 
 

@@ -1,16 +1,35 @@
 """Budgets: policies that people set, and the balances of their open windows."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
+from difflib import get_close_matches
+from typing import Final, Literal
 
 from onetake.core.contracts import Value
 from onetake.core.errors import Refused
 from onetake.core.names import Period, Scope
-from onetake.ledger.database import Database
+from onetake.ledger.database import STATEMENT_TIMEOUT_S, Database
+
+PAGE: Final = 5000
+POLL_S: Final = 0.02
+# The database ends every statement of ours at the timeout. A transaction that is open for longer reserves nothing.
+LONGEST_RESERVATION_S: Final = STATEMENT_TIMEOUT_S + 1.0
+
+# Every transaction holds the lock on its own virtual id from before its first snapshot until after its commit is seen.
+_OPEN_TRANSACTIONS: Final = """
+select l.virtualxid from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'virtualxid' and l.granted and a.datname = current_database() and l.pid <> pg_backend_pid()
+  and a.backend_type is distinct from 'autovacuum worker'
+"""
+_COUNT: Final = "select * from onetake.count_holds($1, $2, $3, $4)"
 
 
 class BudgetBalance(Value):
     """One budget in its open window. `available_micros` is the limit less what is held and spent; below zero when a
-    vendor charged more than was held or the limit was lowered, and `overrun_micros` says by how much."""
+    vendor charged more than was held, the limit was lowered or more was in use when it was set, and `overrun_micros`
+    says by how much. `reached_percent` is the highest threshold that held and spent have reached. `ends_at` is when the
+    window starts again; None for a total."""
 
     scope: Scope
     key: str
@@ -21,6 +40,7 @@ class BudgetBalance(Value):
     spent_micros: int
     overrun_micros: int
     available_micros: int
+    reached_percent: Literal[0, 50, 80, 100]
     starts_at: datetime | None
     ends_at: datetime | None
 
@@ -36,19 +56,35 @@ class Budgets:
     ) -> None:
         """Make or change a limit; holds and spending of the open window stay. Repeatable.
 
-        The key of a user or a feature is `TENANT/NAME`. A new budget counts from now on. In another time zone a new
-        window starts. Raises Refused(`usage`).
+        The key of a user or a feature is `TENANT/NAME`. A new budget, and one in another time zone, counts the holds
+        that were reserved since its open window began; the limit applies before they are counted. When this is cut off
+        in between, a repeat counts the rest. Reservations never wait for it; it waits for those under way, up to 11 s.
+        Raises Refused(`usage`).
         """
-        if scope in ("user", "feature") and "/" not in key.strip("/"):
-            raise Refused("usage", f"The key of a {scope} budget is TENANT/{scope.upper()}.")
+        check_key(scope, key)
         if limit_micros < 0:
             raise Refused("usage", "A limit cannot be below zero.")
-        known = await self._database.row("select from pg_timezone_names where name = $1", time_zone)
-        if known is None:
-            raise Refused("usage", f"There is no time zone {time_zone!r}.")
-        await self._database.row(
-            "select onetake.set_budget($1, $2, $3, $4, $5)", scope, key, period, limit_micros, time_zone
+        await self._check_zone(time_zone)
+        row = await self._database.answer(
+            "select onetake.set_budget($1, $2, $3, $4, $5) as uncounted", scope, key, period, limit_micros, time_zone
         )
+        if row["uncounted"]:
+            await self._wait_for_earlier()
+        for window_id in row["uncounted"]:
+            await self._count(window_id)
+
+    async def remove_budget(self, scope: Scope, key: str, period: Period) -> None:
+        """Remove a limit. Holds, the journal and the balances of its windows stay. Raises Refused(`usage`) when there
+        is none."""
+        removed = await self._database.row(
+            """update onetake.budget set removed_at = now()
+            where scope = $1 and scope_key = $2 and period = $3 and removed_at is null returning id""",
+            scope,
+            key,
+            period,
+        )
+        if removed is None:
+            raise Refused("usage", f"There is no {period} budget of {scope} {key}; `onetake budget show` lists all.")
 
     async def show_budgets(self) -> list[BudgetBalance]:
         """Every budget with the balances of its open window; zeros where nothing used it yet."""
@@ -56,3 +92,57 @@ class Budgets:
             "select to_jsonb(b)::text as balance from onetake.budget_balance b order by scope, key, period"
         )
         return [BudgetBalance.model_validate_json(row["balance"]) for row in rows]
+
+    async def seen(self, scope: Scope, key: str) -> bool:
+        """Whether a generation has this key."""
+        row = await self._database.answer(
+            """select exists (select from onetake.generation g where onetake.key_of($1, g) = $2
+            and ($1 in ('route', 'vendor') or g.tenant = split_part($2, '/', 1))) as seen""",
+            scope,
+            key,
+        )
+        return row["seen"]
+
+    async def recent_keys(self, scope: Scope) -> Sequence[str]:
+        """The keys of the ten thousand newest generations, without repeats."""
+        rows = await self._database.rows(
+            """select distinct onetake.key_of($1, g) as key
+            from (select * from onetake.generation order by created_at desc, id desc limit 10000) g
+            where onetake.key_of($1, g) is not null order by key""",
+            scope,
+        )
+        return [row["key"] for row in rows]
+
+    async def _check_zone(self, name: str) -> None:
+        rows = await self._database.rows("select name from pg_timezone_names where name !~ '^posix'")
+        zones = {row["name"].lower(): row["name"] for row in rows}
+        if name not in zones.values():
+            near = get_close_matches(name.lower(), zones, n=1)
+            hint = f" Did you mean {zones[near[0]]!r}?" if near else ""
+            raise Refused("usage", f"There is no time zone {name!r}.{hint}")
+
+    async def _wait_for_earlier(self) -> None:
+        """Return when every transaction that may have read the budgets before now has ended."""
+        earlier = [row["virtualxid"] for row in await self._database.rows(_OPEN_TRANSACTIONS)]
+        deadline = asyncio.get_running_loop().time() + LONGEST_RESERVATION_S
+        while earlier and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_S)
+            rows = await self._database.rows(f"{_OPEN_TRANSACTIONS} and l.virtualxid = any ($1)", earlier)
+            earlier = [row["virtualxid"] for row in rows]
+
+    async def _count(self, window_id: int) -> None:
+        after: tuple[str, int] = ("", 0)
+        while True:
+            row = await self._database.answer(_COUNT, window_id, *after, PAGE)
+            if row["last_id"] is None:
+                return
+            after = (row["last_id"], row["last_attempt"])
+
+
+def check_key(scope: Scope, key: str) -> None:
+    """Raises Refused(`usage`) for a key that cannot belong to the scope."""
+    tenant, slash, name = key.partition("/")
+    if scope in ("user", "feature") and not (tenant and slash and name):
+        raise Refused("usage", f"The key of a {scope} budget is TENANT/{scope.upper()}.")
+    if not key.strip():
+        raise Refused("usage", "A budget needs a key.")

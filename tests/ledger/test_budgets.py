@@ -52,8 +52,8 @@ async def test_windows_follow_the_calendar_of_the_budgets_time_zone(
 async def test_a_new_day_has_a_new_window_and_old_holds_settle_in_their_own(
     database: Database, ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
 ) -> None:
-    await budgets.set_budget("tenant", "acme", "day", USD, time_zone="Europe/Berlin")
     await set_clock(database, "2026-11-21 22:59Z")  # one minute to midnight in Berlin
+    await budgets.set_budget("tenant", "acme", "day", USD, time_zone="Europe/Berlin")
     before, after = await accept(), await accept()
     await ledger.reserve(order(before))
     with pytest.raises(NoMoney, match="2026-11-21 23:00 UTC"):
@@ -104,7 +104,42 @@ async def test_an_unused_budget_shows_zeros(budgets: Budgets) -> None:
     await budgets.set_budget("vendor", "apixo", "total", 5 * USD)
     (row,) = await budgets.show_budgets()
     assert (row.held_micros, row.spent_micros, row.overrun_micros, row.available_micros) == (0, 0, 0, 5 * USD)
-    assert (row.starts_at, row.ends_at) == (None, None)
+    assert (row.starts_at, row.ends_at, row.reached_percent) == (None, None, 0)
+
+
+@pytest.mark.parametrize(("used", "reached"), [(499, 0), (500, 50), (799, 50), (800, 80), (999, 80), (1000, 100)])
+async def test_a_budget_shows_the_threshold_that_it_reached(
+    ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order, used: int, reached: int
+) -> None:
+    await budgets.set_budget("tenant", "acme", "day", 1000)
+    await ledger.reserve(order(await accept(), used))
+    (row,) = await budgets.show_budgets()
+    assert row.reached_percent == reached
+
+
+async def test_a_removed_budget_limits_nothing_and_its_holds_still_resolve(
+    database: Database, ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
+) -> None:
+    await budgets.set_budget("tenant", "acme", "day", 2 * USD)
+    held = await accept()
+    await ledger.reserve(order(held))
+    journal = await ledger.entries(held)
+    await budgets.remove_budget("tenant", "acme", "day")
+    assert await budgets.show_budgets() == []
+    assert await ledger.entries(held) == journal
+    free = await accept()
+    assert (await ledger.reserve(order(free, 5 * USD))).budgets == 0
+
+    settlement = {"generation_id": held, "attempt": 1, "status": "completed", "resolution": "post"}
+    await ledger.settle(SettleInput.model_validate(settlement))
+    assert await violations(database) == []
+    with pytest.raises(Refused, match="no day budget of tenant acme"):
+        await budgets.remove_budget("tenant", "acme", "day")
+
+    await budgets.set_budget("tenant", "acme", "day", 2 * USD)
+    (again,) = await budgets.show_budgets()
+    assert (again.held_micros, again.spent_micros, again.overrun_micros) == (5 * USD, USD, 4 * USD)
+    assert await violations(database) == []
 
 
 async def test_a_budget_that_means_nothing_is_refused(budgets: Budgets) -> None:
@@ -112,6 +147,10 @@ async def test_a_budget_that_means_nothing_is_refused(budgets: Budgets) -> None:
         await budgets.set_budget("user", "ann", "day", USD)
     with pytest.raises(Refused, match="below zero"):
         await budgets.set_budget("tenant", "acme", "day", -1)
-    with pytest.raises(Refused, match="no time zone"):
+    with pytest.raises(Refused, match="no time zone 'Mars/Olympus'"):
         await budgets.set_budget("tenant", "acme", "day", 1, time_zone="Mars/Olympus")
+    with pytest.raises(Refused, match="Did you mean 'Europe/Berlin'"):
+        await budgets.set_budget("tenant", "acme", "day", 1, time_zone="europe/berlni")
+    with pytest.raises(Refused, match="needs a key"):
+        await budgets.set_budget("tenant", " ", "day", 1)
     assert await budgets.show_budgets() == []

@@ -124,7 +124,8 @@ end $$;
 
 -- Money: budgets and the balances of their windows, holds and their one resolution, and the journal of both.
 
--- A policy. No row for a scope means that this scope sets no limit. Keys of users and features are 'tenant/name'.
+-- A policy. No row for a scope means that this scope sets no limit, and neither does one that was removed: it stays,
+-- because holds name its windows. Keys of users and features are 'tenant/name'.
 create table onetake.budget (
     id           bigint generated always as identity primary key,
     scope        text not null check (scope in ('tenant', 'user', 'feature', 'route', 'vendor')),
@@ -132,11 +133,13 @@ create table onetake.budget (
     period       text not null check (period in ('day', 'month', 'total')),
     limit_micros bigint not null check (limit_micros >= 0),
     time_zone    text not null default 'UTC',
+    removed_at   timestamptz,
     unique (scope, scope_key, period)
 );
 
 -- The balances of one budget in one window of time; made on first use, never reset. `overrun_micros` is what is used
--- beyond the limit, exactly: zero unless a vendor charged more than was held or the limit was lowered.
+-- beyond the limit, exactly: zero unless a vendor charged more than was held, the limit was lowered or more was in use
+-- when the budget was made. Holds that are older than the budget are `counted` after it was made.
 create table onetake.budget_window (
     id             bigint generated always as identity primary key,
     budget_id      bigint not null references onetake.budget,
@@ -147,6 +150,7 @@ create table onetake.budget_window (
     held_micros    bigint not null default 0 check (held_micros >= 0),
     spent_micros   bigint not null default 0 check (spent_micros >= 0),
     overrun_micros bigint not null default 0 check (overrun_micros >= 0),
+    counted        boolean not null default true,
     unique (budget_id, starts_at),
     check (starts_at < ends_at),
     check (held_micros + spent_micros <= limit_micros + overrun_micros)
@@ -223,6 +227,16 @@ returns table (scope text, scope_key text) language sql immutable rows 5 as $$
         ('tenant', p_tenant), ('route', p_route), ('vendor', p_vendor)) as s (scope, scope_key)
 $$;
 
+-- The key of one scope. Null for a user or a feature that the generation does not name.
+create function onetake.key_of(p_scope text, p_generation onetake.generation) returns text language sql immutable as $$
+    select case p_scope
+        when 'tenant' then (p_generation).tenant
+        when 'user' then (p_generation).tenant || '/' || (p_generation).user_key
+        when 'feature' then (p_generation).tenant || '/' || (p_generation).feature
+        when 'route' then (p_generation).route
+        when 'vendor' then (p_generation).vendor end
+$$;
+
 -- The budgets of one scope; `window_id` is null where today's window was not made yet. OFFSET 0 keeps each lookup an
 -- index scan: a planner that joins them reads the whole table.
 create function onetake.windows_of(p_scope text, p_scope_key text)
@@ -232,7 +246,7 @@ language sql stable rows 1 as $$
     from onetake.budget b
     left join onetake.budget_window w
         on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock())
-    where b.scope = p_scope and b.scope_key = p_scope_key
+    where b.scope = p_scope and b.scope_key = p_scope_key and b.removed_at is null
     offset 0
 $$;
 
@@ -255,31 +269,108 @@ language sql stable as $$
     from onetake.budget_window w join onetake.budget b on b.id = w.budget_id where w.id = p_window_id
 $$;
 
--- A limit below what is in use books the difference as overrun, so that only new reservations are refused.
+-- Make or change a limit; returns the windows whose older holds are to be counted now (`count_holds`). A limit below
+-- what is in use books the difference as overrun, so that only new reservations are refused. A budget that is new, was
+-- removed or moves to another time zone has holds that do not name its open window. The window that opens within a
+-- minute is made too: a reservation may begin in it before this commits.
 create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
-returns void language plpgsql as $$
+returns bigint[] language plpgsql as $$
 declare
+    v_before onetake.budget;
     v_budget_id bigint;
+    v_knew_all boolean;
 begin
+    select * into v_before from onetake.budget b
+    where b.scope = p_scope and b.scope_key = p_scope_key and b.period = p_period for no key update;
+    v_knew_all := found and v_before.removed_at is null and v_before.time_zone = p_time_zone;
     insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
     values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
-    on conflict (scope, scope_key, period) do update set limit_micros = p_limit, time_zone = p_time_zone
+    on conflict (scope, scope_key, period)
+    do update set limit_micros = p_limit, time_zone = p_time_zone, removed_at = null
     returning b.id into v_budget_id;
+    perform from onetake.budget_window w where w.budget_id = v_budget_id and w.ends_at > onetake.clock()
+    order by w.lock_rank, w.id for no key update;
     update onetake.budget_window w
     set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
     where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
+    if not v_knew_all then
+        insert into onetake.budget_window as w (budget_id, starts_at, ends_at, lock_rank, limit_micros, counted)
+        select distinct v_budget_id, onetake.window_start(p_period, p_time_zone, moment),
+               onetake.window_end(p_period, p_time_zone, moment), onetake.lock_rank(p_scope), p_limit, false
+        from unnest(array[onetake.clock(), onetake.clock() + interval '1 minute']) as moment
+        on conflict (budget_id, starts_at) do update set ends_at = excluded.ends_at, counted = false;
+    end if;
+    return array(select w.id from onetake.budget_window w where w.budget_id = v_budget_id and not w.counted
+                 and w.ends_at > onetake.clock() order by w.id);
 end $$;
 
+-- Link the holds whose reservation lies in the window, and which do not name it, to that window, and add them to its
+-- balances: one page of all holds, in the order of their keys. Returns the last key of the page; null at the end.
+--
+-- Each hold is counted once. Reservations that began after `set_budget` committed find the budget and count themselves;
+-- those that began before have ended, because the caller waits for them. So the holds that this looks for are all
+-- committed and grow no more, and reservations need neither a lock nor a look for it. A settlement locks its hold before
+-- it reads the hold's windows, as this does: it comes before, and its result is counted, or after, and moves the window.
+-- The locks are taken in the documented order: holds, then the window.
+create function onetake.count_holds(
+    p_window_id bigint, p_after_id text, p_after_attempt int, p_page int, out last_id text, out last_attempt int)
+language plpgsql as $$
+declare
+    v_window onetake.budget_window;
+    v_budget onetake.budget;
+    v_held bigint;
+    v_spent bigint;
+begin
+    select * into strict v_window from onetake.budget_window w where w.id = p_window_id;
+    select * into strict v_budget from onetake.budget b where b.id = v_window.budget_id;
+    select page.generation_id, page.attempt into last_id, last_attempt
+    from (
+        select h.generation_id, h.attempt from onetake.hold h
+        where (h.generation_id, h.attempt) > (p_after_id, p_after_attempt)
+        order by h.generation_id, h.attempt limit p_page) page
+    order by page.generation_id desc, page.attempt desc limit 1;
+    if not found then
+        update onetake.budget_window w set counted = true where w.id = p_window_id;
+        return;
+    end if;
+    with older as (
+        select h.generation_id, h.attempt from onetake.hold h join onetake.generation g on g.id = h.generation_id
+        where (h.generation_id, h.attempt) > (p_after_id, p_after_attempt)
+          and (h.generation_id, h.attempt) <= (last_id, last_attempt)
+          and h.created_at >= v_window.starts_at and h.created_at < v_window.ends_at
+          and onetake.key_of(v_budget.scope, g) = v_budget.scope_key
+          and p_window_id <> all (h.window_ids)
+        order by h.generation_id, h.attempt for no key update of h
+    ), linked as (
+        update onetake.hold h
+        set window_ids = array(
+            select w.id from onetake.budget_window w where w.id = any (h.window_ids || p_window_id)
+            order by w.lock_rank, w.id)
+        from older o where h.generation_id = o.generation_id and h.attempt = o.attempt
+        returning h.state, h.amount_micros, h.actual_micros
+    )
+    select coalesce(sum(l.amount_micros) filter (where l.state = 'held'), 0),
+           coalesce(sum(case l.state when 'suspended' then l.amount_micros else coalesce(l.actual_micros, 0) end), 0)
+    into v_held, v_spent from linked l;
+    perform onetake.move_balances(array[p_window_id], v_held, v_spent);
+end $$;
+
+-- `reached` is the highest threshold, of 50, 80 and 100 percent, that what is held and spent has reached.
 create view onetake.budget_balance as
-select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros,
-       coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
-       coalesce(w.overrun_micros, 0) as overrun_micros,
-       b.limit_micros - coalesce(w.held_micros + w.spent_micros, 0) as available_micros,
+select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros, used.held_micros, used.spent_micros,
+       used.overrun_micros, b.limit_micros - used.micros as available_micros,
+       (select max(threshold) from unnest(array[0, 50, 80, 100]) as threshold
+        where used.micros::numeric * 100 >= b.limit_micros::numeric * threshold) as reached_percent,
        nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
        nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
 from onetake.budget b
 left join onetake.budget_window w
-    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock());
+    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock())
+cross join lateral (
+    select coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
+           coalesce(w.overrun_micros, 0) as overrun_micros,
+           coalesce(w.held_micros + w.spent_micros, 0) as micros) used
+where b.removed_at is null;
 
 -- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation).
 create function onetake.reserve(
