@@ -37,7 +37,9 @@ def add_to(app: typer.Typer) -> None:
         "onetake budget set feature acme/intro day 4.50 --time-zone Europe/Berlin",
     )
     register(budget, show, "onetake budget show", "onetake budget show --json")
-    register(budget, remove, "onetake budget remove tenant acme month")
+    register(
+        budget, remove, "onetake budget remove tenant acme month", "onetake budget remove feature acme/intro day --json"
+    )
     register(app, ledger, "onetake ledger gen_0199...", "onetake ledger gen_0199... --json")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Final, Literal
@@ -124,11 +125,12 @@ class Budgets:
     async def _wait_for_earlier(self) -> None:
         """Return when every transaction that may have read the budgets before now has ended."""
         earlier = [row["virtualxid"] for row in await self._database.rows(_OPEN_TRANSACTIONS)]
-        deadline = asyncio.get_running_loop().time() + LONGEST_RESERVATION_S
-        while earlier and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(POLL_S)
-            rows = await self._database.rows(f"{_OPEN_TRANSACTIONS} and l.virtualxid = any ($1)", earlier)
-            earlier = [row["virtualxid"] for row in rows]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_RESERVATION_S):
+                while earlier:
+                    await asyncio.sleep(POLL_S)
+                    rows = await self._database.rows(f"{_OPEN_TRANSACTIONS} and l.virtualxid = any ($1)", earlier)
+                    earlier = [row["virtualxid"] for row in rows]
 
     async def _count(self, window_id: int) -> None:
         after: tuple[str, int] = ("", 0)

@@ -62,7 +62,7 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "much"], "usage", 2),
-        (["budget", "set", "tenant", "x", "day", "--", "-1"], "usage", 2),
+        (["budget", "set", "tenant", "x", "day", "$-1"], "usage", 2),
         (["budget", "set", "tenant", "x", "week", "1"], "usage", 2),
         (["budget", "remove", "galaxy", "x", "day"], "usage", 2),
         (["budget", "remove", "tenant", "x", "week"], "usage", 2),
