@@ -54,8 +54,8 @@ async def heartbeats() -> AsyncGenerator[Memory]:
 
 async def _beat(memory: Memory, every_s: float) -> None:
     while True:
-        memory.beat()
         await asyncio.sleep(every_s)
+        memory.beat()
 
 
 async def to_the_end(work: Coroutine[object, object, T]) -> T:

@@ -1,38 +1,50 @@
-"""Phase five: the bytes, proven to be the clip that was paid for, under keys of this generation's own."""
+"""Phase five: the bytes, proven to be the clip that was paid for, under keys of this generation's own.
+
+Each copy has a key that no other copy has, so nothing here deletes or overwrites what another attempt may have
+published: one that froze and goes on after its time can do no harm. The manifest, of which the first writer's stands,
+selects; what none names is swept two days later (`onetake.operations.sweeping`).
+
+The vendor has been paid, so the clip is sought at growing gaps for as long as the vendor keeps it. What this machine
+could not read is kept and read again: only what the reader found in the bytes says that they are no clip.
+"""
 
 import hashlib
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic as _monotonic
 from typing import Any, Literal, NoReturn
 
 import structlog
-from pydantic import Field
 from temporalio import activity
 
-from activities.heartbeat import Memory, elapsed_s, heartbeats
+from activities.cadence import gap_s
+from activities.delivered import CONTENT_TYPE, about_cost, asset_of, differences
+from activities.heartbeat import Memory, elapsed_s, heartbeats, remaining_s
+from activities.tries import Copy, Success, Tries, Trouble, forget, remember, tries_of
+from activities.wait import note_end
 from onetake.core import names
 from onetake.core.clips import ClipFacts, ClipReader, Spool
-from onetake.core.contracts import Asset, Message, Notice, Persisted, PersistInput, Plan
+from onetake.core.contracts import Asset, ErrorInfo, Notice, Persisted, PersistInput, Plan, StatusReading
 from onetake.core.errors import Failed, OnetakeError, TryLater
-from onetake.core.ports import Body, Generations, ObjectStore, Stored, VendorClient, VendorStatus
+from onetake.core.ports import Body, Generations, JobEnds, ObjectStore, Rates, Stored, VendorClient, VendorStatus
 
-CONTENT_TYPE = "video/mp4"
-RESULT_READS = 4
-RESULT_RETRY_S = 2.0
-CLIP_READS = 3
 MOST_CLIPS = 16
+KEY_BYTES = 8
+FIRST_GAP_S = 2.0
+LONGEST_GAP_S = 600.0
+LEAST_TRIES = 8  # whatever the clock says: our own absence gives nothing up
+VERDICT_S = 480.0  # how long copies that are no clip are fetched again: a CDN may serve a broken body for minutes
+SPARE_S = 5.0
+MOST_PATIENCE = 5  # times the reader's limits
+SOUGHT = frozenset({"asset_unavailable", "asset_truncated"})
+JUDGED = frozenset({"asset_url_blocked"})
 
 _log: Any = structlog.get_logger(__name__)
 
-Fault = Literal["missing_links", "bad_copies"]
-
-
-class Tries(Message):
-    """What earlier attempts leave to the next: what went wrong for reasons of the vendor's (outages of other parts do
-    not count), and the sha256 of the bytes that they put under each key."""
-
-    missing_links: int = 0
-    bad_copies: int = 0
-    sha256: dict[str, str] = Field(default_factory=dict[str, str])
+Fault = Literal["withheld", "refused", "damaged", "unread"]
 
 
 class Persist:
@@ -40,13 +52,17 @@ class Persist:
 
     def __init__(
         self,
-        vendors: Mapping[str, VendorClient],
+        clients: Mapping[str, VendorClient],
+        rates: Rates,
+        ends: JobEnds,
         generations: Generations,
         store: ObjectStore,
         reader: ClipReader,
         spool: Spool,
     ) -> None:
-        self._vendors = vendors
+        self._clients = clients
+        self._rates = rates
+        self._ends = ends
         self._generations = generations
         self._store = store
         self._reader = reader
@@ -57,109 +73,282 @@ class Persist:
         """Fetch, store and verify every clip of the job, and write the manifest last.
 
         The links are read here, so that none enters a history. A failed persist never touches the vendor's job again.
+        A woken one may find the job open, failed, or the vendor not to be asked: that is its answer then.
         """
+        begun = _monotonic()
         async with heartbeats() as memory:
-            await self._generations.enter(order.generation_id, "persisting")
             manifest_key = f"{_prefix(order)}/manifest.json"
-            if (manifest := await self._store.get_document(manifest_key)) is not None:
-                return Persisted.model_validate_json(manifest)
-            status = await self._delivered(order, memory)
-            clips = [await self._clip(order, index, link, memory) for index, link in enumerate(status.links)]
+            if _may_be_stored(order):
+                if (manifest := await self._store.get_document(manifest_key)) is not None:
+                    return await self._published(manifest)
+                await self._adopt(order, memory)
+            earlier = tries_of(memory)
+            status = await self._status(order, memory)
+            if status.reading.state != "succeeded":
+                return Persisted(reading=status.reading)
+            await self._generations.enter(order.generation_id, "persisting")
+            _keep_success(order, status, memory)
+            clips = [
+                await self._clip(order, number, link, memory, earlier.copies.get(number))
+                for number, link in enumerate(status.links)
+            ]
             persisted = Persisted(
+                reading=status.reading,
                 assets=tuple(asset for asset, _ in clips),
-                warnings=(*_about_cost(status), *(notice for _, notices in clips for notice in notices)),
+                warnings=(*about_cost(status), *(notice for _, notices in clips for notice in notices)),
                 manifest_key=manifest_key,
             )
-            await self._store.put_document(manifest_key, persisted.model_dump_json().encode())
-            return persisted
+            _require_time(begun)
+            return await self._publish(persisted)
 
-    async def _delivered(self, order: PersistInput, memory: Memory) -> VendorStatus:
-        status = await self._vendors[order.plan.vendor].read_status(order.plan, order.vendor_task_id)
-        reading, plan = status.reading, order.plan
-        if reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS:
-            return status
-        if reading.state == "succeeded":
-            self._again_or_fail(memory, "missing_links", RESULT_READS, Failed("vendor_bad_result", "(no link)"), plan)
+    async def _publish(self, persisted: Persisted) -> Persisted:
+        """Write the manifest; another attempt's, which was first, stands."""
+        mine = persisted.model_dump_json().encode()
+        held = await self._store.put_document(persisted.manifest_key, mine)
+        return persisted if held == mine else await self._published(held)
+
+    async def _published(self, manifest: bytes) -> Persisted:
+        """What an attempt has published. Raises Failed(`storage_conflict`) for what is no manifest of a stored clip."""
+        try:
+            persisted = Persisted.model_validate_json(manifest)
+        except ValueError:
+            raise Failed("storage_conflict", "(the manifest's key holds something else)") from None
+        for asset in persisted.assets:
+            found = await self._store.look(asset.key)
+            if found is None or found.sha256 != asset.sha256:
+                raise Failed("storage_conflict", f"(the manifest names {asset.key}, which is not there)")
+        return persisted
+
+    # -- The vendor ----------------------------------------------------------------------------------------------------
+
+    async def _status(self, order: PersistInput, memory: Memory) -> VendorStatus:
+        """The vendor's word: a success, unless a callback woke us and no success has been seen before.
+
+        A job whose clips are all in the bucket is not asked about again: the vendor may be away, or have forgotten it.
+        """
+        tries = tries_of(memory)
+        if tries.success is not None and tries.all_stored:
+            fresh = await self._fresh(order) if tries.is_doubtful else None
+            return fresh or _remembered(tries.success)
+        if order.woken and tries.success is None:
+            status = await self._asked(order)
+            if status.reading.state != "succeeded":
+                return status
+        else:
+            status = await self._read_status(order)
+        reading = status.reading
         if reading.state == "failed":  # after a success: the workflow asks once more, and decides about the money
             raise Failed("vendor_failed", f"(state: {reading.vendor_state})")
-        if elapsed_s() > plan.deadline_s:
-            raise Failed("vendor_bad_result", f"(state: {reading.vendor_state})")
-        # A replica of the vendor's that lags behind what it already told us: the newest confirmed state wins.
-        raise TryLater("vendor_unavailable", f"(state: {reading.vendor_state})", after_s=plan.cadence.interval_s)
+        if status.shows_clip:  # under an odd word, which a read before this step has seen twice
+            status = replace(status, reading=reading.model_copy(update={"state": "succeeded"}))
+        elif reading.state != "succeeded":
+            # A replica of the vendor's that lags behind what it already told us: the newest confirmed state wins.
+            self._seek(order.plan, memory, Failed("vendor_bad_result", f"(state: {reading.vendor_state})"))
+        if not 0 < len(status.links) <= MOST_CLIPS:
+            _keep_success(order, status, memory)
+            self._seek(order.plan, memory, Failed("vendor_bad_result", "(no link)"))
+        return status
+
+    async def _fresh(self, order: PersistInput) -> VendorStatus | None:
+        """Fresh links, where the vendor has them still: for second copies of what is stored, and could not be read."""
+        with suppress(OnetakeError):
+            status = await self._read_status(order)
+            return status if status.reading.state == "succeeded" and 0 < len(status.links) <= MOST_CLIPS else None
+        return None
+
+    async def _asked(self, order: PersistInput) -> VendorStatus:
+        """The first answer after a callback. A vendor that cannot be asked now is asked when the next read is due."""
+        try:
+            status = await self._read_status(order)
+        except TryLater as error:
+            told = ErrorInfo.from_error(error)
+            return VendorStatus(StatusReading(state="open", vendor_state="", error=told, again_s=error.after_s))
+        if status.reading.state in {"open", "missing"}:  # a callback may be faster than the vendor's own reads
+            again_s = gap_s(order.plan.cadence, order.elapsed_s + elapsed_s())
+            return VendorStatus(status.reading.model_copy(update={"state": "open", "again_s": again_s}))
+        await note_end(self._ends, order, status.reading, status.least_age_s)
+        return status
+
+    async def _read_status(self, order: PersistInput) -> VendorStatus:
+        """A read that waits for its turn at a vendor who has said that we are too fast, as all reads do."""
+        plan, vendor = order.plan, order.plan.vendor
+        wait_s = await self._rates.read_turn_s(vendor, returning=activity.info().attempt > 1)
+        if wait_s > 0:
+            raise TryLater("vendor_throttled", "(others are first)", after_s=wait_s)
+        try:
+            return await self._clients[vendor].read_status(plan, order.vendor_task_id)
+        except TryLater as error:
+            if error.code != "vendor_throttled":
+                raise
+            wait_s = await self._rates.read_refused(vendor, error.after_s)
+            raise TryLater(error.code, error.detail, after_s=max(wait_s, error.after_s or 0.0)) from None
+
+    # -- One clip ------------------------------------------------------------------------------------------------------
 
     async def _clip(
-        self, order: PersistInput, index: int, link: str, memory: Memory
+        self, order: PersistInput, number: int, link: str, memory: Memory, earlier: Copy | None
     ) -> tuple[Asset, tuple[Notice, ...]]:
-        key = f"{_prefix(order)}/{index}.mp4"
-        with self._spool.new_file() as target:
-            stored = await self._store.fetch(key, target, moved=_unheard)
-            if stored is None:
-                sha256 = await self._copy(order, key, link, memory)
-                stored = await self._store.fetch(key, target, moved=_unheard)
-            else:
-                sha256 = _tries(memory).sha256.get(key) or await self._hash(order, link, memory)
-            if stored is None:
-                raise TryLater("storage_unavailable", "(the object just stored is not there)")
-            if stored.sha256 != sha256:  # nobody's clip is taken for this one, and nothing is overwritten
-                _log.error("storage_conflict", generation_id=order.generation_id, object_key=key, sha256=stored.sha256)
-                raise Failed("storage_conflict")
-            try:
-                facts = await self._reader.read(target)
-            except Failed as failure:
-                await self._reject(key, failure, memory, order.plan)
-        return _asset(key, stored, facts), tuple(_differences(order.plan, facts))
+        with self._spool.new_file() as spool:
+            kept = None
+            if earlier and earlier.is_doubtful and link:
+                kept = await self._another(order, number, link, spool, memory)
+            if earlier and kept is None:
+                kept = await self._kept(order, number, link, spool, memory, earlier)
+            if kept is None:
+                kept = await self._copied(order, number, link, spool, memory, again=earlier is not None)
+            facts = await self._facts(order, number, kept, spool, memory)
+        return asset_of(kept, facts), tuple(differences(order.plan, facts))
 
-    async def _reject(self, key: str, failure: Failed, memory: Memory, plan: Plan) -> NoReturn:
-        """What is no clip leaves the bucket, so that a later attempt may store a better copy."""
-        await self._store.discard(key)
-        _remember(memory, key, "")
-        self._again_or_fail(memory, "bad_copies", CLIP_READS, failure, plan)
+    async def _kept(
+        self, order: PersistInput, number: int, link: str, spool: Path, memory: Memory, earlier: Copy
+    ) -> Stored | None:
+        """What an earlier attempt stored under a key of its own, or None: then it is copied again, under another."""
+        kept = await self._store.fetch(earlier.key, spool, moved=_unheard)
+        if kept is not None:
+            wanted = earlier.sha256 or await self._hash(order, link, memory, kept)
+            if kept.sha256 == wanted:
+                remember(memory, number, earlier.model_copy(update={"sha256": wanted}))
+                return kept
+            _log.error("storage_conflict", generation_id=order.generation_id, object_key=kept.key, sha256=kept.sha256)
+        if not link:
+            forget(memory, number)
+            raise TryLater("storage_unavailable", "(the object that was stored is not there)")
+        return None
 
-    async def _copy(self, order: PersistInput, key: str, link: str, memory: Memory) -> str:
-        """Download and store; the sha256 of what was sent to the store."""
+    async def _copied(
+        self, order: PersistInput, number: int, link: str, spool: Path, memory: Memory, *, again: bool
+    ) -> Stored:
+        """Download and store, by way of the spool, under a key that the next attempt knows whatever becomes of us."""
+        if again:
+            remember(memory, number, Copy(key=_new_key(order, number)))
+        return await self._put(order, number, link, spool, memory, tries_of(memory).copies[number].key)
+
+    async def _put(self, order: PersistInput, number: int, link: str, spool: Path, memory: Memory, key: str) -> Stored:
+        """Download and store under this key, which is the copy's from the moment that the store has all of it."""
         try:
-            async with self._vendors[order.plan.vendor].download(link) as body:
-                stored = await self._store.put_stream(
-                    key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, moved=_unheard
+            async with self._clients[order.plan.vendor].download(link) as body:
+                sent = await self._store.put_stream(
+                    key, body, content_type=CONTENT_TYPE, max_bytes=order.plan.max_asset_bytes, spool=spool
                 )
         except OnetakeError as failure:
-            if failure.code == "storage_conflict":  # perhaps by an attempt that we thought dead: the next one compares
-                raise TryLater("storage_unavailable", "(the key was taken meanwhile)") from None
-            self._bad_copy(failure, memory, order.plan)
-        _remember(memory, key, stored.sha256)
-        return stored.sha256
+            self._no_copy(order.plan, memory, failure)
+        remember(memory, number, Copy(key=key, sha256=sent.sha256))
+        kept = await self._store.look(key)
+        if kept is None:
+            raise TryLater("storage_unavailable", "(the object just stored is not there)")
+        if kept.sha256 != sent.sha256:
+            _log.error("storage_conflict", generation_id=order.generation_id, object_key=key, sha256=kept.sha256)
+            forget(memory, number)
+            damaged = Failed("storage_unavailable", "(it keeps something else than it was sent)")
+            raise self._later(order.plan, memory, "damaged", damaged)
+        return kept
 
-    async def _hash(self, order: PersistInput, link: str, memory: Memory) -> str:
-        """The sha256 of what the vendor delivers, for an object that a forgotten attempt may have stored."""
+    async def _another(self, order: PersistInput, number: int, link: str, spool: Path, memory: Memory) -> Stored | None:
+        """A second copy of what could not be read; without one the first stays, whatever becomes of us meanwhile."""
+        before = tries_of(memory)
         try:
-            async with self._vendors[order.plan.vendor].download(link) as body:
+            return await self._put(order, number, link, spool, memory, _new_key(order, number))
+        except OnetakeError:
+            memory.keep(before)
+            return None
+
+    async def _hash(self, order: PersistInput, link: str, memory: Memory, kept: Stored) -> str:
+        """The sha256 of what the vendor delivers, for an object whose sender died before it could say. What the vendor
+        does not hand out again is taken as it was kept: nobody else knew the key."""
+        try:
+            async with self._clients[order.plan.vendor].download(link) as body:
                 return await _sha256(body, order.plan.max_asset_bytes)
         except OnetakeError as failure:
-            self._bad_copy(failure, memory, order.plan)
+            if failure.code in SOUGHT:
+                return kept.sha256
+            self._no_copy(order.plan, memory, failure)
 
-    def _bad_copy(self, failure: OnetakeError, memory: Memory, plan: Plan) -> NoReturn:
-        """A link that is refused and a body that is cut are tried again with a fresh link; an outage as it says."""
-        if failure.code in {"asset_unavailable", "asset_truncated"}:
-            self._again_or_fail(memory, "bad_copies", CLIP_READS, Failed(failure.code, failure.detail), plan)
+    async def _facts(self, order: PersistInput, number: int, kept: Stored, spool: Path, memory: Memory) -> ClipFacts:
+        """What reading the clip showed. A copy that is no clip is forgotten, so that the next attempt fetches another;
+        one that could not be read is kept."""
+        copy = tries_of(memory).copies[number]
+        try:
+            return await self._reader.read(spool, patience=min(1 + copy.unread, MOST_PATIENCE))
+        except TryLater as unread:
+            remember(memory, number, copy.model_copy(update={"unread": copy.unread + 1}))
+            unverified = Failed(unread.code, f"{unread.detail} It is kept as {kept.key}.")
+            later = self._later(order.plan, memory, "unread", unverified)
+            if isinstance(later, Failed):
+                await self._leave(order, memory)
+            raise later from None
+        except Failed as verdict:
+            forget(memory, number)
+            self._judge(order.plan, memory, verdict)
+
+    async def _leave(self, order: PersistInput, memory: Memory) -> None:
+        """Say in the bucket which copies could not be read, for a replay: the vendor may have forgotten the job."""
+        with suppress(OnetakeError):
+            await self._store.put_document(_unverified_key(order), tries_of(memory).model_dump_json().encode())
+
+    async def _adopt(self, order: PersistInput, memory: Memory) -> None:
+        """Go on with the copies that an earlier activity kept and could not read."""
+        if tries_of(memory).success is None and (left := await self._store.get_document(_unverified_key(order))):
+            memory.keep(Tries.model_validate_json(left).as_left())
+
+    # -- Again, or given up --------------------------------------------------------------------------------------------
+
+    def _no_copy(self, plan: Plan, memory: Memory, failure: OnetakeError) -> NoReturn:
+        """Why there is no copy: a link that is refused and a body that is cut are the vendor's; an outage passes."""
+        if failure.code in SOUGHT:
+            self._seek(plan, memory, Failed(failure.code, failure.detail))
+        if failure.code in JUDGED:
+            self._judge(plan, memory, Failed(failure.code, failure.detail))
+        if failure.code == "storage_conflict":
+            raise TryLater("storage_unavailable", "(the key was taken meanwhile)") from None
         raise failure
 
-    def _again_or_fail(self, memory: Memory, what: Fault, most: int, failure: Failed, plan: Plan) -> NoReturn:
-        """Try again a few times what is the vendor's fault; outages of other parts are not counted."""
-        tries = _tries(memory)
-        number: int = getattr(tries, what) + 1
-        memory.keep(tries.model_copy(update={what: number}))
-        if number >= most:
-            raise failure
-        raise TryLater(failure.code, failure.detail, after_s=RESULT_RETRY_S * plan.time_scale) from None
+    def _seek(self, plan: Plan, memory: Memory, failure: Failed) -> NoReturn:
+        """The vendor withholds what it was paid for: sought again for as long as it keeps results."""
+        raise self._later(plan, memory, "withheld", failure, most_s=plan.result_lifetime_s) from None
+
+    def _judge(self, plan: Plan, memory: Memory, failure: Failed) -> NoReturn:
+        """What came is not to be used: another copy is fetched a few times, over some minutes."""
+        raise self._later(plan, memory, "refused", failure, most_s=VERDICT_S * plan.time_scale) from None
+
+    def _later(
+        self, plan: Plan, memory: Memory, what: Fault, failure: Failed, *, most_s: float = float("inf")
+    ) -> OnetakeError:
+        """Later, at a gap as long as this kind of fault has lasted; the failure itself when it has lasted too long, or
+        when nobody would come again."""
+        tries, now_s = tries_of(memory), elapsed_s()
+        before: Trouble = getattr(tries, what)
+        lasted_s = now_s - before.since_s if before.times else 0.0
+        trouble = Trouble(times=before.times + 1, since_s=now_s - lasted_s)
+        memory.keep(tries.model_copy(update={what: trouble}))
+        pause_s = min(max(lasted_s, FIRST_GAP_S * plan.time_scale), LONGEST_GAP_S * plan.time_scale)
+        too_long = trouble.times >= LEAST_TRIES and lasted_s >= most_s
+        if too_long or pause_s + SPARE_S > remaining_s():
+            return failure
+        return TryLater(failure.code, failure.detail, after_s=max(pause_s, 0.05))
 
 
-def _tries(memory: Memory) -> Tries:
-    return memory.recall(Tries) or Tries()
+def _require_time(begun: float) -> None:
+    """An attempt that froze for longer than its time publishes nothing: what it stored may be swept already."""
+    limit = activity.info().start_to_close_timeout
+    if limit is not None and _monotonic() - begun > limit.total_seconds():
+        raise TryLater("storage_unavailable", "(this attempt is out of time)")
 
 
-def _remember(memory: Memory, key: str, sha256: str) -> None:
-    tries = _tries(memory)
-    memory.keep(tries.model_copy(update={"sha256": tries.sha256 | {key: sha256}}))
+def _remembered(said: Success) -> VendorStatus:
+    """The vendor's word as it is kept, with no links."""
+    return VendorStatus(said.reading, ("",) * said.clips, cost_unusable=said.cost_unusable)
+
+
+def _keep_success(order: PersistInput, status: VendorStatus, memory: Memory) -> None:
+    """Keep the vendor's word, and the key of each clip that has none, in one beat before the first byte is sent."""
+    tries, clips = tries_of(memory), len(status.links)
+    success = Success(reading=status.reading, clips=clips, cost_unusable=status.cost_unusable)
+    fresh = {number: Copy(key=_new_key(order, number)) for number in range(min(clips, MOST_CLIPS))}
+    memory.keep(tries.model_copy(update={"success": success, "copies": fresh | tries.copies}))
+
+
+def _new_key(order: PersistInput, number: int) -> str:
+    return f"{_prefix(order)}/{number}-{secrets.token_hex(KEY_BYTES)}.mp4"
 
 
 async def _sha256(body: Body, most_bytes: int) -> str:
@@ -172,45 +361,18 @@ async def _sha256(body: Body, most_bytes: int) -> str:
     return digest.hexdigest()
 
 
+def _unverified_key(order: PersistInput) -> str:
+    return f"{_prefix(order)}/unverified.json"
+
+
+def _may_be_stored(order: PersistInput) -> bool:
+    """Whether an earlier attempt may have ended well: hardly when a callback woke this one just now."""
+    return not order.woken or activity.info().attempt > 1
+
+
 def _prefix(order: PersistInput) -> str:
     return f"{order.tenant}/{order.generation_id}/{order.attempt}"
 
 
 def _unheard(_: int) -> None:
     """Nobody follows how many bytes have moved."""
-
-
-def _asset(key: str, stored: Stored, facts: ClipFacts) -> Asset:
-    return Asset(
-        key=key,
-        sha256=stored.sha256,
-        size_bytes=stored.size_bytes,
-        content_type=CONTENT_TYPE,
-        duration_s=round(facts.duration_s, 3),
-        width=facts.width,
-        height=facts.height,
-        fps=round(facts.fps, 3),
-        codec=facts.codec,
-        has_audio=facts.has_audio,
-    )
-
-
-def _about_cost(status: VendorStatus) -> list[Notice]:
-    if not status.cost_unusable:
-        return []
-    return [Notice(code="vendor_cost_unusable", message="the vendor's figure makes no sense: the pinned price counts")]
-
-
-def _differences(plan: Plan, facts: ClipFacts) -> list[Notice]:
-    """What differs from the request: the clip is kept, and its owner is told."""
-    notices: list[Notice] = []
-    if abs(facts.duration_s - plan.duration_s) > plan.duration_tolerance_s:
-        notices.append(
-            Notice(code="duration_differs", message=f"{facts.duration_s:.2f} s instead of {plan.duration_s} s")
-        )
-    if plan.width and plan.height and (facts.width, facts.height) != (plan.width, plan.height):
-        pixels = f"{facts.width}x{facts.height} instead of {plan.width}x{plan.height}"
-        notices.append(Notice(code="pixels_differ", message=pixels))
-    if plan.sound and not facts.has_audio:
-        notices.append(Notice(code="sound_missing", message="the clip has no sound track"))
-    return notices

@@ -6,16 +6,21 @@ proves something only while nobody but one submission can have moved it. An id i
 
 import time
 from decimal import Decimal
+from typing import Any
+
+import structlog
+from temporalio import activity
 
 from activities.heartbeat import Memory, elapsed_s, remaining_s
 from onetake.core.contracts import ErrorInfo, Message, Plan, ResolveInput, Submission
 from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.core.money import MICROS_PER_USD
-from onetake.core.ports import Account, Evidence, Submissions, SubmitOrder, VendorClient, Vendors
+from onetake.core.ports import Account, Evidence, Rates, Submissions, SubmitOrder, VendorClient
 
 SPARE_S = 1.0
 CHARGED = "The balance fell by exactly this price, so the vendor probably took the job."
 
+_log: Any = structlog.get_logger(__name__)
 _KNOWN = {"accepted", "rejected", "not_sent"}
 
 
@@ -26,21 +31,30 @@ class Seen(Message):
     since_s: float
 
 
+class _NotYet(TryLater):
+    """Others are first at the vendor, which was not asked."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__("vendor_throttled", "(others are first)", after_s=after_s)
+
+
 class Resolve:
     """Finds out about one vendor's submissions. Repeatable; every change of state is compare-and-set."""
 
     def __init__(
-        self, vendor: str, client: VendorClient, submissions: Submissions, evidence: Evidence, vendors: Vendors
+        self, vendor: str, client: VendorClient, submissions: Submissions, evidence: Evidence, rates: Rates
     ) -> None:
         self._vendor = vendor
         self._client = client
         self._submissions = submissions
         self._evidence = evidence
-        self._vendors = vendors
+        self._rates = rates
 
     async def resolve(self, order: ResolveInput) -> Submission:
         """Look once. Raises TryLater until something is known; with `last_look` it answers with what is stored."""
-        stored = await self._submissions.read(order.generation_id, order.attempt) or Submission(state="not_sent")
+        stored = await self._submissions.read(order.generation_id, order.attempt, epoch=order.epoch)
+        if order.doubted and stored.state == "accepted" and stored.vendor_task_id:
+            return await self._reconsidered(order, stored, stored.vendor_task_id)
         if stored.state in _KNOWN:
             return stored
         try:
@@ -66,11 +80,25 @@ class Resolve:
         if not claims:
             return None
         for task_id in await self._evidence.unowned(order.generation_id, order.attempt, claims):
-            await self._admit()
+            await self._admit(order)
             status = await self._client.read_status(order.plan, task_id)
             if status.reading.state != "missing" and (accepted := await self._accepted(order, task_id)):
                 return accepted
         return None
+
+    async def _reconsidered(self, order: ResolveInput, stored: Submission, task_id: str) -> Submission:
+        """An accepted job is given up for another when only that one was named with our own token, the vendor knows it,
+        and nobody else has it: the id that the POST was answered with was another order's."""
+        claims = await self._submissions.claims(order.generation_id, order.attempt)
+        if task_id in claims:
+            return stored
+        for other in await self._evidence.unowned(order.generation_id, order.attempt, claims):
+            await self._admit(order)
+            if (await self._client.read_status(order.plan, other)).reading.state != "missing":
+                _log.error("vendor_named_another_job", vendor=self._vendor, generation_id=order.generation_id)
+                kept = await self._submissions.reassign(order.generation_id, order.attempt, wrong=task_id, right=other)
+                return stored.model_copy(update={"vendor_task_id": kept})
+        return stored
 
     async def _by_list(self, order: ResolveInput) -> Submission | None:
         """Exactly one listed job of this very body that is nobody else's, seen twice: the first look may be early."""
@@ -78,7 +106,7 @@ class Resolve:
         sent = await self._evidence.sent(order.generation_id, order.attempt)
         if sent is None or sent.equal_is_sending:
             return None
-        await self._admit()
+        await self._admit(order)
         listed = await self._client.find_jobs(SubmitOrder(order.plan, sent.request, None, sent.seed), sent.at)
         found = await self._evidence.unowned(order.generation_id, order.attempt, listed)
         if len(found) == 1 and _seen_before(order.plan, memory, found[0], started):
@@ -92,7 +120,7 @@ class Resolve:
         started, memory = time.monotonic(), Memory()
         if await self._evidence.undisturbed(order.generation_id, order.attempt) is None:
             return None
-        await self._admit()
+        await self._admit(order)
         now = await self._client.read_account()
         before = await self._evidence.undisturbed(order.generation_id, order.attempt)  # nothing came between
         if before is None or now != before.account:
@@ -125,16 +153,17 @@ class Resolve:
             raise
         return stored
 
-    async def _admit(self) -> None:
-        if (quiet_s := await self._vendors.quiet_s(self._vendor)) > 0:
-            raise TryLater("vendor_throttled", "(all calls are waiting)", after_s=quiet_s)
+    async def _admit(self, order: ResolveInput) -> None:
+        returning = activity.info().attempt > 1
+        if (wait_s := await self._rates.read_turn_s(self._vendor, returning=returning, behind=order.behind)) > 0:
+            raise _NotYet(wait_s)
 
     async def _again(self, plan: Plan, error: TryLater) -> OnetakeError:
         """The same error with the pause before the next look, which is kept inside the activity's time."""
         asks = plan.lists_jobs or plan.reads_balance
-        pause_s = error.after_s or (plan.cadence.max_interval_s if asks else plan.cadence.interval_s)
-        if error.code == "vendor_throttled":
-            await self._vendors.slow_down(self._vendor, pause_s)
+        pause_s = max(error.after_s or 0.0, plan.cadence.max_interval_s if asks else plan.cadence.interval_s)
+        if error.code == "vendor_throttled" and not isinstance(error, _NotYet):
+            pause_s = max(pause_s, await self._rates.read_refused(self._vendor, error.after_s))
         return TryLater(error.code, error.detail, after_s=min(pause_s, max(remaining_s() - SPARE_S, 0.1)))
 
 

@@ -20,5 +20,7 @@ class Settle:
         try:
             return await self._ledger.settle(order)
         except Failed as failure:
+            if failure.code == "records_lost":  # the run has what is to be written first
+                raise
             # A settlement is never given up: what the database refuses today an operator can mend tomorrow.
             raise TryLater("ledger_unavailable", failure.detail) from None

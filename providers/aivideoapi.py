@@ -13,21 +13,19 @@ from onetake.core.contracts import Plan, StatusReading
 from onetake.core.names import InputKind
 from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
+from providers.readings import Job, error_in, links_of, moment_of, results_in, status_of
 from providers.vendor import (
     Answer,
     CallbackHint,
     decoded_object,
     envelope_status,
-    failure_of,
     json_object,
     json_post,
-    links_of,
     nested,
     not_understood,
     number_of,
     outcome_of,
     safe_text,
-    still_open,
     task_id_of,
 )
 
@@ -94,7 +92,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     """Accepted is a 2xx with `code` 200 and `data.taskId`; an error inside a 2xx counts as the status it stands for."""
     body = json_object(response)
     if body is None or body.keys().isdisjoint(("code", "msg", "data", "error")):
-        return not_understood(response)
+        return not_understood(FACTS.outcomes, response)
     code, words = _said(body)
     named = nested(body, "data", "taskId")
     return outcome_of(FACTS.outcomes, Answer(_status(response.status_code, code), named, code, words))
@@ -121,7 +119,7 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """`status` alone decides. Only the vendor's own `task_not_found` says that a job is missing."""
+    """`status` decides. Only the vendor's own `task_not_found` says that a job is missing."""
     body = json_object(response)
     if body is None:
         return None
@@ -130,7 +128,7 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     # A failed task carries an error of its own: only the envelope's code speaks of the answer.
     understood = 200 <= envelope_status(response.status_code, body.get("code")) < 300
-    return _reading(task) if understood and not task.keys().isdisjoint(("id", "status")) else None
+    return status_of(FACTS, _job(task)) if understood and not task.keys().isdisjoint(("id", "status")) else None
 
 
 def _says_not_found(http_status: int, body: dict[str, object]) -> bool:
@@ -144,16 +142,16 @@ def _task(body: dict[str, object]) -> dict[str, object]:
     return cast("dict[str, object]", data) if isinstance(data, dict) else body
 
 
-def _reading(task: dict[str, object]) -> VendorStatus:
-    state, task_id = task.get("status"), task_id_of(task.get("id"))
-    if state == "completed":
-        links = links_of(nested(task, "output", "urls"))
-        return VendorStatus(StatusReading(state="succeeded", vendor_state="completed"), links, task_id)
-    if state == "failed":
-        error = failure_of(FACTS.failures, nested(task, "error", "code"), nested(task, "error", "message"))
-        failed = StatusReading(state="failed", vendor_state="failed", error=error)
-        return VendorStatus(failed, vendor_task_id=task_id)
-    return still_open(FACTS.vendor.open_states, state, task_id)
+def _job(task: dict[str, object]) -> Job:
+    code, words = error_in(task.get("error"))
+    return Job(
+        task.get("status"),
+        named=task.get("id"),
+        links=links_of(nested(task, "output", "urls")) or results_in(task),
+        code=code,
+        words=words,
+        created_at=moment_of(task.get("created_at")),
+    )
 
 
 def account_request(base_url: str) -> httpx.Request:

@@ -3,6 +3,7 @@
 Where the pages contradict each other or are silent, the choice and its reason stand beside the fact.
 """
 
+from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -10,20 +11,18 @@ import httpx
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
 from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
+from providers.readings import Job, links_of, moment_of, results_in, status_of
 from providers.vendor import (
     Answer,
     CallbackHint,
     decoded_object,
     envelope_status,
-    failure_of,
     json_object,
     json_post,
-    links_of,
     nested,
     not_understood,
     outcome_of,
     safe_text,
-    still_open,
     task_id_of,
 )
 
@@ -68,7 +67,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     """Accepted is a 2xx with `code` 200 and `data.taskId`; the envelope's code wins over the HTTP status."""
     body = json_object(response)
     if body is None or body.keys().isdisjoint(("code", "message", "data")):
-        return not_understood(response)
+        return not_understood(FACTS.outcomes, response)
     status, named = envelope_status(response.status_code, body.get("code")), nested(body, "data", "taskId")
     return outcome_of(FACTS.outcomes, Answer(status, named, words=nested(body, "data", "error") or body.get("message")))
 
@@ -80,34 +79,29 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """`data.state` alone decides: a failed task also answers HTTP 200 with code 200."""
+    """`data.state` decides: a failed task also answers HTTP 200 with code 200."""
     body = json_object(response)
     if body is None:
         return None
     status = envelope_status(response.status_code, body.get("code"))
     if status == 404:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
-    if not 200 <= status < 300 or not isinstance(body.get("data"), dict):
+    data = body.get("data")
+    if not 200 <= status < 300 or not isinstance(data, dict):
         return None
-    return _reading(nested(body, "data", "state"), body)
+    return status_of(FACTS, _job(cast("dict[str, object]", data)))
 
 
-def _reading(state: object, body: dict[str, object]) -> VendorStatus:
-    task_id = task_id_of(nested(body, "data", "taskId"))
-    if state == "success":
-        links = _links(nested(body, "data", "resultJson"))
-        return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links, task_id)
-    if state == "failed":
-        code, words = nested(body, "data", "failCode"), nested(body, "data", "failMsg")
-        failed = StatusReading(state="failed", vendor_state="failed", error=failure_of(FACTS.failures, code, words))
-        return VendorStatus(failed, vendor_task_id=task_id)
-    return still_open(FACTS.vendor.open_states, state, task_id)
-
-
-def _links(result_json: object) -> tuple[str, ...]:
+def _job(data: dict[str, object]) -> Job:
     """`resultJson` is JSON inside a string: `{"resultUrls": [...]}`."""
-    inner = decoded_object(result_json) if isinstance(result_json, str) else None
-    return links_of(nested(inner, "resultUrls"))
+    return Job(
+        data.get("state"),
+        named=data.get("taskId"),
+        links=links_of(data.get("resultJson")) or results_in(data),
+        code=data.get("failCode"),
+        words=data.get("failMsg"),
+        created_at=moment_of(data.get("createTime")),
+    )
 
 
 def callback_hint(body: bytes) -> CallbackHint:

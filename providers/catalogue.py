@@ -7,17 +7,17 @@ clock and no network; `providers.admission` applies it to requests.
 import hashlib
 import re
 import tomllib
-from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from onetake.core.contracts import Cadence
 from onetake.core.errors import CATALOGUE
-from onetake.core.names import FailedJobCost
-from providers.pricing import Fact, Positive, PriceTable
+from onetake.core.names import FailedJobCost, RefusedOf
+from providers.pricing import Fact, Positive, PriceTable, repeated_days
+from providers.states import States
 
 OptionalField = Literal[
     "negative_prompt",
@@ -33,6 +33,7 @@ OptionalField = Literal[
     "watermark",
 ]
 SEED_MOST = 2_147_483_647
+_IN_DOUBT = ("408", "409", "500", "502", "503", "504", "520", "599")  # the job may exist all the same
 ROUTES = Path(__file__).parent / "routes"
 
 # The pixels that this family of models renders, by resolution and aspect ratio.
@@ -166,7 +167,9 @@ class Rhythm(Cadence):
 class OutcomeRow(Fact):
     """One row of the table HTTP status x vendor code -> outcome of a submission. The first row that fits decides.
 
-    `http` and `code` are patterns for the whole text, `words` for a part; missing ones always fit.
+    `http` and `code` are patterns for the whole text, `words` for a part; missing ones always fit. `charged` is
+    `refunded` where a document says that the vendor gives back what it took. `about` says whom a refusal of our key or
+    account concerns: everything there, or only the model that was asked for.
     """
 
     http: Pattern
@@ -174,8 +177,16 @@ class OutcomeRow(Fact):
     words: Pattern | None = None
     outcome: Literal["rejected", "throttled", "ambiguous"]
     error: ErrorCode = "submission_outcome_unknown"
-    charged: Literal["no", "unknown"] = "no"
+    charged: Literal["no", "refunded", "unknown"] = "no"
+    about: RefusedOf = "account"
     source: str
+
+    @model_validator(mode="after")
+    def _a_server_error_needs_the_vendors_own_code(self) -> Self:
+        """A page of a proxy has such a status, too: it must not pass for the vendor's word that nothing is owed."""
+        if self.outcome == "rejected" and self.code is None and any(re.fullmatch(self.http, at) for at in _IN_DOUBT):
+            raise ValueError(f"{self.http}: a refusal with such a status needs a `code`")
+        return self
 
 
 class FailureRow(Fact):
@@ -194,8 +205,21 @@ class Credit(Fact):
     source: str
 
 
+class FieldDefaults(Fact):
+    """What a vendor's document says that it does where these fields are not sent: they change the clip."""
+
+    shot_type: Literal["single", "multi"] | None = None
+    prompt_extend: bool | None = None
+    watermark: bool | None = None
+
+    @property
+    def named(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
 class Route(Fact):
-    """One mode of one model at one vendor."""
+    """One mode of one model at one vendor. Every default that its document names, and that changes the clip or the
+    price, stands here; `sound_default` also where the field that switches sound off is not documented."""
 
     model: str
     mode: str
@@ -213,10 +237,11 @@ class Route(Fact):
     reference_kinds: Kinds = Kinds()
     media: MediaLimits = MediaLimits()
     sound_default: bool | None = None
+    defaults: FieldDefaults = FieldDefaults()
     multi_shot_needs_prompt_extend: bool = False
     input_seconds_most: int = 0
     first_read_s: float | None = None
-    price: PriceTable
+    price: Annotated[tuple[PriceTable, ...], Field(min_length=1)]
     sources: dict[str, str] = Field(default_factory=dict[str, str])
 
     def pixels_of(self, resolution: str, aspect_ratio: str | None) -> tuple[int, int] | tuple[None, None]:
@@ -226,23 +251,27 @@ class Route(Fact):
 
     @model_validator(mode="after")
     def _every_choice_has_one_price(self) -> Self:
-        if self.price.unit == "undocumented":
-            return self
+        if days := repeated_days(self.price):
+            raise ValueError(f"{self.mode}: two prices from {days[0]} on")
+        for table in self.price:
+            if table.unit != "undocumented":
+                self._has_one_price_each(table)
+        return self
+
+    def _has_one_price_each(self, table: PriceTable) -> None:
         for resolution in self.resolutions.choices:
             for duration_s in self.duration_s.legal:
                 for sound in (None,) if self.sound_default is None else (False, True):
-                    found = len(self.price.lines(resolution, sound, duration_s))
+                    found = len(table.lines(resolution, sound, duration_s))
                     if found != 1:
                         raise ValueError(
                             f"{self.mode}: {found or 'no'} price for {resolution}, {duration_s} s, sound {sound}"
                         )
-        return self
 
     @model_validator(mode="after")
     def _names_belong_together(self) -> Self:
-        priced: set[str] = set()
-        if self.price.unit != "undocumented":
-            priced = {line.resolution for line in self.price.table}
+        tables = [table for table in self.price if table.unit != "undocumented"]
+        priced = {line.resolution for table in tables for line in table.table}
         if strange := sorted(priced - set(self.resolutions.choices)):
             raise ValueError(f"{self.mode}: {', '.join(strange)} is not one of its resolutions")
         ratios = {"landscape": ("16:9",), "of_the_input": ()}.get(self.pixels)
@@ -259,6 +288,8 @@ class Route(Fact):
         ):
             if (name in self.fields) != there:
                 raise ValueError(f"{self.mode}: {name} needs both a place in `fields` and its rule")
+        if strange := sorted(self.defaults.named.keys() - self.fields):
+            raise ValueError(f"{self.mode}: {strange[0]} has a default and no place in `fields`")
         return self
 
 
@@ -268,8 +299,8 @@ class VendorFacts(Fact):
     base_url: str | None = None
     callbacks: bool
     cancelable: bool
-    open_states: Annotated[tuple[str, ...], Field(min_length=1)]
     failed_job_cost: FailedJobCost
+    bills: Literal["ordered_seconds", "generated_seconds"] = "ordered_seconds"
     deadline_s: float
     result_lifetime_s: float | None = None
     # What can tell how a submission without an answer ended. The balance counts only where a document says that a job
@@ -287,12 +318,10 @@ class VendorData(Fact):
     vendor: VendorFacts
     credit: Credit
     cadence: Rhythm
+    states: States
     outcomes: Annotated[tuple[OutcomeRow, ...], Field(min_length=1)]
     failures: tuple[FailureRow, ...] = ()
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
-
-    def usd_per_credit(self, configured: dict[str, Decimal], name: str) -> Decimal | None:
-        return configured.get(name, self.credit.usd)
 
 
 class Catalogue(Fact):

@@ -5,7 +5,6 @@ stand beside the fact.
 """
 
 from collections.abc import Mapping
-from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -13,21 +12,19 @@ import httpx
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
 from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
+from providers.readings import Job, error_in, links_of, moment_of, results_in, status_of
 from providers.vendor import (
     MOST_UNIX_S,
     Answer,
     CallbackHint,
     ListedJob,
-    failure_of,
     json_object,
     json_post,
-    links_of,
     listed_objects,
     nested,
     not_understood,
     number_of,
     outcome_of,
-    still_open,
     task_id_of,
 )
 
@@ -73,7 +70,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     and even a request that failed at once is one to be read and settled."""
     body = json_object(response)
     if body is None or body.keys().isdisjoint(("request_id", "error", "message", "detail")):
-        return not_understood(response)
+        return not_understood(FACTS.outcomes, response)
     answer = Answer(response.status_code, body.get("request_id"), code=nested(body, "error", "code"), words=_said(body))
     return outcome_of(FACTS.outcomes, answer)
 
@@ -115,20 +112,21 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     if not response.is_success or body.keys().isdisjoint(("request_id", "status")):
         return None
-    return _reading(body.get("status"), body)
+    return status_of(FACTS, _job(body))
 
 
-def _reading(state: object, body: Mapping[str, object]) -> VendorStatus:
-    task_id = task_id_of(body.get("request_id"))
-    if state == "success":
-        links = _links(body.get("outcome"))
-        return VendorStatus(StatusReading(state="succeeded", vendor_state="success"), links, task_id)
-    if state in ("failed", "cancelled"):
-        # No documented call cancels, so it was not us; what it costs is as unknown as the cost of a failed one.
-        code = "cancelled" if state == "cancelled" else nested(body, "error", "code")
-        error = failure_of(FACTS.failures, code, _said(body, "outcome"))
-        return VendorStatus(StatusReading(state="failed", vendor_state=str(state), error=error), vendor_task_id=task_id)
-    return still_open(FACTS.vendor.open_states, state, task_id)
+def _job(body: Mapping[str, object]) -> Job:
+    """No documented call cancels, so it was not us; what it costs is as unknown as the cost of a failed one."""
+    links = links_of(nested(body, "outcome", "media_urls"), nested(body, "outcome", "video_url")) or results_in(body)
+    has_failed = FACTS.states.meaning(body.get("status")) in {"failed", "canceled"}
+    return Job(
+        body.get("status"),
+        named=body.get("request_id"),
+        links=links,
+        code=nested(body, "error", "code"),
+        words=_said(body, "outcome") if has_failed else error_in(body.get("error"))[1],
+        created_at=moment_of(body.get("created_at")),
+    )
 
 
 def _said(body: Mapping[str, object], *more: str) -> str:
@@ -140,14 +138,6 @@ def _said(body: Mapping[str, object], *more: str) -> str:
 
 def _texts_at(value: object) -> tuple[object, ...]:
     return (value, nested(value, "message"), nested(value, "error"), nested(value, "detail"))
-
-
-def _links(outcome: object) -> tuple[str, ...]:
-    """`media_urls` holds objects with `url`; published clients have also met plain texts, and `video_url` alone."""
-    media = nested(outcome, "media_urls")
-    items = cast("list[object]", media) if isinstance(media, list) else []
-    urls = [item if isinstance(item, str) else nested(item, "url") for item in items]
-    return links_of(urls) or links_of([nested(outcome, "video_url")])
 
 
 def callback_hint(body: bytes) -> CallbackHint:

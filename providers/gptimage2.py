@@ -11,21 +11,18 @@ import httpx
 from onetake.core.contracts import GenerationRequest, Plan, StatusReading
 from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
+from providers.readings import Job, error_in, moment_of, results_in, status_of
 from providers.vendor import (
     Answer,
     CallbackHint,
     decoded_object,
     envelope_status,
-    failure_of,
     json_object,
     json_post,
-    links_of,
     nested,
     not_understood,
-    number_of,
     outcome_of,
     safe_text,
-    still_open,
     task_id_of,
 )
 
@@ -74,17 +71,17 @@ def _media(request: GenerationRequest) -> dict[str, object]:
 def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     """Accepted is a 2xx with `id`, whatever else stands there: a job that failed at once is one to be read and settled.
 
-    `usage.credits_reserved` is what the vendor takes at once; no page says that a status shows what it kept in the end.
+    `usage.credits_reserved` is a reservation and no charge: the job is settled on what was generated, which no answer
+    shows. So it is not read.
     """
     body = json_object(response)
     if body is None or (response.status_code // 100 != 2 and not isinstance(body.get("error"), dict)):
-        return not_understood(response)
+        return not_understood(FACTS.outcomes, response)
     answer = Answer(
         _status(response, body),
         body.get("id"),
         code=_code(body),
         words=nested(body, "error", "message"),
-        reported_units=number_of(nested(body, "usage", "credits_reserved")),
     )
     return outcome_of(FACTS.outcomes, answer)
 
@@ -118,26 +115,25 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """`status` alone decides. There is no cancelled one: a cancelled task has failed with `request_cancelled`."""
+    """`status` decides. No page names a cancelled one: a cancelled task has failed with `request_cancelled`."""
     body = json_object(response)
     if body is None:
         return None
     if body.keys().isdisjoint(("id", "status")):
         missing = _status(response, body) == 404 and isinstance(body.get("error"), dict)
         return VendorStatus(StatusReading(state="missing", vendor_state="404")) if missing else None
-    return _reading(body) if response.status_code // 100 == 2 else None
+    return status_of(FACTS, _job(body)) if response.status_code // 100 == 2 else None
 
 
-def _reading(body: dict[str, object]) -> VendorStatus:
-    state, task_id = body.get("status"), task_id_of(body.get("id"))
-    if state == "completed":
-        links = links_of(body.get("results"))
-        return VendorStatus(StatusReading(state="succeeded", vendor_state="completed"), links, task_id)
-    if state == "failed":
-        error = failure_of(FACTS.failures, _code(body), nested(body, "error", "message"))
-        failed = StatusReading(state="failed", vendor_state="failed", error=error)
-        return VendorStatus(failed, vendor_task_id=task_id)
-    return still_open(FACTS.vendor.open_states, state, task_id)
+def _job(body: dict[str, object]) -> Job:
+    return Job(
+        body.get("status"),
+        named=body.get("id"),
+        links=results_in(body),
+        code=_code(body),
+        words=nested(body, "error", "message") or error_in(body.get("error"))[1],
+        created_at=moment_of(body.get("created")),
+    )
 
 
 def callback_hint(body: bytes) -> CallbackHint:

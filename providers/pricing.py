@@ -1,21 +1,42 @@
-"""What one clip is expected to cost: the vendor's own unit, its table, and the prices that an operator configures.
+"""Prices as data: a vendor's own unit with its dated tables, and the dated prices that an operator configures.
 
-A price that no document names is not guessed: the route needs `ONETAKE_PRICES` before it can run.
+`providers.tariff` says which of them counts on a day.
 """
 
-import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from onetake.core.contracts import Price
-from onetake.core.errors import Refused
-from onetake.core.money import format_usd, micros_up
+from providers.contracts import FailedJobContract
 
 Positive = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+Day = Annotated[date, Field(strict=True)]
+
+
+class Dated(Protocol):
+    """Something that counts from a day on (UTC), until a later one of its kind does; without a day, from ever."""
+
+    @property
+    def valid_from(self) -> date | None: ...
+
+
+D = TypeVar("D", bound=Dated)
+
+
+def in_force(entries: Iterable[D], day: date) -> D | None:
+    """The entry that counts on this day: the latest one that is not in the future."""
+    begun = [entry for entry in entries if entry.valid_from is None or entry.valid_from <= day]
+    return max(begun, key=lambda entry: entry.valid_from or date.min, default=None)
+
+
+def repeated_days(entries: Iterable[Dated]) -> list[str]:
+    """The days on which more than one entry would begin to count."""
+    days = Counter(str(entry.valid_from or "undated") for entry in entries)
+    return [day for day, count in days.items() if count > 1]
 
 
 class Fact(BaseModel):
@@ -32,12 +53,23 @@ class UsdRate(Fact):
     usd: Positive
 
 
-class UsdPerSecond(Fact):
+class Documented(Fact):
+    """A table as a document has it: from the day of the document, or on which it was read."""
+
+    valid_from: Day
+    source: str
+
+
+class UsdPerSecond(Documented):
     """USD per second of output, by resolution and sound."""
 
     unit: Literal["usd_per_second"]
-    source: str
     table: tuple[UsdRate, ...]
+
+    @property
+    def prices_sound(self) -> bool:
+        """Whether sound has a price of its own."""
+        return any(line.sound is not None for line in self.table)
 
     def lines(self, resolution: str, sound: bool | None, duration_s: int) -> list[Decimal]:
         """The dollars of one clip, by every line that applies: a loaded route has exactly one."""
@@ -55,12 +87,15 @@ class CreditRate(Fact):
     credits: Positive
 
 
-class CreditsPerSecond(Fact):
+class CreditsPerSecond(Documented):
     """Credits per second of output, by resolution."""
 
     unit: Literal["credits_per_second"]
-    source: str
     table: tuple[CreditRate, ...]
+
+    @property
+    def prices_sound(self) -> bool:
+        return False
 
     def lines(self, resolution: str, sound: bool | None, duration_s: int) -> list[Decimal]:
         del sound
@@ -75,23 +110,29 @@ class ClipRate(Fact):
     credits: Positive
 
 
-class CreditsPerClip(Fact):
+class CreditsPerClip(Documented):
     """Credits per clip, by resolution and duration: not linear in seconds."""
 
     unit: Literal["credits_per_clip"]
-    source: str
     table: tuple[ClipRate, ...]
+
+    @property
+    def prices_sound(self) -> bool:
+        return False
 
     def lines(self, resolution: str, sound: bool | None, duration_s: int) -> list[Decimal]:
         del sound
         return [line.credits for line in self.table if (line.resolution, line.duration_s) == (resolution, duration_s)]
 
 
-class Undocumented(Fact):
+class Undocumented(Documented):
     """No document names a price."""
 
     unit: Literal["undocumented"]
-    source: str
+
+    @property
+    def prices_sound(self) -> bool:
+        return False
 
     def lines(self, resolution: str, sound: bool | None, duration_s: int) -> list[Decimal]:
         del resolution, sound, duration_s
@@ -101,65 +142,74 @@ class Undocumented(Fact):
 PriceTable = Annotated[UsdPerSecond | CreditsPerSecond | CreditsPerClip | Undocumented, Field(discriminator="unit")]
 
 
+class DatedCredit(Fact):
+    """What one credit of a vendor costs from a day on."""
+
+    vendor: str
+    valid_from: Day
+    usd: Positive
+    source: str = ""
+
+
+class DatedPrice(Fact):
+    """USD a second of a route from a day on, for the resolutions that are named."""
+
+    route: str
+    valid_from: Day
+    usd_per_second: Annotated[dict[str, Positive], Field(min_length=1)]
+    source: str = ""
+
+
+class Configured(Fact):
+    """One configured figure in USD: of a credit, or of a second at one resolution."""
+
+    usd: Decimal
+    valid_from: date | None = None
+    source: str = ""
+
+
 class ConfiguredPrices(Fact):
     """The file that `ONETAKE_PRICES` names: what a credit costs by vendor, and USD a second by route and resolution.
 
-    A configured price of a route goes before the documented one: an account may have its own.
+    The short forms `[credits]` and `[usd_per_second]` count from ever, `[[credit]]` and `[[price]]` from their day on.
+    A configured price of a route goes before the documented one: an account may have its own. So does what a contract
+    says in `[[failed_job_cost]]`.
     """
 
     credits: dict[str, Positive] = Field(default_factory=dict[str, Decimal])
     usd_per_second: dict[str, dict[str, Positive]] = Field(default_factory=dict[str, dict[str, Decimal]])
+    credit: tuple[DatedCredit, ...] = ()
+    price: tuple[DatedPrice, ...] = ()
+    failed_job_cost: tuple[FailedJobContract, ...] = ()
 
+    def of_credit(self, vendor: str) -> list[Configured]:
+        """All that is configured for a credit of this vendor."""
+        undated = [Configured(usd=self.credits[vendor])] if vendor in self.credits else []
+        dated = [each for each in self.credit if each.vendor == vendor]
+        return undated + [Configured(usd=each.usd, valid_from=each.valid_from, source=each.source) for each in dated]
 
-@cache
-def load_prices(path: str | None) -> ConfiguredPrices:
-    """Read the configured prices; none when no file is named. Raises Refused(`settings_invalid`)."""
-    if not path:
-        return ConfiguredPrices()
-    try:
-        return ConfiguredPrices.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except OSError:
-        problem = "The file that ONETAKE_PRICES names cannot be read."
-    except tomllib.TOMLDecodeError:
-        problem = "The file that ONETAKE_PRICES names is not TOML."
-    except ValidationError as error:
-        places = ", ".join(".".join(map(str, each["loc"])) for each in error.errors(include_input=False))
-        problem = f"The file that ONETAKE_PRICES names is wrong at: {places}."
-    raise Refused("settings_invalid", problem)
+    def of_second(self, route: str, resolution: str) -> list[Configured]:
+        """All that is configured for a second of this route at this resolution."""
+        short = self.usd_per_second.get(route, {})
+        undated = [Configured(usd=short[resolution])] if resolution in short else []
+        dated = [each for each in self.price if each.route == route and resolution in each.usd_per_second]
+        return undated + [
+            Configured(usd=each.usd_per_second[resolution], valid_from=each.valid_from, source=each.source)
+            for each in dated
+        ]
 
+    def resolutions(self) -> list[tuple[str, str, str]]:
+        """Every place, route and resolution for which the file names a price."""
+        short = [
+            (f"usd_per_second.{route}", route, each) for route, table in self.usd_per_second.items() for each in table
+        ]
+        return short + [
+            (f"price.{number}", each.route, resolution)
+            for number, each in enumerate(self.price)
+            for resolution in each.usd_per_second
+        ]
 
-def price_of(
-    route: str,
-    table: PriceTable,
-    *,
-    resolution: str,
-    sound: bool | None,
-    duration_s: int,
-    input_seconds: int,
-    usd_per_credit: Decimal | None,
-    configured: ConfiguredPrices,
-    version: str,
-) -> Price:
-    """The pinned price of one clip, rounded up to a micro. Raises Refused(`price_missing`) naming the setting."""
-    if (usd := configured.usd_per_second.get(route, {}).get(resolution)) is not None:
-        amount = micros_up(usd * (duration_s + input_seconds))
-        unit = f"{format_usd(micros_up(usd))} a second, configured"
-        return Price(amount_micros=amount, unit=unit, table_version=version, usd_per_credit=usd_per_credit)
-    lines = table.lines(resolution, sound, duration_s)
-    if not lines:
-        setting = f'[usd_per_second."{route}"] "{resolution}"'
-        raise Refused("price_missing", f"Set {setting} in the file ONETAKE_PRICES names.")
-    (amount_units,) = lines
-    if table.unit == "usd_per_second":
-        unit = f"{format_usd(micros_up(amount_units / duration_s))} a second"
-        return Price(amount_micros=micros_up(amount_units), unit=unit, table_version=version)
-    if usd_per_credit is None:
-        vendor = route.partition("/")[0]
-        raise Refused("price_missing", f"Set [credits] {vendor} in the file ONETAKE_PRICES names: USD for one credit.")
-    unit = f"{amount_units.normalize():f} credits at ${usd_per_credit.normalize():f}"
-    return Price(
-        amount_micros=micros_up(amount_units * usd_per_credit),
-        unit=unit,
-        table_version=version,
-        usd_per_credit=usd_per_credit,
-    )
+    def vendors(self) -> list[tuple[str, str]]:
+        """Every place and vendor for which the file names the price of a credit."""
+        dated = [(f"credit.{number}", each.vendor) for number, each in enumerate(self.credit)]
+        return [(f"credits.{vendor}", vendor) for vendor in self.credits] + dated

@@ -8,13 +8,13 @@ outcomes and raises nothing.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol, cast
 
 import httpx
 
-from onetake.core.contracts import ErrorInfo, Plan, StatusReading
+from onetake.core.contracts import ErrorInfo, Plan
 from onetake.core.errors import VENDOR_SAID
 from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import FailureRow, OutcomeRow
@@ -25,6 +25,9 @@ _LINK = re.compile(r"""(?i)[a-z][a-z0-9+.-]{0,20}://\S*|(?:bearer[\s:="']+)+\S+|
 SAFE_TEXT_LENGTH = 200
 MOST_UNITS = Decimal(10**9)  # credits that a vendor may claim to have charged
 MOST_UNIX_S = Decimal(10**10)  # the year 2286: milliseconds are not taken for seconds
+UNAUTHORIZED = 401
+STATUS_DECIDES = frozenset({UNAUTHORIZED, 402, 403, 429})  # whatever the body is: these turn a request away
+_IDS = frozenset({"id", "taskid", "jobid"})
 _READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
 
 
@@ -161,15 +164,18 @@ def envelope_status(http_status: int, code: object) -> int:
     return http_status
 
 
+def answered_status(response: httpx.Response) -> int:
+    """The status of the answer to a read: HTTP's, or the one that the envelope of a 2xx or its error repeats. The error
+    of a task is not one of the answer."""
+    body = json_object(response) or {}
+    about_a_task = any(body.get(name) is not None for name in ("id", "status", "request_id"))
+    inner = None if about_a_task else nested(body, "error", "code")
+    return envelope_status(response.status_code, body.get("code") if inner is None else inner)
+
+
 def task_id_of(value: object) -> str | None:
     """A task id fit to be stored and put into a URL, or None."""
     return value if isinstance(value, str) and _TASK_ID.fullmatch(value) else None
-
-
-def links_of(value: object) -> tuple[str, ...]:
-    """The addresses in a list of strings; anything else holds none."""
-    items = cast("list[object]", value) if isinstance(value, list) else []
-    return tuple(item for item in items if isinstance(item, str) and item.startswith(("https://", "http://")))
 
 
 def safe_text(value: object) -> str:
@@ -199,7 +205,7 @@ class Answer:
 def outcome_of(table: Sequence[OutcomeRow], answer: Answer) -> SubmitOutcome:
     """Classify an understood answer. A 2xx with a usable id is an acceptance; anything else goes by the table.
 
-    A refusal that names a task may be a task; what no row knows is ambiguous.
+    A refusal that names a task may be a task; what no row knows is ambiguous. `about` says whom a refusal concerns.
     """
     if 200 <= answer.status < 300:
         task_id = task_id_of(answer.named)
@@ -217,7 +223,8 @@ def outcome_of(table: Sequence[OutcomeRow], answer: Answer) -> SubmitOutcome:
         ):
             error = None if row.outcome == "ambiguous" else error_of(row.error, words or code)
             note = f"status {answer.status}" if row.outcome == "ambiguous" else ""
-            return SubmitOutcome(row.outcome, error=error, note=note)
+            unknown = row.outcome == "rejected" and answer.status == UNAUTHORIZED
+            return SubmitOutcome(row.outcome, error=error, note=note, about=row.about, key_unknown=unknown)
     return SubmitOutcome("ambiguous", note=f"status {str(answer.status)[:20]}")
 
 
@@ -236,17 +243,25 @@ def _fits(pattern: str | None, text: str, *, whole: bool) -> bool:
     return pattern is None or match(pattern, text, re.IGNORECASE) is not None
 
 
-def still_open(documented: Sequence[str], state: object, task_id: str | None) -> VendorStatus:
-    """A job that has not ended. A state that no document names is one too, never a failure: it may finish, and it has
-    been paid for; but an operator should hear of it."""
-    reading = StatusReading(state="open", vendor_state=safe_text(state) or "none")
-    alarm = "" if state in documented else "vendor_state_unknown"
-    return VendorStatus(reading, vendor_task_id=task_id, alarm=alarm)
+def not_understood(table: Sequence[OutcomeRow], response: httpx.Response) -> SubmitOutcome:
+    """The outcome of an answer that is not the vendor's JSON. Bytes were sent, so nobody may send them again, unless
+    the table says of this status alone that nothing was taken: a proxy or a CDN speaks so for the vendor, in a page.
+    About our key such a page says nothing."""
+    status = response.status_code
+    if status in STATUS_DECIDES and not _names_a_task(_decoded(response.content)):
+        return replace(outcome_of(table, Answer(status)), key_unknown=False)
+    return SubmitOutcome("ambiguous", note=f"HTTP {status} without a JSON object")
 
 
-def not_understood(response: httpx.Response) -> SubmitOutcome:
-    """The outcome of an answer that is not the vendor's JSON: bytes were sent, so nobody may send them again."""
-    return SubmitOutcome("ambiguous", note=f"HTTP {response.status_code} without a JSON object")
+def _names_a_task(value: object, depth: int = 3) -> bool:
+    """Whether something that looks like the id of a task stands in an answer that we cannot read."""
+    if depth == 0 or not isinstance(value, dict):
+        return False
+    inside = cast("dict[str, object]", value)
+    return any(
+        (name.lower().replace("_", "") in _IDS and task_id_of(each) is not None) or _names_a_task(each, depth - 1)
+        for name, each in inside.items()
+    )
 
 
 def number_of(value: object, most: Decimal = MOST_UNITS) -> Decimal | None:

@@ -4,6 +4,7 @@ Where the page is silent, the choice and its reason stand beside the fact.
 """
 
 from collections.abc import Mapping
+from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -11,21 +12,19 @@ import httpx
 from onetake.core.contracts import Plan, StatusReading
 from onetake.core.ports import SubmitOrder, SubmitOutcome, VendorStatus
 from providers.catalogue import load_catalogue
+from providers.readings import Job, links_of, moment_of, results_in, status_of
 from providers.vendor import (
     Answer,
     CallbackHint,
     decoded_object,
     envelope_status,
-    failure_of,
     json_object,
     json_post,
-    links_of,
     nested,
     not_understood,
     number_of,
     outcome_of,
     safe_text,
-    still_open,
     task_id_of,
 )
 
@@ -60,7 +59,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     """Accepted is a 2xx with `code` 200 and `data.task_id`; the envelope's code wins over the HTTP status."""
     body = json_object(response)
     if body is None or body.keys().isdisjoint(ENVELOPE):
-        return not_understood(response)
+        return not_understood(FACTS.outcomes, response)
     code = body.get("code")
     status, named = envelope_status(response.status_code, code), nested(body, "data", "task_id")
     return outcome_of(FACTS.outcomes, Answer(status, named, code=code, words=_words(body)))
@@ -79,36 +78,32 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """`data.status` alone decides. How an unknown task is answered is not documented: a 404 says that it is missing."""
+    """`data.status` decides. How an unknown task is answered is not documented: a 404 says that it is missing."""
     body = json_object(response)
     if body is None:
         return None
     status = envelope_status(response.status_code, body.get("code"))
     if status == 404:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
-    if not 200 <= status < 300 or not isinstance(body.get("data"), dict):
+    data = body.get("data")
+    if not 200 <= status < 300 or not isinstance(data, dict):
         return None
-    return _reading(body)
+    return status_of(FACTS, _job(cast("dict[str, object]", data)))
 
 
-def _reading(body: dict[str, object]) -> VendorStatus:
-    data = body["data"]
-    status, task_id = nested(data, "status"), task_id_of(nested(data, "task_id"))
-    consumed = number_of(said := nested(data, "consumed_credits"))
-    unusable = consumed is None and said is not None
-    if status == "SUCCESS":
-        done = StatusReading(state="succeeded", vendor_state="SUCCESS")
-        return VendorStatus(done, links_of(nested(data, "response")), task_id, consumed, unusable)
-    if status == "FAILED":
+def _job(data: dict[str, object]) -> Job:
+    consumed = number_of(said := data.get("consumed_credits"))
+    return Job(
+        data.get("status"),
+        named=data.get("task_id"),
+        links=links_of(data.get("response")) or results_in(data),
+        words=data.get("error_message"),
+        reported_units=consumed,
+        cost_unusable=consumed is None and said is not None,
         # "Credits charged for the task (0 when refunded)": without the figure nothing is known of the refund.
-        failed = StatusReading(
-            state="failed",
-            vendor_state="FAILED",
-            error=failure_of(FACTS.failures, None, nested(data, "error_message")),
-            refunded=None if consumed is None else consumed == 0,
-        )
-        return VendorStatus(failed, (), task_id, consumed, unusable)
-    return still_open(FACTS.vendor.open_states, status, task_id)
+        refunded=None if consumed is None else consumed == 0,
+        created_at=moment_of(data.get("created_at")),
+    )
 
 
 def callback_hint(body: bytes) -> CallbackHint:

@@ -1,5 +1,6 @@
 """What whole sessions share: the servers of all processes of a run, and one running stack in each process."""
 
+import logging
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from onetake.client import Onetake
 from onetake.dev.devstack.progress import SilentProgress
@@ -17,6 +19,12 @@ from tests.servers import Run, Servers, shared
 from tests.system.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
 
 FOLDER = pytest.StashKey[Path]()
+
+# A run says the same as the one before it: no clock, which a busy machine stops, and no chance decides. Whoever wants
+# other examples asks for them by `--hypothesis-profile exploring`.
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeating", settings.get_profile("exploring"), derandomize=True, database=None)
+settings.load_profile("repeating")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order whole files, never the tests of a file."""
     taken = seconds()
     items.sort(key=lambda item: -taken.get(item.nodeid.partition("::")[0], 0.0))
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """A command that ran in this process has its log on a stream which ends with its test."""
+    before = list(logging.getLogger().handlers)
+    yield
+    logging.getLogger().handlers[:] = before
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ What each took is measured, in `seconds.txt`; to measure again:
 
     .venv/bin/python -m pytest -n 3 --dist loadfile --junitxml results.xml
     .venv/bin/python -m tests.order results.xml
+
+and so also with the folders of `make test-faults`.
 """
 
 import sys

@@ -25,16 +25,19 @@ from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest, Re
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from onetake.core.errors import OnetakeError
+from onetake.core.names import SearchAttribute
 from onetake.dev.devstack import DevStack, SilentProgress, StackAddresses
 from onetake.dev.devstack.object_store import Keys, ensure_bucket
 from onetake.dev.devstack.postgres import write_secret
 from onetake.dev.devstack.toolchain import REPOSITORY
+from onetake.engine.temporal import ensure_search_attributes
 from onetake.ledger.database import connect_once
 from onetake.ledger.migrate import upgrade
 
 READY: Final = "ready"
 TEMPLATE: Final = "template_onetake"
-LIMIT_S: Final = 60.0
+LIMIT_S: Final = 300.0
 
 # Crashes of the server's machine are not what tests on shared servers are about, and a flush for each commit is slow.
 _FAST: Final = ("fsync = off", "full_page_writes = off", "max_wal_size = '2GB'")
@@ -84,7 +87,7 @@ class Servers:
     def of_ones_own(self, name: str) -> dict[str, str]:
         """The environment of a namespace, a migrated database and a bucket that nobody else uses."""
         own = f"{name}-{secrets.token_hex(4)}"
-        asyncio.run(self._namespace(own))
+        asyncio.run(self._usable_namespace(own))
         return {
             "TEMPORAL_ADDRESS": self.addresses.temporal_address,
             "TEMPORAL_NAMESPACE": own,
@@ -110,8 +113,15 @@ class Servers:
         await session.close()
         return on_this_server(url, name)
 
-    async def _namespace(self, name: str) -> None:
-        """Register a namespace, and return when it can be used."""
+    async def _usable_namespace(self, name: str) -> None:
+        """Return when it can be used: who starts a run there need not wait for a worker."""
+        client = await self.namespace(name)
+        async with asyncio.timeout(LIMIT_S):
+            while not await _searchable(client):
+                await asyncio.sleep(0.05)
+
+    async def namespace(self, name: str) -> Client:
+        """Register a namespace without search attributes."""
         client = await Client.connect(self.addresses.temporal_address)
         keep = Duration()
         keep.FromTimedelta(timedelta(days=1))
@@ -120,6 +130,7 @@ class Servers:
         async with asyncio.timeout(LIMIT_S):
             while not await _usable(client, name):
                 await asyncio.sleep(0.05)
+        return await Client.connect(self.addresses.temporal_address, namespace=name)
 
 
 async def _usable(client: Client, namespace: str) -> bool:
@@ -128,6 +139,16 @@ async def _usable(client: Client, namespace: str) -> bool:
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
+        return False
+    return True
+
+
+async def _searchable(client: Client) -> bool:
+    """Whether runs can be found by our search attributes, which a busy server is slow to learn."""
+    try:
+        await ensure_search_attributes(client)
+        await client.count_workflows(" AND ".join(f'{name} = "nobody"' for name in SearchAttribute.ALL))
+    except (OnetakeError, RPCError):
         return False
     return True
 

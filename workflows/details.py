@@ -12,15 +12,15 @@ from onetake.core.contracts import (
     GenerationRequest,
     GenerationResult,
     Plan,
-    Reconciled,
     RecoveryRequest,
+    Swept,
 )
 from onetake.core.errors import VENDOR_SAID
 from onetake.core.money import format_usd
-from onetake.core.names import Phase
+from onetake.core.names import COST_IN_REVIEW, Phase
 
 if TYPE_CHECKING:  # the state needs the Temporal SDK, the client that draws summaries does not
-    from workflows.state import GenerationState, RecoveryState
+    from workflows.state import GenerationState, PassesState, RecoveryState
 
 QUOTE_LENGTH = 16  # characters in a row that count as a quotation of the prompt
 SHORTEST_PROMPT = 4
@@ -32,7 +32,7 @@ _DOING: dict[Phase, str] = {
     "reserving": "holding the price on every budget that applies",
     "submitting": "submitting to the vendor, once",
     "resolving": "finding out whether the vendor took the job; nothing is sent again",
-    "generating": "waiting for the vendor's render: polling, and listening for its callback",
+    "generating": "waiting for the vendor's render: listening for its callback, and asking when a read is due",
     "persisting": "storing the clip and reading it to its last packet",
     "settling": "settling the hold",
     "done": "ended",
@@ -45,17 +45,20 @@ _ENDING: frozenset[Phase] = frozenset({"settling", "done"})
 _AFTERWARDS = "then it ends as failed with the amount in suspense"
 
 
-def details_of(state: "GenerationState", now: datetime) -> str:
+def details_of(state: "GenerationState") -> str:
     """Draw the table. Every row is a fact that this workflow holds."""
     phase, plan, result = state.phase, state.plan, state.result
     doing = result.status if result is not None else _DOING[phase]
-    rows = [("Phase", f"**{phase}**: {doing}"), ("Since", _clock(now))]
+    rows = [("Phase", f"**{phase}**: {doing}")]
+    if state.since is not None:
+        rows.append(("Since", _clock(state.since)))
     if state.generation_id:
         rows.append(("Generation", f"`{state.generation_id}`"))
     if plan is not None:
-        rows += _rows_of_plan(plan, phase, now)
-    if state.task_id:
-        rows.append(("Vendor's id", f"`{state.task_id}`"))
+        rows += _rows_of_plan(plan, phase)
+    if plan is not None and state.since is not None:
+        rows += _rows_of_waiting(state, plan, state.since)
+    rows += _rows_of_job(state)
     if state.canceled:
         rows.append(("Cancel", _canceling(plan, phase)))
     rows += [("Asset", _asset_line(asset)) for asset in (state.persisted.assets if state.persisted else ())]
@@ -68,6 +71,13 @@ def details_of(state: "GenerationState", now: datetime) -> str:
     if error is not None and phase in _ENDING:
         rows.append(("What to do", error.hint))
     return table_of(rows)
+
+
+def _rows_of_job(state: "GenerationState") -> list[tuple[str, str]]:
+    rows = [("Vendor's id", f"`{state.task_id}`")] if state.task_id else []
+    if state.other_task_id and state.other_task_id != state.task_id:
+        rows.append(("Contradiction", f"a callback with our token names the job `{in_cell(state.other_task_id)}`"))
+    return rows
 
 
 _LOOKING: dict[Phase, str] = {
@@ -102,15 +112,29 @@ def recovery_details_of(request: RecoveryRequest, state: "RecoveryState", now: d
     return table_of(rows)
 
 
-def reconciled_details_of(reconciled: Reconciled) -> str:
-    """Draw the findings of one pass of the reconciler."""
-    found = len(reconciled.findings) if reconciled.found is None else reconciled.found
-    rows = [("Looked at", f"{reconciled.looked_at} generations"), ("Findings", str(found))]
-    return table_of([*rows, *(_row_of_finding(finding) for finding in reconciled.findings[:MOST_FINDINGS])])
+def reconciled_details_of(state: "PassesState") -> str:
+    """Draw when the reconciler's last good pass was and what it found, and how a later one failed."""
+    rows: list[tuple[str, str]] = []
+    if state.error is not None and state.failed_at is not None:
+        said = in_cell(f"{state.error.code}. {state.error.message}")
+        rows.append(("Last error", f"{_clock(state.failed_at)}: {said}"))
+        rows.append(("What to do", in_cell(state.error.hint)))
+    if state.last is None or state.good_at is None:
+        return table_of([*rows, ("Last good pass", "none in this run yet")])
+    found = len(state.last.findings) if state.last.found is None else state.last.found
+    rows += [("Last good pass", _clock(state.good_at)), ("Looked at", f"{state.last.looked_at} generations")]
+    rows += [("Findings", str(found)), *(_row_of_finding(each) for each in state.last.findings[:MOST_FINDINGS])]
+    return table_of(rows)
+
+
+def swept_details_of(swept: Swept) -> str:
+    """Draw what one pass over the bucket removed."""
+    freed = f"{swept.removed} ({swept.freed_bytes / 1_000_000:.1f} MB)"
+    return table_of([("Looked at", f"{swept.looked_at} objects"), ("Removed", freed)])
 
 
 def _row_of_finding(finding: Finding) -> tuple[str, str]:
-    return finding.kind, f"`{finding.generation_id}`: {in_cell(finding.found)} → {finding.action}"
+    return finding.kind, f"`{finding.subject}`: {in_cell(finding.found)} → {finding.action}"
 
 
 def table_of(rows: Iterable[tuple[str, str]]) -> str:
@@ -124,19 +148,39 @@ def in_cell(text: str) -> str:
     return " ".join(text.translate(_SPECIAL).split())
 
 
-def _rows_of_plan(plan: Plan, phase: Phase, now: datetime) -> list[tuple[str, str]]:
+def _rows_of_plan(plan: Plan, phase: Phase) -> list[tuple[str, str]]:
     rows = [("Route", f"{plan.route}, {plan.duration_s} s, {plan.resolution}")]
     if phase != "done":
         rows.append(("Price", in_cell(f"{format_usd(plan.price.amount_micros)} ({plan.price.unit})")))
-    if phase == "generating":
-        cadence, callback = plan.cadence, "on a callback, else " if plan.callbacks else ""
-        gaps = f"then every {cadence.interval_s:g} to {cadence.max_interval_s:g} s"
-        rows.append(("Next read", f"{callback}at {_clock(now, cadence.first_read_s)}, {gaps}"))
-        rows.append(("Deadline", f"{_clock(now, plan.deadline_s)}, {_AFTERWARDS}"))
-    if phase == "resolving":
-        rows.append(("Asking", _asked(plan)))
-        rows.append(("Deadline", f"{_clock(now, plan.unknown_deadline_s)}, {_AFTERWARDS}"))
     return rows
+
+
+def _rows_of_waiting(state: "GenerationState", plan: Plan, since: datetime) -> list[tuple[str, str]]:
+    """What is waited for, what has been heard, and until when."""
+    if state.phase == "reserving" and state.waits_for is not None:
+        until = f"{_clock(since, plan.deadline_s)}, then it ends as failed; nothing is held meanwhile"
+        return [("Waiting", in_cell(state.waits_for.message)), ("Now", "see Pending Activities"), ("Until", until)]
+    if state.phase == "submitting" and state.waits_for is not None:
+        return [("Waiting", f"`{state.waits_for.code}`: {in_cell(state.waits_for.message)}")]
+    if state.phase == "resolving":
+        deadline = f"{_clock(since, plan.unknown_deadline_s)}, {_AFTERWARDS}"
+        return [("Asking", _asked(plan)), ("Deadline", deadline)]
+    if state.phase != "generating":
+        return []
+    rows = [("Next read", _next_read(state, plan)), ("Deadline", f"{_clock(since, plan.deadline_s)}, {_AFTERWARDS}")]
+    if state.refusal is not None:
+        rows.insert(0, ("Last read", f"`{state.refusal.code}`: {in_cell(state.refusal.message)}"))
+    elif state.reading is not None:
+        rows.insert(0, ("Vendor says", in_cell(state.reading.vendor_state)))
+    return rows
+
+
+def _next_read(state: "GenerationState", plan: Plan) -> str:
+    if state.woken_at is not None:
+        return f"now, for a callback came at {_clock(state.woken_at)}; the clip is stored as soon as the job is over"
+    if state.next_read_at is None:
+        return "see Pending Activities"
+    return f"{'on a callback, else ' if plan.callbacks else ''}at {_clock(state.next_read_at)}"
 
 
 def _canceling(plan: Plan | None, phase: Phase) -> str:
@@ -160,6 +204,7 @@ def _asked(plan: Plan) -> str:
 
 def _rows_of_result(result: GenerationResult) -> list[tuple[str, str]]:
     rows = [("Cost", in_cell(_cost_line(result.cost)))]
+    rows += [("In review", in_cell(each.message)) for each in result.warnings if each.code == COST_IN_REVIEW]
     return [("Fetch it", f"`onetake download {result.id}`"), *rows] if result.assets else rows
 
 

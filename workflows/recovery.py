@@ -3,10 +3,8 @@
 It never submits. What it finds is written once, as the generation's correction; its history stays as it was.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -29,8 +27,8 @@ with workflow.unsafe.imports_passed_through():
     from onetake.core.names import RECOVERY_WORKFLOW, WAKE_SIGNAL, Phase, SearchAttribute
     from workflows import options, steps
     from workflows.details import recovery_details_of
-    from workflows.outcomes import cost_of_failure, failure_of
-    from workflows.state import RecoveryState, show, with_phase
+    from workflows.outcomes import charge_of, cost_of_failure, failure_of, last_try_of, reserved_or_billed
+    from workflows.state import RecoveryState, show
 
 
 class _Nothing(Exception):
@@ -62,7 +60,7 @@ class Recovery:
         except _Nothing as nothing:
             recovered = Recovered(changed=False, error=nothing.error)
         self._state.recovered = recovered
-        self._enter("done", {SearchAttribute.ERROR_CODE: recovered.error.code} if recovered.error else {})
+        self._file("done", {SearchAttribute.ERROR_CODE: recovered.error.code} if recovered.error else {})
         return recovered
 
     @workflow.signal(name=WAKE_SIGNAL)
@@ -77,23 +75,49 @@ class Recovery:
             raise _Nothing(case.refusal or ErrorInfo.of("nothing_to_replay"))
         plan = self._state.plan = case.plan
         who = {SearchAttribute.TENANT: case.tenant}
-        self._enter("resolving", {**who, SearchAttribute.VENDOR: plan.vendor, SearchAttribute.ROUTE: plan.route})
-        task_id = self._state.task_id = case.vendor_task_id or await self._find(case, case.plan)
-        self._enter("generating")
-        reading, persisted = await self._verdict(case, case.plan, task_id)
+        who |= {SearchAttribute.VENDOR: plan.vendor, SearchAttribute.ROUTE: plan.route}
+        if case.vendor_task_id is None:
+            self._file("resolving", who)
+        self._state.task_id = task_id = case.vendor_task_id or await self._find(case, case.plan)
+        self._file("generating", who)
+        try:
+            reading, persisted = await self._verdict(case, case.plan, task_id)
+        except _Nothing as nothing:
+            if nothing.error.code != "vendor_protocol_error":
+                raise
+            before, task_id = task_id, await self._reconsider(case, case.plan, task_id)
+            if task_id == before:
+                raise
+            self._state.task_id = task_id
+            reading, persisted = await self._verdict(case, case.plan, task_id)
         self._enter("settling")
         return await self._correct(case, task_id, reading, persisted)
 
     async def _verdict(self, case: RecoveryCase, plan: Plan, task_id: str) -> tuple[StatusReading, Persisted | None]:
         """The vendor's last word, and the clip if there is one. A failure that follows a success is asked for again."""
+        if case.is_kept:
+            self._enter("persisting")
+            if (kept := await self._persist(case, plan, task_id)) is not None:
+                return kept.reading, kept
         for _ in range(options.MOST_VERDICTS):
             reading = await self._read(case, plan, task_id)
             if reading.state != "succeeded":
                 return reading, None
             self._enter("persisting")
             if (persisted := await self._persist(case, plan, task_id)) is not None:
-                return reading, persisted
+                word = persisted.reading
+                return (reading if word.reported_micros is None else word), persisted
         raise _Nothing(ErrorInfo.of("vendor_protocol_error"))
+
+    async def _reconsider(self, case: RecoveryCase, plan: Plan, task_id: str) -> str:
+        """The job that our own token named, where that is another."""
+        order = ResolveInput(
+            generation_id=case.generation_id, attempt=case.attempt, plan=plan, last_look=True, doubted=True
+        )
+        submission = None
+        with suppress(ActivityError):
+            submission = await steps.resolve(order, self._next_number(), options.look_s(plan))
+        return (submission.vendor_task_id if submission else None) or task_id
 
     async def _examine(self) -> RecoveryCase:
         try:
@@ -104,7 +128,9 @@ class Recovery:
 
     async def _find(self, case: RecoveryCase, plan: Plan) -> str:
         """The vendor's id of a submission whose outcome is not known, by what the vendor offers, at growing gaps."""
-        order = ResolveInput(generation_id=case.generation_id, attempt=case.attempt, plan=plan)
+        order = ResolveInput(
+            generation_id=case.generation_id, attempt=case.attempt, plan=plan, epoch=case.epoch, behind=True
+        )
         gap_s = options.FIRST_GAP_S * plan.time_scale
         while (left_s := self._left_s(plan)) > 1:
             self._wakes.note()
@@ -115,7 +141,7 @@ class Recovery:
                 return submission.vendor_task_id
             if submission is not None and submission.state in {"rejected", "not_sent"}:
                 raise _Nothing(submission.error or ErrorInfo.of("nothing_to_replay", "The vendor never took it."))
-            await self._until_woken(min(gap_s, left_s))
+            await self._wakes.sleep(min(gap_s, left_s), "until the next look; a callback comes first")
             gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
         raise _Nothing(ErrorInfo.of("submission_outcome_unknown"))
 
@@ -126,8 +152,8 @@ class Recovery:
             attempt=case.attempt,
             plan=plan,
             vendor_task_id=task_id,
-            waiting=True,
             elapsed_s=plan.deadline_s,
+            behind=True,
         )
         if self._request.goal == "persist":
             return await self._read_once(order)
@@ -141,7 +167,7 @@ class Recovery:
             if not refundable and reading.state != "missing":
                 return reading
             last = reading
-            await self._until_woken(min(gap_s, left_s))
+            await self._wakes.sleep(min(gap_s, left_s), "until the next look; a callback comes first")
             gap_s = min(gap_s * 2, options.LONGEST_GAP_S * plan.time_scale)
         if last is not None and last.refunded is False:
             return last  # charged, and no refund came
@@ -151,7 +177,7 @@ class Recovery:
     async def _read_once(self, order: ReadInput) -> StatusReading:
         reading = None
         with suppress(ActivityError):
-            reading = await steps.read_once(order.model_copy(update={"waiting": False}), self._next_number())
+            reading = await steps.read(order, self._next_number(), options.one_read_s(order.plan))
         if reading is None:
             raise _Nothing(ErrorInfo.of("vendor_unavailable"))
         if reading.state != "succeeded":
@@ -166,7 +192,7 @@ class Recovery:
         return raced.answer
 
     def _next_number(self) -> int:
-        """The number of a look or a read, for its activity id."""
+        """The number of a look, a read or a persist, for its activity id."""
         self._looks += 1
         return self._looks
 
@@ -180,9 +206,9 @@ class Recovery:
             vendor_task_id=task_id,
         )
         try:
-            return await steps.persist(order)
+            return await steps.persist(order, self._next_number())
         except ActivityError as error:
-            reason = failure_of(error) or ErrorInfo.of("storage_unavailable")
+            reason = failure_of(error) or last_try_of(error) or ErrorInfo.of("storage_unavailable")
         if reason.code == "vendor_failed":
             return None
         raise _Nothing(reason)
@@ -190,17 +216,22 @@ class Recovery:
     async def _correct(
         self, case: RecoveryCase, task_id: str, reading: StatusReading, persisted: Persisted | None
     ) -> Recovered:
-        reported = case.reported_micros if reading.reported_micros is None else reading.reported_micros
-        released = persisted is None and case.plan is not None and cost_of_failure(case.plan, reading) == "release"
+        plan = self._state.plan
+        assert plan is not None
+        billed = reserved_or_billed(plan, case.reported_micros)
+        assets = persisted.assets if persisted else ()
+        measured = () if case.hold == "posted" else assets  # what is posted stays as it is
+        charge = charge_of(plan, billed if reading.reported_micros is None else reading.reported_micros, measured)
+        released = persisted is None and cost_of_failure(plan, reading) == "release"
         order = CorrectInput(
             generation_id=case.generation_id,
             attempt=case.attempt,
             vendor_task_id=task_id,
             resolution="release" if released else "post",
-            actual_micros=None if released else reported,
-            basis="pinned_price" if reported is None else "vendor_reported",
-            assets=persisted.assets if persisted else (),
-            warnings=persisted.warnings if persisted else (),
+            actual_micros=None if released else charge.micros,
+            basis=charge.basis,
+            assets=assets,
+            warnings=(*(persisted.warnings if persisted else ()), *charge.notices),
             who=self._request.who,
             why=self._request.why,
         )
@@ -210,15 +241,14 @@ class Recovery:
             reason = failure_of(error) or ErrorInfo.of("ledger_unavailable")
         raise _Nothing(reason)
 
-    async def _until_woken(self, limit_s: float) -> None:
-        with suppress(asyncio.TimeoutError):
-            await workflow.wait_condition(lambda: self._wakes.due, timeout=timedelta(seconds=max(limit_s, 0.1)))
-
     def _left_s(self, plan: Plan) -> float:
         passed_s = (workflow.now() - workflow.info().start_time).total_seconds()
         return options.late_window_s(plan) - passed_s
 
     def _enter(self, phase: Phase, attributes: Mapping[str, str] | None = None) -> None:
         self._state.phase = phase
-        details = recovery_details_of(self._request, self._state, workflow.now())
-        show(details, with_phase(phase, attributes or {}))
+        show(recovery_details_of(self._request, self._state, workflow.now()), attributes)
+
+    def _file(self, phase: Phase, attributes: Mapping[str, str]) -> None:
+        """Begin a phase that people filter for."""
+        self._enter(phase, {SearchAttribute.PHASE: phase, **attributes})

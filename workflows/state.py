@@ -5,6 +5,7 @@ Each workflow has one state. Its phases read and change it; `details.py` draws i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -15,10 +16,11 @@ with workflow.unsafe.imports_passed_through():
         GenerationResult,
         Persisted,
         Plan,
+        Reconciled,
         Recovered,
         StatusReading,
     )
-    from onetake.core.names import Phase, SearchAttribute
+    from onetake.core.names import Phase, SubmissionState
 
 
 @dataclass
@@ -26,23 +28,30 @@ class GenerationState:
     """One generation so far. It begins without the request: a start with none, or with two, must fail in `run`."""
 
     phase: Phase = "accepted"
+    since: datetime | None = None  # when the phase began
     generation_id: str = ""
     plan: Plan | None = None
+    epoch: str | None = None  # of the database in which the hold was made
+    sent: SubmissionState = "not_sent"  # ambiguous as soon as it may be sent, until its end is heard
     task_id: str | None = None
+    other_task_id: str | None = None  # another job that a callback with our token named
+    waits_for: ErrorInfo | None = None  # why the vendor has not been sent the job yet
     reading: StatusReading | None = None  # the vendor's last word
-    refusal: ErrorInfo | None = None  # how the last try of a read ended
-    reported_micros: int | None = None  # with the submission
+    next_read_at: datetime | None = None
+    woken_at: datetime | None = None  # when the callback came after which the vendor is being asked
+    refusal: ErrorInfo | None = None  # how the last try of a read, or of storing the clip, ended
+    billed_micros: int | None = None  # what the vendor says that it charged, by its last word about it
     persisted: Persisted | None = None
     canceled: bool = False
     canceled_while_rendering: bool = False
     error: ErrorInfo | None = None
     result: GenerationResult | None = None
 
-    @property
-    def billed_micros(self) -> int | None:
-        """What the vendor says that it charged, by its last word about it; None when it has said nothing."""
-        read = self.reading.reported_micros if self.reading else None
-        return self.reported_micros if read is None else read
+    def hear(self, reading: StatusReading) -> None:
+        """Take the vendor's last word, which may leave out what it charged."""
+        self.reading = reading
+        if reading.reported_micros is not None:
+            self.billed_micros = reading.reported_micros
 
 
 @dataclass
@@ -53,6 +62,29 @@ class RecoveryState:
     plan: Plan | None = None
     task_id: str | None = None
     recovered: Recovered | None = None
+
+
+@dataclass
+class PassesState:
+    """What the reconciler's run knows of its passes: when the last good one ended and what it found, and how the last
+    one failed, where that was later."""
+
+    passes: int = 0
+    every_s: float = 60.0  # the workers' setting, as the last good pass told it
+    last: Reconciled | None = None
+    good_at: datetime | None = None
+    error: ErrorInfo | None = None
+    failed_at: datetime | None = None
+
+    def made(self, reconciled: Reconciled, now: datetime) -> None:
+        """A pass was good."""
+        self.passes += 1
+        self.last, self.good_at, self.error, self.every_s = reconciled, now, None, reconciled.every_s
+
+    def failed(self, error: ErrorInfo, now: datetime) -> None:
+        """A pass failed; the next one may not."""
+        self.passes += 1
+        self.error, self.failed_at = error, now
 
 
 def show(details: str, attributes: Mapping[str, str] | None = None) -> None:
@@ -66,8 +98,3 @@ def show(details: str, attributes: Mapping[str, str] | None = None) -> None:
 def has_attribute(name: str) -> bool:
     """Whether the run has a search attribute of this name."""
     return SearchAttributeKey.for_keyword(name) in workflow.info().typed_search_attributes
-
-
-def with_phase(phase: Phase, attributes: Mapping[str, str]) -> dict[str, str]:
-    """Search attributes of a run that enters a phase."""
-    return {SearchAttribute.PHASE: phase, **attributes}

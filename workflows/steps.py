@@ -1,13 +1,17 @@
 """The activities as typed calls, and the one race of a poll with a vendor's callback.
 
-A call returns the handle of an activity that has been scheduled; awaiting it gives the activity's answer.
+A call returns the handle of an activity that has been scheduled; awaiting it gives the activity's answer. The short
+steps on the ledger are coroutines: they run inside the workflow's own task first.
 """
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from onetake.core import names
@@ -15,22 +19,29 @@ with workflow.unsafe.imports_passed_through():
         CorrectInput,
         ErrorInfo,
         GenerationResult,
+        InspectInput,
+        Message,
         Persisted,
         PersistInput,
         Plan,
         ReadInput,
         Reconciled,
         ReconcileInput,
+        RecordInput,
         Recovered,
         RecoveryCase,
         RecoveryRequest,
         Reserved,
         ReserveInput,
         ResolveInput,
+        Restored,
+        RestoreInput,
         SettleInput,
         StatusReading,
         Submission,
         SubmitInput,
+        SweepInput,
+        Swept,
         Validated,
         ValidateInput,
     )
@@ -40,17 +51,45 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 
-def validate(order: ValidateInput) -> workflow.ActivityHandle[Validated]:
-    return workflow.start_activity(names.VALIDATE, order, result_type=Validated, **options.validate())
+async def validate(order: ValidateInput) -> Validated:
+    return await _at_once(names.VALIDATE, order, Validated, options.validate())
 
 
-def reserve(order: ReserveInput, plan: Plan) -> workflow.ActivityHandle[Reserved]:
-    return workflow.start_activity(names.RESERVE, order, result_type=Reserved, **options.reserve(plan))
+async def inspect(order: InspectInput) -> Validated:
+    """Look at the media that a request names, which may take many seconds."""
+    config = options.inspect(workflow.info().task_queue)
+    return await workflow.execute_activity(names.INSPECT, order, result_type=Validated, **config)
 
 
-def submit(order: SubmitInput) -> workflow.ActivityHandle[Submission]:
+async def reserve(order: ReserveInput, plan: Plan) -> Reserved:
+    return await _at_once(names.RESERVE, order, Reserved, options.reserve(plan))
+
+
+def wait_in_line(order: ReserveInput, plan: Plan, left_s: float) -> workflow.ActivityHandle[Reserved]:
+    """Reserve as soon as the vendor has room, for `left_s` seconds at most."""
+    config = options.wait_in_line(plan, left_s)
+    return workflow.start_activity(names.RESERVE, order, result_type=Reserved, **config)
+
+
+async def _at_once(name: str, order: Message, answer: type[T], config: workflow.ActivityConfig) -> T:
+    """Inside the workflow's own task, which costs the engine a tenth of an activity. What does not succeed there at
+    once is an activity of its own, so that operators see it pending, with its tries and its last failure.
+
+    The ledger's steps may be repeated: when the short one was cut off after its commit, the long one finds its rows.
+    Raises what the step failed with, inside an ActivityError when it was the activity that failed.
+    """
+    try:
+        return await workflow.execute_local_activity(name, order, result_type=answer, **options.at_once(config))
+    except FailureError as error:  # there the failure itself, and not an ActivityError around it
+        if is_cancelled_exception(error) or (isinstance(error, ApplicationError) and error.non_retryable):
+            raise
+    return await workflow.execute_activity(name, order, result_type=answer, **config)
+
+
+def submit(order: SubmitInput, number: int) -> workflow.ActivityHandle[Submission]:
+    """Submit; `number` counts these activities, of which the second is patient."""
     name = names.vendor_activity(order.plan.vendor, "submit")
-    return workflow.start_activity(name, order, result_type=Submission, **options.submit(order.plan))
+    return workflow.start_activity(name, order, result_type=Submission, **options.submit(order.plan, number))
 
 
 def resolve(order: ResolveInput, number: int, limit_s: float) -> workflow.ActivityHandle[Submission]:
@@ -59,14 +98,15 @@ def resolve(order: ResolveInput, number: int, limit_s: float) -> workflow.Activi
     return workflow.start_activity(name, order, result_type=Submission, **config)
 
 
+def read(order: ReadInput, number: int, limit_s: float) -> workflow.ActivityHandle[StatusReading]:
+    """Read, for `limit_s` seconds at most while the vendor cannot be asked; `number` counts the reads of this run."""
+    return _read(order, options.read(order.plan, number, limit_s))
+
+
 def poll(order: ReadInput, number: int, limit_s: float) -> workflow.ActivityHandle[StatusReading]:
-    """Read until the job is over, for `limit_s` seconds at most; `number` counts the reads of this run."""
-    return _read(order, options.wait(order.plan, number, limit_s))
-
-
-def read_once(order: ReadInput, number: int) -> workflow.ActivityHandle[StatusReading]:
-    """Read, and take whatever the vendor says."""
-    return _read(order, options.read_once(order.plan, number))
+    """Read until the job is over, for `limit_s` seconds at most."""
+    config = options.poll(order.plan, number, limit_s)
+    return _read(order.model_copy(update={"until_over": True}), config)
 
 
 def confirm(order: ReadInput, number: int) -> workflow.ActivityHandle[StatusReading]:
@@ -79,13 +119,21 @@ def _read(order: ReadInput, config: workflow.ActivityConfig) -> workflow.Activit
     return workflow.start_activity(name, order, result_type=StatusReading, **config)
 
 
-def persist(order: PersistInput) -> workflow.ActivityHandle[Persisted]:
-    return workflow.start_activity(names.PERSIST, order, result_type=Persisted, **options.persist(order.plan))
+def persist(order: PersistInput, number: int) -> workflow.ActivityHandle[Persisted]:
+    config = options.persist(order.plan, number, woken=order.woken)
+    return workflow.start_activity(names.PERSIST, order, result_type=Persisted, **config)
 
 
-def settle(order: SettleInput, plan: Plan | None) -> workflow.ActivityHandle[GenerationResult]:
-    config = options.settle(plan, order.resolution)
-    return workflow.start_activity(names.SETTLE, order, result_type=GenerationResult, **config)
+def record(order: RecordInput, plan: Plan) -> workflow.ActivityHandle[Submission]:
+    return workflow.start_activity(names.RECORD, order, result_type=Submission, **options.record(plan))
+
+
+async def settle(order: SettleInput, plan: Plan | None) -> GenerationResult:
+    return await _at_once(names.SETTLE, order, GenerationResult, options.settle(plan, order.resolution))
+
+
+async def restore(order: RestoreInput) -> Restored:
+    return await workflow.execute_activity(names.RESTORE, order, result_type=Restored, **options.restore(order.plan))
 
 
 def examine(request: RecoveryRequest) -> workflow.ActivityHandle[RecoveryCase]:
@@ -100,19 +148,40 @@ def reconcile(order: ReconcileInput) -> workflow.ActivityHandle[Reconciled]:
     return workflow.start_activity(names.RECONCILE, order, result_type=Reconciled, **options.reconcile())
 
 
+def sweep(order: SweepInput) -> workflow.ActivityHandle[Swept]:
+    return workflow.start_activity(names.SWEEP, order, result_type=Swept, **options.sweep(workflow.info().task_queue))
+
+
 # -- Callbacks ---------------------------------------------------------------------------------------------------------
 
 
 class Wakes:
-    """The callbacks that a run has heard of. Only their number counts: what they claim is not looked at here."""
+    """The callbacks that a run has heard of. Their number counts; that one names another job is a reason to look into
+    it, once, and nothing is taken from it."""
 
     def __init__(self) -> None:
         self._heard = 0
         self._noted = 0
+        self._claimed: list[str] = []
+        self._examined = 0
 
-    def hear(self) -> None:
+    def hear(self, claimed_task_id: str | None = None) -> None:
         """One more has come; a flood is not followed, polling goes on."""
         self._heard = min(self._heard + 1, options.MOST_WAKES)
+        if claimed_task_id and claimed_task_id not in self._claimed and len(self._claimed) < options.MOST_WAKES:
+            self._claimed.append(claimed_task_id)
+
+    def other_than(self, task_id: str) -> str | None:
+        """The latest job that was named and is not this one."""
+        return next((claimed for claimed in reversed(self._claimed) if claimed != task_id), None)
+
+    def name_another(self, task_id: str) -> bool:
+        """Whether another job was named that nobody has looked into."""
+        return any(claimed != task_id for claimed in self._claimed[self._examined :])
+
+    def examine(self) -> None:
+        """Whatever was named has been looked into."""
+        self._examined = len(self._claimed)
 
     @property
     def due(self) -> bool:
@@ -122,6 +191,13 @@ class Wakes:
     def note(self) -> None:
         """Whatever has come is being looked after now."""
         self._noted = self._heard
+
+    async def sleep(self, pause_s: float, why: str | None = None) -> None:
+        """Sleep until one is due, for `pause_s` seconds at most; `why` is what the timer says."""
+        if pause_s > 0 and not self.due:
+            with suppress(asyncio.TimeoutError):
+                pause = timedelta(seconds=pause_s)
+                await workflow.wait_condition(lambda: self.due, timeout=pause, timeout_summary=why)
 
     def recall(self) -> None:
         """Whatever has ever come is a reason to look again."""

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The project's own Python environment, without touching anyone else's: make it, lock it again, remove it.
+# The project's own Python environment, without touching anyone else's: make it, add what the bench compares with, lock
+# it again, remove it.
 # Called by the Makefile. It needs Python 3.11 or newer; uv comes from PATH, else from a wheel into .onetake/bootstrap.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -66,13 +67,26 @@ make_environment() {
     say "ready in .venv"
 }
 
+# A peer that cannot be installed is left out by the bench, which says so.
+add_bench() {
+    if .venv/bin/python -c 'import sys, importlib.util; sys.exit(importlib.util.find_spec("dbos") is None)'; then
+        return
+    fi
+    uv=$(find_uv "$(find_python)")
+    say "adding requirements/bench.txt"
+    "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r requirements/bench.txt >&2 || say "it could not be installed"
+}
+
 compile() { "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@" >/dev/null; }
 
 lock() {
     uv=$(find_uv "$(find_python)")
     compile pyproject.toml --output-file requirements/run.txt
+    compile pyproject.toml --extra otel --constraints requirements/run.txt --output-file requirements/otel.txt
     compile pyproject.toml --group dev --constraints requirements/run.txt --output-file requirements/dev.txt
-    for tool in go uv; do
+    compile --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
+    compile --group image --constraints requirements/dev.txt --output-file requirements/image.txt
+    for tool in deployment go uv; do
         compile "requirements/$tool.in" --output-file "requirements/$tool.txt"
     done
     say "requirements/*.txt are locked"
@@ -101,7 +115,8 @@ clean() {
 
 case ${1:-} in
 make) make_environment ;;
+bench) add_bench ;;
 lock) lock ;;
 clean) clean ;;
-*) fail "usage: $0 make|lock|clean" ;;
+*) fail "usage: $0 make|bench|lock|clean" ;;
 esac

@@ -15,7 +15,26 @@ from typing import Any, NoReturn
 
 import typer
 
-from onetake.cli import accounts, development, doctor, generations, processes, replays, routes, suspense, vendors
+from onetake.cli import (
+    account_statements,
+    accounts,
+    configuration,
+    deploys,
+    development,
+    doctor,
+    drift,
+    generations,
+    namespace,
+    policies,
+    processes,
+    replays,
+    routes,
+    spend,
+    suspense,
+    sweeping,
+    tenants,
+    vendors,
+)
 from onetake.cli.answer import Answer, Problem, Stopped, interruption, problem_of, write
 from onetake.cli.options import Version
 from onetake.core.errors import CATALOGUE, OnetakeError
@@ -41,7 +60,27 @@ def _root(context: typer.Context, version: Version = False) -> None:
         sys.stdout.write(f"{context.get_help()}\n")
 
 
-for module in (generations, replays, suspense, routes, accounts, vendors, development, doctor, processes):
+for module in (
+    generations,
+    replays,
+    suspense,
+    sweeping,
+    routes,
+    accounts,
+    policies,
+    account_statements,
+    spend,
+    drift,
+    drift,
+    tenants,
+    vendors,
+    development,
+    doctor,
+    configuration,
+    deploys,
+    processes,
+    namespace,
+):
     module.add_to(app)
 
 

@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
         budget,
         set_,
         "onetake budget set tenant acme month 250",
-        "onetake budget set feature acme/intro day 4.50 --time-zone Europe/Berlin",
+        "onetake budget set feature acme/intro day 4.50 --time-zone Europe/Berlin --thresholds 80,95",
     )
     register(budget, show, "onetake budget show", "onetake budget show --json")
     register(
@@ -51,28 +51,43 @@ def set_(
     time_zone: Annotated[
         str, typer.Option("--time-zone", help="Where days and months begin, such as Europe/Berlin.", metavar="ZONE")
     ] = "UTC",
+    thresholds: Annotated[
+        str, typer.Option("--thresholds", help="Percentages of the limit to record, or none.", metavar="PERCENTS")
+    ] = "50,80,100",
 ) -> Answer:
     """Limit what a tenant, user, feature, route or vendor may spend. What its window holds and spent already counts."""
     from onetake.core.money import format_usd
 
     chosen_scope, key, chosen_period = _named(scope, key, period)
-    limit_micros = _amount(usd)
+    limit_micros, percents = _amount(usd), _percents(thresholds)
 
-    async def work(database: "Database") -> str | None:
+    async def work(database: "Database") -> "tuple[str | None, BudgetBalance | None]":
         from onetake.ledger.budgets import Budgets
 
         budgets = Budgets(database)
-        await budgets.set_budget(chosen_scope, key, chosen_period, limit_micros, time_zone=time_zone)
-        return await _warning(budgets, chosen_scope, key)
+        await budgets.set_budget(
+            chosen_scope, key, chosen_period, limit_micros, time_zone=time_zone, thresholds=percents
+        )
+        return await warning_of(budgets, chosen_scope, key), await _balance_of(
+            budgets, chosen_scope, key, chosen_period
+        )
 
-    warning = with_database(work)
+    warning, balance = with_database(work)
     document = {"scope": chosen_scope, "key": key, "period": chosen_period, "time_zone": time_zone}
-    document |= {"limit_micros": limit_micros, "warning": warning}
+    document |= {"limit_micros": limit_micros, "thresholds": percents, "warning": warning}
+    document |= {"balance": balance and balance.model_dump(mode="json")}
     if warning:
         say(warning)
     window = "in total" if chosen_period == "total" else f"a {chosen_period} ({time_zone})"
     text = f"{chosen_scope} {key}: {format_usd(limit_micros)} {window}"
+    if balance and (used := balance.held_micros + balance.spent_micros):
+        text += f"; {format_usd(used)} of its window is held or spent, {format_usd(balance.available_micros)} is left"
     return Answer(document, lambda console: console.print(text, soft_wrap=True))
+
+
+async def _balance_of(budgets: "Budgets", scope: Scope, key: str, period: Period) -> "BudgetBalance | None":
+    wanted = (scope, key, period)
+    return next((each for each in await budgets.show_budgets() if (each.scope, each.key, each.period) == wanted), None)
 
 
 def remove(scope: _Scope, key: _Key, period: _Period) -> Answer:
@@ -142,7 +157,20 @@ def _amount(usd: str) -> int:
     return micros
 
 
-async def _warning(budgets: "Budgets", scope: Scope, key: str) -> str | None:
+def _percents(thresholds: str) -> list[int]:
+    """Percentages in order, each once; `none` is none."""
+    if thresholds.strip() == "none":
+        return []
+    try:
+        percents = sorted({int(each) for each in thresholds.split(",")})
+    except ValueError:
+        percents = [0]
+    if not all(1 <= each <= 100 for each in percents):
+        raise typer.BadParameter("Thresholds are whole numbers from 1 to 100, such as 50,80,100, or none.")
+    return percents
+
+
+async def warning_of(budgets: "Budgets", scope: Scope, key: str) -> str | None:
     """What to say of a key that nothing is known by: most likely a typing error, and the limit would never apply."""
     if scope in ("route", "vendor"):
         from providers.catalogue import load_catalogue

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
+import dataclasses
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.cli.waiting import Interruption
-    from onetake.client import Onetake
-    from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
+    from onetake.client import Onetake, Quote, Started
+    from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult
     from onetake.core.settings import Settings
     from providers.catalogue import Catalogue
 
@@ -41,6 +42,7 @@ def add_to(app: typer.Typer) -> None:
         takes_request(generate),
         'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --duration 5 --resolution 720p',
         'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --dry-run --json',
+        'onetake generate apixo/wan-2.6/text-to-video "a harbour at dawn" --quote quo_0199...',
         "onetake generate apixo/wan-2.6/image-to-video - --image https://example.com/first.png < prompt.txt",
     )
     register(app, get, "onetake get gen_0199...", "onetake get gen_0199... --json")
@@ -54,7 +56,7 @@ def generate(
     fields: dict[str, Any],
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     timeout: Timeout = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and price it; send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and quote its price; send nothing.")] = False,
 ) -> Answer:
     """Make one clip and wait for it.
 
@@ -69,20 +71,25 @@ def generate(
 
     request = request_of(fields)
     admission = RouteAdmission(settings, sends=False)
-    plan = admission.plan(request, base_queue=settings.task_queue)
+    if request.quote_id is None:
+        admission.plan(request, base_queue=settings.task_queue)
+    else:
+        admission.check(request)
     if dry_run:
-        return _dry_run(admission.catalogue, request, plan)
+        return _dry_run(admission.catalogue, request, _ask(lambda onetake: onetake.quote(request)))
     return _run_generation(settings, request, detach=detach, timeout_s=timeout)
 
 
-def _dry_run(data: "Catalogue", request: "GenerationRequest", plan: "Plan") -> Answer:
+def _dry_run(data: "Catalogue", request: "GenerationRequest", quote: "Quote") -> Answer:
     from onetake.cli.routes import rules_of
     from onetake.core.money import format_usd
 
-    found = data.route(request.route)
+    plan, found = quote.plan, data.route(request.route)
     rules = rules_of(found[2]) if found else {}
     document = {
         "dry_run": True,
+        "quote_id": quote.id,
+        "expires_at": quote.expires_at.isoformat(),
         "request": request.model_dump(mode="json", exclude_defaults=True),
         "price": plan.price.model_dump(mode="json"),
         "plan": plan.model_dump(mode="json"),
@@ -99,6 +106,10 @@ def _dry_run(data: "Catalogue", request: "GenerationRequest", plan: "Plan") -> A
         console.print(f"  deadline   {plan.deadline_s:g} s")
         for name, rule in rules.items():
             console.print(f"  checked    {name}: {rule}", soft_wrap=True)
+        for policy in plan.policies:
+            console.print(f"  policy     {policy}", soft_wrap=True)
+        until = f"{quote.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        console.print(f"  quote      {quote.id} holds this price until {until}: start with --quote {quote.id}")
         console.print("Nothing was sent and nothing was reserved.")
 
     return Answer(document, show)
@@ -111,7 +122,7 @@ def _run_generation(
     from onetake.client import Onetake
     from onetake.core.money import format_usd
 
-    async def work(interruption: "Interruption") -> "GenerationRecord":
+    async def work(interruption: "Interruption") -> "tuple[GenerationRecord, Started]":
         async with Onetake.connect(settings) as onetake:
             with interruption.held_back():
                 started = await onetake.start(request)
@@ -119,10 +130,15 @@ def _run_generation(
             verb = "was started before with this key" if started.replayed else "started"
             say(f"{started.id} {verb}; price {format_usd(started.price_micros)}")
             if detach:
-                return await onetake.get(started.id)
-            return await follow_generation(onetake, started.id, timeout_s)
+                return await onetake.get(started.id), started
+            return await follow_generation(onetake, started.id, timeout_s), started
 
-    return answer_of(run(work), waited=not detach)
+    record, started = run(work)
+    if started.replayed and record.status in ("failed", "canceled"):
+        code = f" ({record.error.code})" if record.error else ""
+        say(f"It had ended as {record.status}{code}: this key starts nothing new; use another key to try again.")
+    answer = answer_of(record, waited=not detach)
+    return dataclasses.replace(answer, document={**answer.document, "replayed": started.replayed})
 
 
 def get(generation_id: Id, tenant: OfTenant = None) -> Answer:

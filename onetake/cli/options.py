@@ -1,7 +1,8 @@
-"""How a verb is registered, the options that verbs share, and how a word out of a few is checked."""
+"""How a verb is registered, the options that verbs share, and how words out of a few and moments are read."""
 
 import inspect
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import wraps
 from typing import Annotated, Any, TypeVar
@@ -89,3 +90,15 @@ def one_of(name: str, given: str, allowed: Sequence[Word]) -> Word:
     near = get_close_matches(given, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise typer.BadParameter(f"{name} is one of {', '.join(allowed)}.{hint}")
+
+
+def moment(since: str) -> datetime:
+    """A moment in the past: 90m, 2h, 3d before now, or a date and time (UTC unless it says otherwise)."""
+    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(since[-1:])
+    try:
+        if unit:
+            return datetime.now(UTC) - timedelta(**{unit: float(since[:-1])})
+        read = datetime.fromisoformat(since)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"--since {since!r} is neither 90m, 2h, 3d nor a date such as 2026-11-21.") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)

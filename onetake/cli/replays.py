@@ -2,18 +2,18 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
-import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from onetake.cli import environment
+from onetake.cli.agreeing import agree
 from onetake.cli.answer import Answer, Problem, Stopped, problem_of, say
-from onetake.cli.options import OfTenant, one_of, register
+from onetake.cli.options import OfTenant, moment, one_of, register
 from onetake.core.errors import CATALOGUE, OnetakeError, Refused
 from onetake.core.names import REPLAY_VERBS
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onetake.client import Onetake
     from onetake.core.contracts import GenerationRecord, Recovered
     from onetake.core.names import ReplayVerb
+    from onetake.engine.histories import Verdict
     from onetake.operations.replaying import Replayed, ReplayQuote, Replays
 
 PAGE = 100
@@ -69,6 +70,7 @@ def add_to(app: typer.Typer) -> None:
         "onetake replay repersist --since 1d --error-code asset_unavailable",
         "onetake replay regenerate --since 2h --error-code vendor_failed --vendor apixo --dry-run",
         "onetake replay --history gen_0199...",
+        "onetake replay --history tests/replay/histories --open-runs",
     )
 
 
@@ -93,9 +95,21 @@ def replay(  # noqa: PLR0917 - one parameter an option
     pace: Annotated[float, typer.Option(min=0.01, max=100, help="Replays started a second.", metavar="N")] = 2.0,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     history: Annotated[
-        str | None,
-        typer.Option(help="Hold today's code against a recorded history: an id, or an exported file.", metavar="ID"),
+        list[str] | None,
+        typer.Option(
+            help="Hold today's code against a recorded history: an id, an exported file, or a folder of them; repeat.",
+            metavar="ID",
+        ),
     ] = None,
+    open_runs: Annotated[
+        bool, typer.Option("--open-runs", help="Hold today's code against the runs that are open now.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Open runs of each workflow at most, spread over all; 0 takes all.", metavar="N")
+    ] = 500,
+    allow_none: Annotated[
+        bool, typer.Option("--allow-none", help="With --open-runs: none may be open, as before a first deploy.")
+    ] = False,
     workflow_id: Annotated[
         str | None, typer.Option(help="The workflow id of an exported file that does not name it.", metavar="W")
     ] = None,
@@ -105,30 +119,20 @@ def replay(  # noqa: PLR0917 - one parameter an option
     `reattach` goes on waiting for a job that the vendor already has. `repersist` fetches its clip again from a live
     link. Both cost nothing new. `regenerate` renders again, with a new hold, once, however often it is asked.
     """
-    if history is not None:
-        return _replay_history(history, workflow_id)
+    if history or open_runs:
+        gate = _replay_histories(history or [], workflow_id, open_runs=open_runs, sample=sample)
+        refuse_a_gate_without_runs(gate.found, allow_none=allow_none)
+        return _gate_answer(gate)
     if verb is None:
-        raise typer.BadParameter(f"say which: {', '.join(REPLAY_VERBS)}; or --history.")
+        raise typer.BadParameter(f"say which: {', '.join(REPLAY_VERBS)}; or --history, or --open-runs.")
     chosen_verb = one_of("VERB", verb, REPLAY_VERBS)
-    chosen = Selection(ids or [], tenant, _moment(since) if since else None, error_code, vendor)
+    chosen = Selection(ids or [], tenant, moment(since) if since else None, error_code, vendor)
     chosen.refuse_vague()
     terms = Terms(chosen_verb, accept_cost=accept_cost, dry_run=dry_run, yes=yes, pace=pace, detach=detach)
     return _replay(chosen, terms)
 
 
 # -- Replays -----------------------------------------------------------------------------------------------------------
-
-
-def _moment(text: str) -> datetime:
-    """A moment in the past: 90m, 2h, 3d before now, or a date and time (UTC unless it says otherwise)."""
-    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
-    try:
-        if unit:
-            return datetime.now(UTC) - timedelta(**{unit: float(text[:-1])})
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"--since {text!r} is neither 90m, 2h, 3d nor a date such as 2026-11-21.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _replay(chosen: Selection, terms: Terms) -> Answer:
@@ -204,15 +208,9 @@ def _say_quotes(quotes: "Sequence[ReplayQuote]") -> None:
 
 async def _agree(wanted: "Sequence[ReplayQuote]", *, yes: bool) -> None:
     """Ask a person before money is spent; a program says --yes."""
-    if yes or not sum(quote.cost_micros for quote in wanted):
-        return
-    if not sys.stdin.isatty():
-        advice = "Look at the price above, then repeat it with --yes."
-        raise Stopped(Problem("usage", "Nobody can be asked here.", advice))
-    import asyncio
-
-    if not await asyncio.to_thread(typer.confirm, "Go on?", err=True):
-        raise Stopped(Problem("usage", "Nothing was started.", "Repeat it when it may be paid for."))
+    refused = Problem("usage", "Nothing was started.", "Repeat it when it may be paid for.")
+    free = not sum(quote.cost_micros for quote in wanted)
+    await agree(yes=yes or free, look="Look at the price above, then repeat it with --yes.", refused=refused)
 
 
 async def _start_all(
@@ -248,15 +246,18 @@ async def _waited(onetake: "Onetake", replays: "Replays", replayed: "Replayed", 
     say(f"{replayed.workflow_id} looks for its job; Ctrl-C leaves it running")
     interruption.generation_id = replayed.id
     recovered = await replays.recovered(replayed.id)
-    return _recovered(recovered, await onetake.get(replayed.id))
+    return answer_of_recovery(recovered, await onetake.get(replayed.id))
 
 
-def _recovered(recovered: "Recovered", record: "GenerationRecord") -> Answer:
+def answer_of_recovery(recovered: "Recovered", record: "GenerationRecord") -> Answer:
+    """How a recovery ended, with the generation as it stands after it. Raises Stopped where another one was first."""
     from onetake.cli.generations import answer_of
 
     if recovered.changed or recovered.error is None:
         return answer_of(record, waited=True)
     error = recovered.error
+    if error.code == "nothing_to_replay":  # another recovery ended it first: the answer of whoever comes after both
+        raise Stopped(problem_of(Refused(error.code, error.detail), record.id))
     say(f"{error.code}: {error.message}\n  {error.hint}")
     return Answer(
         {
@@ -302,27 +303,75 @@ def _document(quote: "ReplayQuote") -> dict[str, Any]:
 # -- Histories ---------------------------------------------------------------------------------------------------------
 
 
-def _replay_history(source: str, workflow_id: str | None) -> Answer:
+@dataclass(frozen=True)
+class _Gate:
+    """What is held against today's code, and what came of it. `found` open runs were there, None when not asked."""
+
+    verdicts: "Sequence[Verdict]"
+    found: int | None
+    replayed: int
+    sample: int
+
+
+def refuse_a_gate_without_runs(found: int | None, *, allow_none: bool) -> None:
+    """A deployment that runs has open runs, the reconciler's at least: where none is found, the wrong place was asked.
+
+    Raises Refused(`settings_invalid`)."""
+    if found == 0 and not allow_none:
+        place = "No run is open on this task queue in this namespace, so that nothing was held against today's code"
+        hint = "check TEMPORAL_NAMESPACE and ONETAKE_TASK_QUEUE, or say --allow-none before a first deploy"
+        raise Refused("settings_invalid", f"{place}: {hint}.")
+
+
+def _replay_histories(sources: Sequence[str], workflow_id: str | None, *, open_runs: bool, sample: int) -> _Gate:
     settings = environment.settings()
+    import asyncio
+
     from onetake.cli.waiting import run
-    from onetake.engine.histories import replay_file, replay_run, silence_engine
+    from onetake.engine.histories import OpenRuns, replay_files, replay_open_runs, replay_run, silence_engine
 
     silence_engine()
-    is_file = Path(source).is_file()
 
-    async def work(_: "Interruption") -> "tuple[str, int, str | None]":
-        if is_file:
-            return await replay_file(settings, Path(source), workflow_id)
-        return await replay_run(settings, source)
+    async def work(_: "Interruption") -> _Gate:
+        verdicts = list["Verdict"]()
+        for source in sources:
+            if await asyncio.to_thread(Path(source).exists):
+                verdicts += await replay_files(settings, Path(source), workflow_id)
+            else:
+                verdicts.append(await replay_run(settings, source))
+        opened = await replay_open_runs(settings, sample, say) if open_runs else OpenRuns(0, ())
+        found = opened.found if open_runs else None
+        return _Gate([*verdicts, *opened.verdicts], found, len(opened.verdicts), sample)
 
-    name, events, difference = run(work)
-    document = {"workflow_id": name, "events": events, "replays": difference is None, "difference": difference}
+    return run(work)
 
-    def show(console: "Console") -> None:
-        if difference is None:
-            console.print(f"{name}: {events} events, today's code repeats them", soft_wrap=True)
-        else:
-            entry = CATALOGUE["history_differs"]
-            console.print(f"{name}: {difference}\n  {entry.hint}", soft_wrap=True)
 
-    return Answer(document, show, CATALOGUE["history_differs"].exit_code if difference else 0)
+def _gate_answer(gate: _Gate) -> Answer:
+    differ = [each for each in gate.verdicts if each.difference is not None]
+    document = {
+        "replays": not differ,
+        "replayed": len(gate.verdicts),
+        "differ": [asdict(each) for each in differ],
+        "open_runs": (
+            None if gate.found is None else {"found": gate.found, "replayed": gate.replayed, "sample": gate.sample}
+        ),
+        "histories": [asdict(each) for each in gate.verdicts],
+    }
+    exit_code = CATALOGUE["history_differs"].exit_code if differ else 0
+    return Answer(document, lambda console: _show_gate(console, gate, differ), exit_code)
+
+
+def _show_gate(console: "Console", gate: _Gate, differ: "Sequence[Verdict]") -> None:
+    for each in differ:
+        place = f" at event {each.event}" if each.event else ""
+        console.print(f"{each.workflow_id} (run {each.run_id}){place}: {each.difference}", soft_wrap=True)
+    if gate.found is not None:
+        sampled = f", of each workflow {gate.sample} at most" if gate.replayed < gate.found else ""
+        console.print(f"{gate.replayed} of {gate.found} open runs were replayed{sampled}.", soft_wrap=True)
+    if differ:
+        console.print(
+            f"{len(differ)} of {len(gate.verdicts)} differ. {CATALOGUE['history_differs'].hint}", soft_wrap=True
+        )
+    else:
+        events = sum(each.events for each in gate.verdicts)
+        console.print(f"Today's code repeats {len(gate.verdicts)} histories of {events} events.", soft_wrap=True)

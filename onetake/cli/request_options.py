@@ -83,7 +83,8 @@ REQUEST_OPTIONS: Final = (
     RequestOption("feature", str, "feature", "F", "Which feature's budget also applies."),
     RequestOption("max_cost_usd", Decimal, "max-cost", "USD", "Refuse when it would cost more."),
     RequestOption("idempotency_key", str, "idempotency-key", "K", "A repeat with the same key starts nothing new."),
-    RequestOption("deadline_s", int, "deadline", "S", "Seconds the vendor may take."),
+    RequestOption("quote_id", str, "quote", "ID", "Start at the price of this quote, quo_..."),
+    RequestOption("deadline_s", int, "deadline", "S", "Seconds to wait for room, and for the clip."),
     RequestOption("labels", dict, "label", "KEY=VALUE", "Kept with the generation; repeat."),
 )
 

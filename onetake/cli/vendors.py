@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onetake.cli import environment
 from onetake.cli.answer import Answer, Problem, Stopped, say
 from onetake.cli.database import with_database
 from onetake.cli.options import group_of_verbs, one_of, register
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from onetake.dev.conformance import Report
     from onetake.ledger.database import Database
-    from onetake.ledger.vendors import RouteCost, VendorState
+    from onetake.ledger.pacing import CallbackRecord
+    from onetake.ledger.vendors import PausedModel, RouteCost, VendorState
 
 SECONDS_A_VENDOR = 6  # that the kit takes, about
 
@@ -30,33 +32,46 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_() -> Answer:
-    """Show every vendor: whether it takes new generations, and if not since when and why."""
-
-    async def work(database: "Database") -> "dict[str, VendorState]":
-        from onetake.ledger.vendors import PostgresVendors
-
-        return await PostgresVendors(database).states()
-
+    """Show every vendor: whether it and each of its models take new generations, if not since when and why; its room,
+    and its callbacks."""
+    from onetake.cli.callbacks import standing
+    from onetake.ledger.pacing import callback_records
+    from onetake.ledger.vendors import PostgresVendors
     from providers.catalogue import load_catalogue
 
-    known = with_database(work)
-    rows = [_row(name, known.get(name)) for name in load_catalogue().vendors]
+    settings, vendors = environment.settings(), load_catalogue().vendors
+
+    async def work(database: "Database") -> "tuple[dict[str, VendorState], dict[str, CallbackRecord]]":
+        return await PostgresVendors(database).states(), await callback_records(database, list(vendors))
+
+    states, records = with_database(work, settings)
+    standings = {
+        name: standing(settings, records[name], offered=facts.vendor.callbacks) for name, facts in vendors.items()
+    }
+    rows = [_row(name, states.get(name)) for name in vendors]
 
     def show(console: "Console") -> None:
         from rich.table import Table
 
-        table = Table("vendor", "state", "why", "since", box=None, pad_edge=False)
+        table = Table("vendor", "state", "why", "since", "room", "callbacks", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(row["vendor"], row["state"], row["paused_code"] or "", row["paused_since"] or "")
+            state = (row["vendor"], row["state"], row["paused_code"] or "", row["paused_since"] or "")
+            room = "" if row["room"] is None else f"{row['room']} jobs, {row['waiting']} wait"
+            table.add_row(*state, room, standings[row["vendor"]].text)
+            for model in row["paused_models"]:
+                why = ("paused", model["paused_code"], model["paused_since"])
+                table.add_row(f"  {model['model']}", *why, "", "")
         console.print(table)
 
-    return Answer({"vendors": rows}, show)
+    document = [row | {"callbacks": standings[row["vendor"]].document} for row in rows]
+    return Answer({"vendors": document}, show)
 
 
 def reopen(
     vendor: Annotated[str, typer.Argument(help="The vendor's name in routes.", metavar="VENDOR")],
 ) -> Answer:
-    """Let new generations go to a paused vendor again, after its account was topped up or its key replaced."""
+    """Let new generations go to a paused vendor and its models again, after its account was topped up or its key
+    replaced."""
     from providers.catalogue import load_catalogue
 
     name = one_of("VENDOR", vendor, tuple(load_catalogue().vendors))
@@ -132,8 +147,18 @@ def _row(name: str, state: "VendorState | None") -> dict[str, Any]:
         "state": "paused" if paused else "quiet" if quiet_for_s else "open",
         "paused_code": paused,
         "paused_since": state.paused_since.isoformat(timespec="seconds") if state and state.paused_since else None,
+        "paused_models": [_model(each) for each in state.paused_models] if state else [],
         "quiet_for_s": quiet_for_s,
+        "room": state.room if state else None,
+        "waiting": state.waiting if state else 0,
+        "submits_per_s": state.submits_per_s if state else None,
+        "reads_per_s": state.reads_per_s if state else None,
     }
+
+
+def _model(paused: "PausedModel") -> dict[str, str]:
+    since = paused.paused_since.isoformat(timespec="seconds")
+    return {"model": paused.model, "paused_code": paused.paused_code, "paused_since": since}
 
 
 def _show_costs(console: "Console", found: "list[RouteCost]") -> None:

@@ -7,8 +7,9 @@
 `Onetake` is the client; `BlockingOnetake` is the same one for code without an event loop.
 """
 
+from onetake.client.answers import Quote, Started
 from onetake.client.blocking import BlockingOnetake
-from onetake.client.client import Onetake, Started
+from onetake.client.client import Onetake
 from onetake.client.requests import request_of
 
-__all__ = ["BlockingOnetake", "Onetake", "Started", "request_of"]
+__all__ = ["BlockingOnetake", "Onetake", "Quote", "Started", "request_of"]

@@ -13,27 +13,30 @@ A generation that failed is an answer, not an exception: `result.status == "fail
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from onetake import tracing
+from onetake.client.answers import Quote, Started
 from onetake.client.requests import request_of
+from onetake.client.runs import cancel_run, close_of, goes_on, known_namespace
 from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult, Plan
 from onetake.core.crashpoints import crashpoint
-from onetake.core.errors import Failed, Refused, TryLater
-from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.errors import Failed, Refused, TryLater, Violation
+from onetake.core.ids import new_generation_id, new_quote_id, workflow_id_of
 from onetake.core.names import TERMINAL, Status
 from onetake.core.settings import Settings, load_settings, require
-from onetake.engine.limits import RPC_LIMIT
 from onetake.engine.starting import start_run
 from onetake.ledger.database import Database
 from onetake.ledger.generations import FirstRow, PostgresGenerations
+from onetake.ledger.quotes import PostgresQuotes
 from onetake.ledger.recoveries import Recoveries
+from onetake.ledger.terms import PostgresTerms
 from onetake.operations.replaying import Replays
 from providers.admission import RouteAdmission
 
@@ -49,17 +52,6 @@ RECONCILED_WITHIN_S = 300.0  # after its run is gone: the reconciler passes ever
 RESULT_EVERY_S = 5.0  # only a second net: the run's close wakes the wait
 
 
-@dataclass(frozen=True)
-class Started:
-    """A generation that was accepted. `replayed`: the idempotency key had started this one before."""
-
-    id: str
-    workflow_id: str
-    price_micros: int
-    replayed: bool
-    ui_url: str | None
-
-
 class Onetake:
     """The asynchronous client. Make one with `connect`; it is safe to use from many tasks of one event loop."""
 
@@ -67,6 +59,8 @@ class Onetake:
         self.settings = settings
         self._database = database
         self._generations = PostgresGenerations(database)
+        self._terms = PostgresTerms(database)
+        self._quotes = PostgresQuotes(database)
         self._admission = RouteAdmission(settings, sends=False)
         self._engine_once = asyncio.Lock()
         self._engine: Client | None = None
@@ -85,15 +79,33 @@ class Onetake:
         database = await Database.connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
         onetake = cls(settings, database)
         try:
-            yield onetake
+            async with tracing.traced_as("onetake-client"):
+                yield onetake
         finally:
             if onetake._bucket is not None:
                 onetake._bucket.close()
             await database.close()
 
-    def plan(self, request: GenerationRequest | None = None, /, **fields: Any) -> Plan:
-        """Check a request and price it: what `start` would pin. Sends nothing and writes nothing."""
-        return self._admission.plan(request or request_of(fields), base_queue=self.settings.task_queue)
+    async def plan(self, request: GenerationRequest | None = None, /, **fields: Any) -> Plan:
+        """Check a request and price it: what `start` would pin now. Sends nothing and writes nothing.
+
+        Raises Refused, and TryLater(`ledger_unavailable`).
+        """
+        request = request or request_of(fields)
+        return self._admission.plan(request, await self._terms.of(request), base_queue=self.settings.task_queue)
+
+    async def quote(self, request: GenerationRequest | None = None, /, **fields: Any) -> Quote:
+        """Price a request and hold this price for 15 minutes by the database's clock. Reserves nothing.
+
+        The same request with the quote's id as its `quote_id` starts at this price, whatever prices do meanwhile. Each
+        call makes a quote of its own. Raises what `plan` raises.
+        """
+        request = request or request_of(fields)
+        if request.quote_id is not None:
+            never = Violation("/quote_id", "a value", "nothing: a quote is made at the price of now")
+            raise Refused("request_invalid", violations=(never,))
+        plan, quote_id = await self.plan(request), new_quote_id()
+        return Quote(quote_id, plan, await self._quotes.make(quote_id, request, plan))
 
     async def start(self, request: GenerationRequest | None = None, /, **fields: Any) -> Started:
         """Accept a generation and start its workflow; give a `GenerationRequest` or its fields.
@@ -106,7 +118,7 @@ class Onetake:
         request = request or request_of(fields)
         if (first := await self._generations.first_of(request)) is not None:
             return await self._again(first, request)
-        plan = self.plan(request)
+        plan = await self.plan(request)
         engine = await self._temporal()
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         crashpoint("start.before_row")
@@ -123,7 +135,7 @@ class Onetake:
     async def _again(self, first: FirstRow, request: GenerationRequest) -> Started:
         """The first answer to a key, at the price of then: what routes and prices are today is only asked when nobody
         has pinned a plan yet."""
-        plan = first.plan or self.plan(request)
+        plan = first.plan or await self.plan(request)
         if first.status not in TERMINAL:
             engine = await self._temporal()
             row = await self._generations.accept_once(request, workflow_id=first.workflow_id, plan=plan)
@@ -183,8 +195,8 @@ class Onetake:
         crashpoint("cancel.before_mark")
         await self._generations.mark_cancel_requested(generation_id)
         crashpoint("cancel.after_mark")
-        if not await _canceled(engine, record.workflow_id) and not await Recoveries(self._database).expire(record.id):
-            await _canceled(engine, record.workflow_id)  # it started in between
+        if not await cancel_run(engine, record.workflow_id) and not await Recoveries(self._database).expire(record.id):
+            await cancel_run(engine, record.workflow_id)  # it started in between
         crashpoint("cancel.after_request")
         return await self._shown(await self._record(generation_id, tenant))
 
@@ -230,14 +242,15 @@ class Onetake:
         self, generation_id: str, timeout_s: float | None, *, every_s: float
     ) -> AsyncGenerator[GenerationRecord]:
         """Yield each change of the row, the terminal one last. What ends the wait is the row or the run's close; a run
-        that is gone without settling is settled by the reconciler, which is waited for."""
+        that is gone without settling is settled by the reconciler, which is waited for. A run that begins meanwhile,
+        after a reset or a late start, is followed."""
         record = await self._record(generation_id)
         yield record
         if record.status in TERMINAL:
             return
         deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         handle = (await self._temporal()).get_workflow_handle(record.workflow_id)
-        closed = asyncio.create_task(_close_of(handle), name=f"close of {generation_id}")
+        closed = _awaiting_close(handle, generation_id)
         try:
             gone_at = None
             while record.status not in TERMINAL:
@@ -248,10 +261,13 @@ class Onetake:
                 seen, record = record, await self._record(generation_id)
                 if _essence(seen) != _essence(record):
                     yield record
-                if closed.done():
-                    gone_at = gone_at or asyncio.get_running_loop().time()
-                    if asyncio.get_running_loop().time() - gone_at > RECONCILED_WITHIN_S:
-                        raise _never_settles(await closed)
+                if not closed.done() or record.status in TERMINAL:
+                    continue
+                gone_at = gone_at or asyncio.get_running_loop().time()
+                if await goes_on(handle):
+                    closed, gone_at = _awaiting_close(handle, generation_id), None
+                elif asyncio.get_running_loop().time() - gone_at > RECONCILED_WITHIN_S:
+                    raise _never_settles(await closed)
         finally:
             closed.cancel()
             await asyncio.wait({closed})
@@ -262,7 +278,7 @@ class Onetake:
         async with self._engine_once:
             if self._engine is None:
                 engine = await temporal.connect(self.settings)
-                await _known_namespace(engine)
+                await known_namespace(engine)
                 self._engine = engine
             return self._engine
 
@@ -294,33 +310,11 @@ class Onetake:
         return base and f"{base.rstrip('/')}/{place}"
 
 
-async def _canceled(engine: "Client", workflow_id: str) -> bool:
-    """Ask a run to end; False when there is none. Raises TryLater(`engine_unavailable`)."""
-    from temporalio.service import RPCError, RPCStatusCode
-
-    absent = False
-    with _engine_errors():
-        try:
-            await engine.get_workflow_handle(workflow_id).cancel(rpc_timeout=RPC_LIMIT)
-        except RPCError as error:
-            absent = error.status is RPCStatusCode.NOT_FOUND
-            if not absent:
-                raise
-    return not absent
-
-
-async def _close_of(handle: "WorkflowHandle[Any, Any]") -> str:
-    """Wait until the run has closed and say how. Reads no payload, so that it needs no codec key."""
-    from temporalio.api.enums.v1 import EventType
-    from temporalio.client import WorkflowHistoryEventFilterType
-
-    with _engine_errors(absent_is_fine=True):
-        events = handle.fetch_history_events(
-            wait_new_event=True, event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT
-        )
-        async for event in events:
-            return EventType.Name(event.event_type).removeprefix("EVENT_TYPE_WORKFLOW_EXECUTION_").lower()
-    return "never started, or no longer kept by Temporal"
+def _awaiting_close(handle: "WorkflowHandle[Any, Any]", generation_id: str) -> asyncio.Task[str]:
+    """The wait for the run's close. That it fails while Temporal is away is seen, and said only when nothing helps."""
+    task = asyncio.create_task(close_of(handle), name=f"close of {generation_id}")
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 def _target(path: Path, name_in_folder: str) -> Path:
@@ -344,36 +338,5 @@ def _next_look_s(deadline: float | None, every_s: float) -> float:
 
 
 def _essence(record: GenerationRecord) -> tuple[object, ...]:
-    return record.status, record.phase, record.cost, record.vendor_task_id, record.cancel_requested
-
-
-@contextmanager
-def _engine_errors(*, absent_is_fine: bool = False) -> Generator[None]:
-    """Turn what the Temporal service answers into one clear error; its own message may quote what we sent."""
-    from temporalio.service import RPCError, RPCStatusCode
-
-    try:
-        yield
-    except RPCError as error:
-        if absent_is_fine and error.status is RPCStatusCode.NOT_FOUND:
-            return
-        detail = f"It answered {error.status.name}; `onetake doctor` says what is missing."
-        raise TryLater("engine_unavailable", detail) from None
-
-
-async def _known_namespace(engine: "Client") -> None:
-    """Refuse a namespace that is not there before a row is written that nobody would ever run."""
-    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-    from temporalio.service import RPCError, RPCStatusCode
-
-    try:
-        request = DescribeNamespaceRequest(namespace=engine.namespace)
-        await engine.workflow_service.describe_namespace(request, timeout=RPC_LIMIT)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            reason = f"It has no namespace {engine.namespace!r}; check TEMPORAL_NAMESPACE."
-        elif error.status is RPCStatusCode.PERMISSION_DENIED:
-            return  # a key may be allowed to start workflows and nothing else
-        else:
-            reason = f"It answered {error.status.name}."
-        raise TryLater("engine_unavailable", reason) from None
+    place = record.waiting.place if record.waiting else None
+    return record.status, record.phase, record.cost, record.vendor_task_id, record.cancel_requested, place

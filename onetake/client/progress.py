@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from onetake.core.money import format_usd
 from onetake.core.screen import is_screen
+from onetake.core.spans import span
 
 if TYPE_CHECKING:
     from onetake.core.contracts import GenerationRecord
@@ -86,6 +87,9 @@ class Together:
 
 def _state(record: "GenerationRecord") -> str:
     cost, code = record.cost, f" ({record.error.code})" if record.error else ""
+    if record.waiting is not None:
+        vendor, about_s = record.route.partition("/")[0], record.waiting.about_s
+        return f"{record.phase}, waiting for {vendor}: place {record.waiting.place}, about {span(about_s)}"
     if record.phase != "done":
         return f"{record.phase}, {format_usd(cost.reserved_micros)} reserved"
     doubt = f", {format_usd(cost.suspense_micros)} in suspense" if cost.suspense_micros else ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -11,6 +11,7 @@ from onetake.core.contracts import GenerationRequest
 from onetake.core.errors import Refused, Violation
 
 GIVEN_MOST = 64  # characters of a wrong value that an error repeats
+MOST_SHOWN = 32  # fields at fault that an error names
 
 # What a field allows, by the rule that was broken; `{}` is the rule's own number.
 _ALLOWED: dict[str, str] = {
@@ -26,10 +27,12 @@ _ALLOWED: dict[str, str] = {
     "string_too_long": "a text of at most {max_length} characters",
     "dict_type": "an object of texts",
     "tuple_type": "a list of texts",
+    "too_long": "at most {max_length}",
 }
 _PATTERNS: dict[str, str] = {
     "tenant": "lower-case letters, digits, _ and -, at most 63, beginning with a letter or a digit",
     "idempotency_key": "visible ASCII characters without spaces",
+    "quote_id": "the id of a quote: quo_ and 36 characters",
 }
 _PROMPTS = ("prompt", "negative_prompt")
 
@@ -39,8 +42,11 @@ def request_of(fields: dict[str, Any]) -> GenerationRequest:
     try:
         return GenerationRequest(**fields)
     except ValidationError as error:
-        violations = tuple(_violation(problem, fields) for problem in error.errors(include_input=False))
-        raise Refused("request_invalid", violations=violations) from None
+        problems = error.errors(include_input=False)
+        violations = [_violation(problem, fields) for problem in problems[:MOST_SHOWN]]
+        if len(problems) > MOST_SHOWN:
+            violations.append(Violation("", f"{len(problems) - MOST_SHOWN} more fields at fault", "none"))
+        raise Refused("request_invalid", violations=tuple(violations)) from None
 
 
 def _violation(problem: Any, fields: dict[str, Any]) -> Violation:
@@ -82,5 +88,7 @@ def _given(value: object, fields: dict[str, Any]) -> str:
         case str():
             prompts = [text for name in _PROMPTS if isinstance(text := fields.get(name), str) and text]
             return "a text" if any(text in value for text in prompts) else repr(value[:GIVEN_MOST])
+        case dict():
+            return f"{len(cast('dict[object, object]', value))} entries"
         case _:
             return "a list" if isinstance(value, list | tuple) else "a value of another kind"

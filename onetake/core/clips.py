@@ -26,15 +26,19 @@ class Spool(Protocol):
     """Room on this machine for bytes that are looked at."""
 
     def new_file(self) -> AbstractContextManager[Path]:
-        """The path of a file that is not there yet; what is written there is removed with the `with` block."""
+        """The path of a file that is not there yet; what is written there is removed with the `with` block.
+
+        Raises TryLater(`spool_full`) before anything is begun when there is no room.
+        """
         ...
 
 
 class ClipReader(Protocol):
     """Reads a clip to its last packet, in a process of its own."""
 
-    async def read(self, path: Path) -> ClipFacts:
-        """Raises Failed (`asset_not_video`, `asset_truncated`)."""
+    async def read(self, path: Path, *, patience: int = 1) -> ClipFacts:
+        """Raises Failed (`asset_not_video`, `asset_truncated`) for what the bytes are, and TryLater
+        (`asset_unverified`) when they could not be read here and now. `patience` multiplies the time it may take."""
         ...
 
 
@@ -42,5 +46,5 @@ class InputReader(ClipReader, Protocol):
     """Reads sounds as well."""
 
     async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
-        """The seconds of a sound, read to its last packet. Raises Failed (`asset_not_video`, `asset_truncated`)."""
+        """The seconds of a sound, read to its last packet. Raises as `read`."""
         ...

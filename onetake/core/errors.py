@@ -47,6 +47,11 @@ CATALOGUE: Final[dict[str, Entry]] = {
         3,
     ),
     "route_unknown": Entry("There is no such route.", "`onetake routes` lists the routes that exist.", 3),
+    "policy_refused": Entry(
+        "A policy does not allow this generation.",
+        "Ask within the limits listed; `onetake routes ROUTE --tenant T` shows them, `onetake policy` changes them.",
+        3,
+    ),
     "max_cost_exceeded": Entry(
         "The generation would cost more than the request allows.",
         "Raise max_cost_usd, or ask for a shorter or smaller clip.",
@@ -57,16 +62,36 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "Configure it in the file that ONETAKE_PRICES names; nothing runs at a guessed price.",
         3,
     ),
+    "quote_expired": Entry(
+        "The quote has expired, and its price with it.",
+        "Start without the quote at the price of now, or make a new quote: `onetake generate ... --dry-run`.",
+        3,
+    ),
+    "quote_not_found": Entry(
+        "This tenant has no such quote.",
+        "Check the id and the tenant; `onetake generate ... --dry-run` makes a quote that is good for 15 minutes.",
+        3,
+    ),
+    "quote_differs": Entry(
+        "The quote was made for another request.",
+        "Send the request as it was quoted, or make a quote for this one: `onetake generate ... --dry-run`.",
+        3,
+    ),
     "input_not_usable": Entry(
         "An input cannot be used by this route.",
         "Give another address or another file; `onetake routes ROUTE` shows the limits.",
         3,
     ),
+    "inputs_busy": Entry(
+        "The inputs were not looked at in time: too many others are.",
+        "Nothing was held or sent: start again later, or start more workers of the role orchestrate.",
+        9,
+    ),
     "vendor_account_limit": Entry(
         "The spending limit of our key at the vendor is reached.", "An operator must raise it; nothing was rendered.", 5
     ),
     "vendor_paused": Entry(
-        "This vendor is paused because its account is empty or our key is refused.",
+        "This vendor, or this model of it, is paused because its account is empty or our key is refused.",
         "Start again later, or choose another vendor; `onetake vendors list` shows why.",
         9,
     ),
@@ -92,8 +117,8 @@ CATALOGUE: Final[dict[str, Entry]] = {
         3,
     ),
     "replay_cost_not_accepted": Entry(
-        "Rendering again may pay twice: the outcome of the first render is not known.",
-        "Try `onetake replay reattach ID` first; `--accept-cost` renders again all the same.",
+        "Rendering again may pay twice: the first render may still give its clip.",
+        "Try `onetake replay reattach ID` or `repersist ID` first; `--accept-cost` renders again all the same.",
         3,
     ),
     "history_differs": Entry(
@@ -115,7 +140,33 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "settings_invalid": Entry(
         "The settings are incomplete or wrong.", "Correct the settings listed; `onetake dev` brings up all of them.", 2
     ),
+    "client_forked": Entry(
+        "This client was opened before the process was forked.",
+        "Open a client in each process, after the fork; the one of the first process goes on.",
+        2,
+    ),
+    "engine_too_old": Entry(
+        "This Temporal server cannot route by versions of workers.",
+        "Upgrade it, or unset TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID on the workers.",
+        2,
+    ),
+    "deployment_unknown": Entry(
+        "Temporal knows no such deployment or build of workers.",
+        "Start `onetake worker` with TEMPORAL_DEPLOYMENT_NAME and TEMPORAL_WORKER_BUILD_ID; "
+        "`onetake deploy status` shows what there is.",
+        3,
+    ),
+    "deployment_not_ready": Entry(
+        "The deployment is not there yet.",
+        "See that workers of the build run (`onetake deploy status`), then repeat it.",
+        9,
+    ),
     "usage": Entry("The command cannot be read.", "`onetake COMMAND --help` shows examples.", 2),
+    "statement_invalid": Entry(
+        "The vendor's statement cannot be used; nothing was changed.",
+        "Correct the file, or name its columns and states; `onetake suspense resolve --help` lists the options.",
+        2,
+    ),
     # The vendor said no, or could not be reached: nothing is owed.
     "vendor_rejected": Entry(
         "The vendor refused the submission.", "Change what the vendor names, then start again.", 5
@@ -135,7 +186,9 @@ CATALOGUE: Final[dict[str, Entry]] = {
         5,
     ),
     "vendor_throttled": Entry(
-        "The vendor kept answering that we are too fast.", "Start again later; nothing was rendered.", 5
+        "The vendor had no room for the job until the deadline.",
+        "Start again later, or allow a longer deadline_s; nothing was rendered.",
+        5,
     ),
     "vendor_unreachable": Entry(
         "The vendor could not be reached, so nothing was sent.", "Start again when the vendor's address answers.", 5
@@ -179,6 +232,12 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "asset_not_video": Entry(
         "What the vendor delivered is not a playable clip.", "The vendor was paid; ask it for the result.", 1
     ),
+    "asset_unverified": Entry(
+        "The clip is stored, but it could not be read to its last packet on this machine.",
+        "Nothing is lost: see that the media workers have memory and time; it is read again, "
+        "at last by `onetake replay repersist ID`.",
+        1,
+    ),
     "asset_too_large": Entry(
         "The clip is larger than the limit.",
         "The vendor was paid; raise ONETAKE_ASSET_MAX_BYTES, or ask for a shorter clip.",
@@ -186,7 +245,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     ),
     "asset_url_blocked": Entry(
         "The clip's address is not one we may connect to.",
-        "An operator may trust the host by name (ONETAKE_TRUSTED_HOSTS).",
+        "The detail names the rule. Once the host may be used (ONETAKE_TRUSTED_HOSTS): `onetake replay repersist ID`.",
         1,
     ),
     "storage_conflict": Entry(
@@ -210,6 +269,11 @@ CATALOGUE: Final[dict[str, Entry]] = {
         "A part of Onetake failed in a way it should not.", "Report it with the generation's id; nothing is lost.", 1
     ),
     # A part is away: the same call works later.
+    "vendor_full": Entry(
+        "The vendor has no room for more jobs now.",
+        "It is waited for until the deadline, and nothing is held meanwhile; `onetake vendors list` shows the line.",
+        9,
+    ),
     "vendor_unavailable": Entry("The vendor does not answer properly.", "It is asked again; nothing is sent twice.", 9),
     "engine_unavailable": Entry(
         "Temporal cannot be used.",
@@ -219,9 +283,19 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "ledger_unavailable": Entry(
         "The database cannot be used.", "Check ONETAKE_DATABASE_URL, or bring everything up with `onetake dev`.", 9
     ),
+    "records_lost": Entry(
+        "The database has failed over, and lacks what it had answered before.",
+        "Nothing is sent again: the run writes what it knows. Then run `onetake reconcile --after-failover`.",
+        9,
+    ),
     "storage_unavailable": Entry(
         "The object store cannot be used.",
         "Check the ONETAKE_S3_ settings, or bring everything up with `onetake dev`.",
+        9,
+    ),
+    "spool_full": Entry(
+        "This worker has no room on its disk for a clip.",
+        "Another worker takes it. Free the disk of ONETAKE_SPOOL_DIR, or name a larger one.",
         9,
     ),
     "not_ready": Entry("The vendor is still rendering.", "Reads go on until the deadline.", 6),

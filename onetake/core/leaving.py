@@ -13,6 +13,6 @@ def leave(code: int) -> NoReturn:
     after its work is done.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RuntimeError):  # a signal's handler may come while the stream is written
             stream.flush()
     os._exit(code)

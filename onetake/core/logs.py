@@ -26,8 +26,10 @@ _CAUSES_SHOWN: Final = 3
 FIELDS: Final = frozenset({
     "event", "level", "timestamp", "logger", "dropped", "exception",
     "generation_id", "workflow_id", "workflow_type", "run_id", "attempt", "try", "activity", "queue", "queues",
-    "signal", "tenant", "vendor", "route", "phase", "status", "state", "vendor_state", "vendor_task_id",
+    "signal", "tenant", "vendor", "route", "phase", "outcome", "status", "state", "vendor_state", "vendor_task_id",
+    "limit_micros", "scope", "scope_key", "period", "percent", "starts_at",
     "code", "detail", "hint", "error_type", "part", "name", "version", "mode", "fault",
+    "deployment", "build", "current",
     "address", "port", "pid", "method", "http_status", "key_id", "object_key", "bucket", "sha256",
     "count", "size_bytes", "amount_micros", "duration_s", "elapsed_s", "after_s",
 })  # fmt: skip
@@ -154,7 +156,9 @@ def _renderer(target: TextIO) -> structlog.typing.Processor:
 
 def _quieten(level: int) -> None:
     # Below these levels the libraries write payloads and addresses.
-    for name, lowest in (("temporalio", logging.INFO), ("httpx", logging.WARNING), ("httpcore", logging.WARNING)):
+    lowest_of = {"temporalio": logging.INFO, "httpx": logging.WARNING, "httpcore": logging.WARNING}
+    lowest_of["opentelemetry"] = logging.CRITICAL  # says at each batch that it was not sent; we say it once
+    for name, lowest in lowest_of.items():
         logging.getLogger(name).setLevel(max(level, lowest))
     for name in ("asyncio", "urllib3", "multipart", "asyncpg"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -2,6 +2,8 @@
 
 An activity imports this module and never an adapter; the worker builds the adapters and injects them. All methods
 raise `onetake.core.errors` only: `Refused` and `Failed` end the generation, `TryLater` is retried by Temporal.
+
+It is over 400 lines because it is one list: every port, with what passes through it.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -10,22 +12,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from onetake.core.contracts import (
     CorrectInput,
     ErrorInfo,
     GenerationRequest,
     GenerationResult,
+    Pace,
     Plan,
+    Policy,
     RecoveryCase,
     Reserved,
     ReserveInput,
+    Restored,
+    RestoreInput,
     SettleInput,
     StatusReading,
     Submission,
 )
-from onetake.core.names import InputKind, Phase, SubmissionState
+from onetake.core.names import InputKind, Phase, RefusedOf, SubmissionState
 
 # -- Admission ---------------------------------------------------------------------------------------------------------
 
@@ -61,12 +67,41 @@ class MediaRules:
     most_references: Mapping[InputKind, int] = field(default_factory=dict[InputKind, int])
 
 
+@dataclass(frozen=True)
+class Quoted:
+    """The quote that a request names. `fits`: it was made for the same request."""
+
+    plan: Plan
+    expires_at: datetime
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the ledger says about one request at the moment `at`, by the database's clock. `quote` is None when the
+    request names none, or none of its tenant."""
+
+    at: datetime
+    policies: tuple[Policy, ...] = ()
+    quote: Quoted | None = None
+
+
+class TermsReader(Protocol):
+    """Reads what the ledger says about a request before it is admitted."""
+
+    async def of(self, request: GenerationRequest) -> Terms:
+        """The terms of one request now. Changes nothing. Raises TryLater(`ledger_unavailable`)."""
+        ...
+
+
 class Admission(Protocol):
     """The catalogue: what a route accepts and what it costs."""
 
-    def plan(self, request: GenerationRequest, *, base_queue: str) -> Plan:
-        """Pin a plan. Raises Refused (`request_invalid` lists all violations, `route_unknown`, `max_cost_exceeded`,
-        `vendor_key_missing`). Pure: the same request gives the same plan."""
+    def plan(self, request: GenerationRequest, terms: Terms | None = None, *, base_queue: str) -> Plan:
+        """Pin a plan; without terms it is what the catalogue alone says today. Raises Refused (`request_invalid` lists
+        all violations, `route_unknown`, `policy_refused`, `max_cost_exceeded`, `vendor_key_missing`). A request that
+        names a quote gets the quoted price and choices, or Refused (`quote_not_found`, `quote_differs`,
+        `quote_expired`). Pure: the same request on the same terms gives the same plan."""
         ...
 
     def check(self, request: GenerationRequest) -> None:
@@ -90,7 +125,8 @@ class InputInspector(Protocol):
 
         Takes 14 s at most and leaves no file behind. Raises Refused with all violations at once: `request_invalid`
         for a broken limit, `input_not_usable` for what cannot be read or is of no use here. Raises TryLater
-        (`input_not_usable`) when a host failed quickly, unless this is the `last_look`.
+        (`input_not_usable`) when a host failed quickly, unless this is the `last_look`, and TryLater(`inputs_busy`)
+        before any look when one of its hosts has too many.
         """
         ...
 
@@ -100,17 +136,25 @@ class InputInspector(Protocol):
 
 @dataclass(frozen=True)
 class SubmitOrder:
-    """One POST to be made. `callback_url` carries the attempt's token and stays out of the request's hash."""
+    """One POST to be made: the caller's request, with what the plan decided in the caller's place.
+
+    `callback_url` carries the attempt's token and stays out of the request's hash.
+    """
 
     plan: Plan
     request: GenerationRequest
     callback_url: str | None
     seed: int | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "request", self.plan.decided(self.request))
+
 
 @dataclass(frozen=True)
 class SubmitOutcome:
-    """Exactly one of five ends of a submission; an `ambiguous` one is never sent again by anyone."""
+    """Exactly one of five ends of a submission; an `ambiguous` one is never sent again by anyone. `about`: whom a
+    refusal of our key concerns, everything at the vendor or only the model. `key_unknown`: the vendor itself says that
+    it does not know the key, so that it has looked at nothing else."""
 
     outcome: Literal["accepted", "rejected", "throttled", "not_sent", "ambiguous"]
     vendor_task_id: str | None = None
@@ -119,12 +163,19 @@ class SubmitOutcome:
     reported_units: Decimal | None = None
     reported_micros: int | None = None
     note: str = ""
+    about: RefusedOf = "account"
+    key_unknown: bool = False
 
 
 @dataclass(frozen=True)
 class VendorStatus:
     """One authoritative read: the reading for the workflow, the links, which never leave the activity, and the
-    id of the job that was answered about, where the vendor says it. `cost_unusable`: it names a cost that is none."""
+    id of the job that was answered about, where the vendor says it. `cost_unusable`: it names a cost that is none.
+    An open job with links shows its clip under a word that does not say so: seen twice, the clip may be taken.
+    `still_working`: the word means that the job is not over, and is not merely unknown.
+
+    `created_at` is when the vendor made the job, by its own clock in Unix seconds; `least_age_s` is how old the job is
+    at least, where that can be told."""
 
     reading: StatusReading
     links: tuple[str, ...] = ()
@@ -132,6 +183,13 @@ class VendorStatus:
     reported_units: Decimal | None = None
     cost_unusable: bool = False
     alarm: str = ""
+    still_working: bool = False
+    created_at: float | None = None
+    least_age_s: float | None = None
+
+    @property
+    def shows_clip(self) -> bool:
+        return self.reading.state == "open" and bool(self.links)
 
 
 @dataclass(frozen=True)
@@ -140,6 +198,10 @@ class Account:
 
     balance: Decimal
     charged: Decimal
+
+
+# What a body must bring while it is waited for; what is slower is given up, and an attempt lasts as long as this needs.
+LEAST_BYTES_PER_S: Final = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -198,11 +260,13 @@ class Bracket:
 @dataclass(frozen=True)
 class Begun:
     """`fresh` means: this call committed the intent and nobody has sent it; only then may bytes leave. `post` counts
-    the POSTs of the submission, this one included: those before it were turned away."""
+    the POSTs of the submission, this one included: those before it were turned away. `canceled` means: a cancellation
+    is noted in the row, nothing was sent, and nothing will be."""
 
     fresh: bool
     submission: Submission
     post: int = 1
+    canceled: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,15 +300,25 @@ class Ledger(Protocol):
 
     async def reserve(self, order: ReserveInput) -> Reserved:
         """Hold the price on every budget that applies, or on none. The same key returns the same hold.
-        Raises NoMoney; Refused(`canceled`) when the generation has ended meanwhile."""
+        Raises NoMoney; Refused(`canceled`) when the generation has ended meanwhile; Refused(`generation_not_found`)."""
         ...
 
     async def settle(self, order: SettleInput) -> GenerationResult:
-        """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result."""
+        """Resolve the hold and end the generation in one transaction, once; a repeat returns the first result.
+        Raises Failed(`records_lost`) and Refused(`generation_not_found`)."""
         ...
 
     async def decide(self, order: CorrectInput) -> GenerationResult | None:
         """Resolve a hold in suspense as a job without a clip ended; None when the hold is not in suspense."""
+        ...
+
+
+class Restorations(Protocol):
+    """Writes again what a database lost when it failed over."""
+
+    async def restore(self, order: RestoreInput) -> Restored:
+        """Write the generation, its hold and its submission where they are missing; no budget refuses it.
+        Repeatable."""
         ...
 
 
@@ -269,12 +343,16 @@ class Submissions(Protocol):
         attempt: int,
         *,
         vendor: str,
-        token_sha256: bytes,
+        token_sha256: bytes | None,
         request_sha256: bytes,
         seed: int | None,
         bracket: Bracket | None = None,
+        epoch: str | None = None,
+        may_be_sent: bool = False,
     ) -> Begun:
-        """Commit the intent before the first byte. Not fresh when another call has sent it or the generation ended."""
+        """Commit the intent before the first byte. Not fresh when another call has sent it or the generation ended.
+        The token is that of the address for callbacks; None when the vendor is given none. In another epoch than that
+        of the hold, what `may_be_sent` is ambiguous. Raises Failed(`records_lost`) there when the hold is missing."""
         ...
 
     async def idle_at(self, vendor: str) -> datetime | None:
@@ -291,23 +369,54 @@ class Submissions(Protocol):
         error: ErrorInfo | None = None,
         reported_micros: int | None = None,
         post: int | None = None,
+        about: RefusedOf = "account",
     ) -> Submission:
         """Compare-and-set the outcome and return what is stored now, which a zombie attempt may have decided first.
         Of an earlier `post` than the last only an acceptance counts.
-        Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id."""
+        Raises Failed(`vendor_protocol_error`) when another generation owns the vendor's id, Failed(`records_lost`) when
+        there is no such submission."""
         ...
 
-    async def read(self, generation_id: str, attempt: int) -> Submission | None: ...
+    async def reassign(self, generation_id: str, attempt: int, *, wrong: str, right: str) -> str:
+        """Give an accepted submission the job that its own token named; the id that it has afterwards. Repeatable."""
+        ...
+
+    async def read(self, generation_id: str, attempt: int, *, epoch: str | None = None) -> Submission:
+        """How the submission stands; `not_sent` when it was never begun. In another epoch than that of the hold, a row
+        that is absent, or says `not_sent`, proves nothing: then it is `ambiguous`."""
+        ...
 
     async def claims(self, generation_id: str, attempt: int) -> tuple[str, ...]:
         """The vendor ids that callbacks with this attempt's tokens have named; unverified."""
         ...
 
 
+class JobEnds(Protocol):
+    """What vendors said last of the ends of jobs."""
+
+    async def note_end(
+        self, generation_id: str, attempt: int, *, failed: bool, shows_charge: bool, least_age_s: float | None = None
+    ) -> bool:
+        """Keep whether the job has failed, and whether the vendor shows a charge for it. Repeatable.
+
+        The first call also keeps when the end was seen, and whether a callback had announced it. False, and nothing is
+        kept, when it is another's job: tokens say so, or one of at least this age is older than our POST."""
+        ...
+
+
+class Pacing(Protocol):
+    """What the deployment has learned of how soon an end is to be expected, and who tells of it."""
+
+    async def pace(self, plan: Plan) -> Pace:
+        """What is known of the vendor's callbacks and of renders like this one. Never raises; a ledger that is away is
+        answered as nothing known."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sent:
-    """What was sent, for finding it again. `equal_is_sending`: another submission of equal bytes waits for its
-    answer."""
+    """What was sent, for finding it again. `at`: when, or before; `equal_is_sending`: another submission of equal bytes
+    waits for its answer."""
 
     request: GenerationRequest = field(repr=False)
     seed: int | None
@@ -347,16 +456,43 @@ class Evidence(Protocol):
 class Vendors(Protocol):
     """What all workers know of a vendor together."""
 
-    async def admit(self, vendor: str) -> None:
-        """Return when a new generation may go to the vendor. Raises Refused(`vendor_paused`)."""
+    async def admit(self, order: ReserveInput) -> bool:
+        """Return when the generation may take its hold; True when its vendor is paused and may be probed by this one.
+        Raises Refused(`vendor_paused`), and TryLater(`vendor_full`) with its place in the line and when to ask
+        again."""
         ...
 
-    async def quiet_s(self, vendor: str) -> float:
-        """Seconds for which nobody may call the vendor."""
+    async def probe(self, vendor: str, generation_id: str) -> None:
+        """Take the probe of a paused vendor, before the generation holds its price. Repeatable. Raises
+        Refused(`vendor_paused`) when another has taken it."""
         ...
 
-    async def slow_down(self, vendor: str, for_s: float) -> None:
-        """Keep everybody away from the vendor for so long."""
+    async def leave_probe(self, vendor: str, generation_id: str) -> None:
+        """Give the probe back that this generation took, for others to take at once. Repeatable."""
+        ...
+
+
+class Rates(Protocol):
+    """How fast a vendor may be called that has answered 429. One that never has is called at once."""
+
+    async def read_turn_s(self, vendor: str, *, returning: bool = False, behind: bool = False) -> float:
+        """Seconds until the caller may read; 0 means now, and is counted. Who is `returning` has waited already; who is
+        `behind` goes when nobody else waits."""
+        ...
+
+    async def read_refused(self, vendor: str, silence_s: float | None) -> float:
+        """A read was answered 429, with the time that the vendor named. When the caller may come back, in seconds."""
+        ...
+
+    async def submit_turn_s(self, vendor: str, generation_id: str, *, returning: bool, gap_s: float) -> float:
+        """Seconds until a generation that holds its price may submit; 0 means now, and is counted. `gap_s` is the pause
+        while the vendor has no room."""
+        ...
+
+    async def submission_refused(
+        self, vendor: str, generation_id: str, silence_s: float | None, *, gap_s: float
+    ) -> float:
+        """A submission was answered 429, and recorded as not sent. When the caller may come back, in seconds."""
         ...
 
 
@@ -375,22 +511,23 @@ class Stored:
 class ObjectStore(Protocol):
     """The bucket. Keys are made of generated ids only; an object is never overwritten."""
 
-    async def put_stream(
-        self, key: str, body: Body, *, content_type: str, max_bytes: int, moved: Callable[[int], None]
-    ) -> Stored:
-        """Stream a body through sha256 and the size limit into a multipart upload; `moved` hears of each chunk's total.
+    async def put_stream(self, key: str, body: Body, *, content_type: str, max_bytes: int, spool: Path) -> Stored:
+        """Stream a body through sha256 and the size limit into the bucket and, on the way, into the file `spool`.
         Raises Failed (`asset_too_large`, `asset_truncated`, `storage_conflict`), TryLater (`storage_unavailable`).
-        Leaves nothing behind when it fails."""
+        Leaves nothing in the bucket when it fails."""
+        ...
+
+    async def look(self, key: str) -> Stored | None:
+        """What the bucket holds under a key: by the word of a store that verifies what it is sent, else read back.
+        None when there is no such object."""
         ...
 
     async def fetch(self, key: str, target: Path, *, moved: Callable[[int], None]) -> Stored | None:
         """Read a stored object back in ranges into a file, hashing; None when there is no such object."""
         ...
 
-    async def discard(self, key: str) -> None:
-        """Remove an object that no manifest names."""
+    async def put_document(self, key: str, document: bytes) -> bytes:
+        """Write a small document, unless there is one: the first writer's stands. Returns what is held now."""
         ...
-
-    async def put_document(self, key: str, document: bytes) -> None: ...
 
     async def get_document(self, key: str) -> bytes | None: ...

@@ -1,18 +1,29 @@
-"""All configuration, read once at the edge: environment variables with the prefix `ONETAKE_`, or a `.env` file.
+"""All configuration, read once at the edge: environment variables with the prefix `ONETAKE_`, a `.env` file, or files
+of secrets. The first of these that gives a text wins.
 
 Temporal's own address, namespace and TLS follow the SDK's standard (`TEMPORAL_ADDRESS`, ...): see `engine/temporal.py`.
 Workflows and activities never import this module.
 """
 
 import base64
+import os
+from collections.abc import Mapping
+from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from onetake.core.errors import Refused
-from onetake.core.names import VENDOR_NAMES
+from onetake.core.names import VENDOR_NAMES, Defaults
+from onetake.core.secret_files import Unreadable, bare, files, text_of
+
+Source = Path | Literal["environment", ".env", "default"]
 
 
 class VendorSettings(BaseModel):
@@ -33,7 +44,22 @@ def _of_each_vendor() -> dict[str, Any]:
 class Settings(create_model("VendorsSettings", __base__=BaseSettings, **_of_each_vendor())):
     """One frozen model; build it with `load_settings`, which turns every problem into one clear error."""
 
-    model_config = SettingsConfigDict(env_prefix="ONETAKE_", env_file=".env", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ONETAKE_", env_file=".env", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Files of secrets in the place of pydantic's own, which would take an empty file, and be read once."""
+        del file_secret_settings
+        return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
 
     database_url: SecretStr = SecretStr("")
     database_pool: Annotated[int, Field(ge=1, le=32)] = 4
@@ -47,6 +73,9 @@ class Settings(create_model("VendorsSettings", __base__=BaseSettings, **_of_each
     s3_public_endpoint: str | None = None
 
     prices: str | None = None
+    reported_cost_most: Annotated[Decimal, Field(ge=1, le=1000, allow_inf_nan=False)] = Decimal(3)
+    drift_tolerance_percent: Annotated[Decimal, Field(ge=0, le=1000, allow_inf_nan=False)] = Decimal(5)
+    defaults: Defaults = "cheapest"
 
     codec_key: SecretStr | None = None
     codec_old_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -60,7 +89,35 @@ class Settings(create_model("VendorsSettings", __base__=BaseSettings, **_of_each
     time_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     asset_max_bytes: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
     spool_dir: str | None = None
+    spool_reserve_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     log_level: str = "info"
+    metrics_bind: str = ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bare(cls, value: object) -> object:
+        """Drop what an editor or `echo` left at the ends of a text: a key with a line break is refused everywhere."""
+        match value:
+            case SecretStr():
+                return SecretStr(bare(value.get_secret_value()))
+            case str():
+                return bare(value)
+            case _:
+                return value
+
+    @field_validator("callback_base_url", "s3_public_endpoint", "temporal_ui_url")
+    @classmethod
+    def _base(cls, value: str | None) -> str | None:
+        """An address without what would double the slash before a path."""
+        return value.rstrip("/") if value else value
+
+    @field_validator("callback_base_url")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("not an http or https address without a query")
+        return value
 
     @field_validator("trusted_hosts", "exclusive_keys", mode="before")
     @classmethod
@@ -115,10 +172,66 @@ def load_settings(**overrides: object) -> Settings:
 
 def require(settings: Settings, *names: str) -> None:
     """Refuse to start without these settings, naming all that are missing at once."""
-    missing = [f"ONETAKE_{name.upper()}" for name in names if not _text(getattr(settings, name))]
+    missing = [f"ONETAKE_{name.upper()}" for name in names if not as_text(getattr(settings, name))]
     if missing:
         raise Refused("settings_invalid", f"Missing: {', '.join(missing)}.")
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A setting as a text, also a secret one; empty for none."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+
+
+# -- Where a setting comes from ----------------------------------------------------------------------------------------
+
+
+def source_of(field: str) -> Source:
+    """Where `load_settings` finds this setting; a path for a file of secrets."""
+    return sources()[field]
+
+
+def sources() -> dict[str, Source]:
+    """Where `load_settings` finds each setting. What is set to no text gives way to a file of secrets."""
+    environ = {name.upper(): value for name, value in os.environ.items()}
+    dotenv = {name.upper(): value for name, value in dotenv_values(".env").items() if value is not None}
+    secret = files()
+    return {field: _source(f"ONETAKE_{field.upper()}", environ, dotenv, secret) for field in Settings.model_fields}
+
+
+def _source(name: str, environ: Mapping[str, str], dotenv: Mapping[str, str], secret: Mapping[str, Path]) -> Source:
+    found: list[tuple[bool, Source]] = [
+        (bool(environ.get(name)), "environment"),
+        (name not in environ and bool(dotenv.get(name)), ".env"),
+        *([(True, secret[name])] if name in secret else []),
+        (name in environ, "environment"),
+        (name in dotenv, ".env"),
+    ]
+    for holds, source in found:
+        if holds:
+            return source
+    return "default"
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """The files of those settings that nothing before them gives."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field, field_name
+        raise NotImplementedError  # pydantic's way for one field; `__call__` reads all
+
+    def __call__(self) -> dict[str, Any]:
+        texts: dict[str, Any] = {}
+        for field, source in sources().items():
+            if isinstance(source, Path):
+                texts |= _read(field, source)
+        return texts
+
+
+def _read(field: str, path: Path) -> dict[str, str]:
+    try:
+        return {field: text_of(path)}
+    except Unreadable as error:
+        if str(error) == "empty":
+            return {}
+        reason = str(error)
+    raise Refused("settings_invalid", f"The file of ONETAKE_{field.upper()} cannot be used: {reason}.")

@@ -256,21 +256,20 @@ def _unless(holds: bool, complaint: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Wake:
-    """Why a run read the status that decided it, as its history tells."""
+    """What ended the wait of a run, as its history tells: the events of the first signal, of the timer that it
+    interrupted, and of the step that asked the vendor afterwards."""
 
     signal: int | None
-    waiting_poll: int | None
-    poll_attempt_ran: bool
-    deciding_read: int | None
+    timer: int | None
+    asked: int | None
 
     @property
     def broken(self) -> list[str]:
-        """Empty when the callback woke the run: signal before the deciding read, the poll still in back-off."""
-        by_signal = self.signal is not None and self.deciding_read is not None and self.signal < self.deciding_read
+        """Empty when the callback woke the run: the timer for the next read was still running, and then it asked."""
         return [
-            *_unless(by_signal, "no callback came before the deciding read"),
-            *_unless(self.waiting_poll is not None, "no poll was waiting"),
-            *_unless(not self.poll_attempt_ran, "a poll was running rather than waiting for its time"),
+            *_unless(self.signal is not None, "no callback came"),
+            *_unless(self.timer is not None, "no timer was running that it could have interrupted"),
+            *_unless(self.asked is not None, "the vendor was not asked afterwards"),
         ]
 
     @property
@@ -278,35 +277,25 @@ class Wake:
         if self.broken:
             return "not by the callback"
         return (
-            f"by the vendor's callback: signal is event {self.signal}, the read that decided is event"
-            f" {self.deciding_read}; the poll of event {self.waiting_poll} was still in back-off"
+            f"by the vendor's callback: signal is event {self.signal}, the step that asked the vendor is event"
+            f" {self.asked}; the timer of event {self.timer}, for the next read, was still running"
         )
 
 
 def wake_of(events: Iterable[HistoryEvent]) -> Wake:
-    """Read a history: the first signal, the poll that waited, and the read that decided.
-
-    The server writes the start of a retried activity only when it closes, and never for one that is cancelled in
-    back-off: a cancelled poll without a start was waiting for its time.
-    """
-    signal: int | None = None
-    reads: dict[int, str] = {}
-    started: set[int] = set()
+    """Read a history: the first signal, the timer canceled after it, and the first activity after that."""
+    signal = timer = asked = None
     for event in events:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                 signal = signal or event.event_id
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                scheduled = event.activity_task_scheduled_event_attributes
-                if scheduled.activity_type.name.endswith(".read_status"):
-                    reads[event.event_id] = scheduled.activity_id
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-                started.add(event.activity_task_started_event_attributes.scheduled_event_id)
+            case EventType.EVENT_TYPE_TIMER_CANCELED if signal:
+                timer = timer or event.timer_canceled_event_attributes.started_event_id
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED if signal:
+                asked = asked or event.event_id
             case _:
                 pass
-    polls = [number for number in reads if signal is not None and number < signal]
-    poll = polls[-1] if polls else None
-    return Wake(signal, poll, poll in started, max(reads, default=None))
+    return Wake(signal, timer, asked)
 
 
 async def _history(settings: Settings, workflow_id: str) -> list[HistoryEvent]:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,12 @@ WORKERS = {"worker": ("orchestrate", "vendors"), "media": ("media",)}
 @dataclass(frozen=True)
 class RunningStack:
     """A stack whose every part is well. `environment` is what a client of it needs; `simulator_url` is None when
-    every vendor is real."""
+    every vendor is real. `metrics` is where each part of ours exports, by its name."""
 
     devstack: "DevStack"
     environment: dict[str, str]
     simulator_url: str | None
+    metrics: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def addresses(self) -> "StackAddresses":
@@ -54,9 +55,10 @@ def running_stack(
     always_simulate: bool = False,
     ephemeral: bool = False,
     temporal_in_memory: bool = False,
+    metrics: bool = False,
 ) -> Generator[RunningStack]:
     """Bring everything up and hold it for the block. `always_simulate` ignores a real vendor's address: the demo must
-    not be able to spend money. Raises DevStackError and OnetakeError."""
+    not be able to spend money. With `metrics` each part of ours exports. Raises DevStackError and OnetakeError."""
     from onetake.core.names import SearchAttribute
     from onetake.dev.devstack import DevStack
 
@@ -74,15 +76,23 @@ def running_stack(
     )
     with stack:
         stack.start_servers()
-        yield _with_parts(stack, given, progress, render_s)
+        yield _with_parts(stack, given, progress, render_s, _metrics() if metrics else {})
 
 
-def _with_parts(stack: "DevStack", given: Mapping[str, str], progress: "Progress", render_s: float) -> RunningStack:
+def _metrics() -> dict[str, str]:
+    from onetake.dev.devstack.ports import LOOPBACK, free_port
+
+    return {name: f"{LOOPBACK}:{free_port(set())}" for name in ("gateway", *WORKERS)}
+
+
+def _with_parts(
+    stack: "DevStack", given: Mapping[str, str], progress: "Progress", render_s: float, metrics: Mapping[str, str]
+) -> RunningStack:
     vendors, simulate = vendor_environment(given, stack.addresses.simulator_url)
     environment = stack.environment() | vendors
     _apply_migrations(environment["ONETAKE_DATABASE_URL"], progress)
-    _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, simulate=simulate)))
-    return RunningStack(stack, environment, stack.addresses.simulator_url if simulate else None)
+    _start_side_by_side(stack, tuple(_parts(stack, vendors, render_s, metrics, simulate=simulate)))
+    return RunningStack(stack, environment, stack.addresses.simulator_url if simulate else None, metrics)
 
 
 def vendor_environment(given: Mapping[str, str], simulator_url: str) -> tuple[dict[str, str], bool]:
@@ -137,7 +147,9 @@ def _start_side_by_side(stack: "DevStack", parts: Sequence["Part"]) -> None:
             raise
 
 
-def _parts(stack: "DevStack", vendors: dict[str, str], render_s: float, *, simulate: bool) -> Iterator["Part"]:
+def _parts(
+    stack: "DevStack", vendors: dict[str, str], render_s: float, metrics: Mapping[str, str], *, simulate: bool
+) -> Iterator["Part"]:
     from onetake.dev.devstack import Part
     from onetake.dev.devstack.ports import LOOPBACK, free_port
 
@@ -146,12 +158,13 @@ def _parts(stack: "DevStack", vendors: dict[str, str], render_s: float, *, simul
         serve = ("--host", LOOPBACK, "--port", str(at.simulator_port), "--home", str(stack.home / "simulator"))
         argv = own_command("simulator", *serve, "--render-s", str(render_s))
         yield Part(name="simulator", argv=argv, env=vendors, health=f"{at.simulator_url}/healthz")
+    exported = {name: vendors | {"ONETAKE_METRICS_BIND": metrics.get(name, "")} for name in ("gateway", *WORKERS)}
     argv = own_command(
         "gateway", "--host", LOOPBACK, "--port", str(at.gateway_port), "--codec-port", str(at.codec_port)
     )
-    yield Part(name="gateway", argv=argv, env=vendors, health=f"{at.gateway_url}/readyz")
+    yield Part(name="gateway", argv=argv, env=exported["gateway"], health=f"{at.gateway_url}/status")
     for name, roles in WORKERS.items():
         port = free_port(set())
         asked = [word for role in roles for word in ("--role", role)]
         argv = own_command("worker", *asked, "--health-port", str(port))
-        yield Part(name=name, argv=argv, env=vendors, health=f"http://{LOOPBACK}:{port}/")
+        yield Part(name=name, argv=argv, env=exported[name], health=f"http://{LOOPBACK}:{port}/readyz")

@@ -41,13 +41,12 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError, FailureError
 
+from onetake.core.contracts import MOST_START_BYTES
 from onetake.core.errors import CATALOGUE, Refused
 
 ENCODING: Final = b"binary/onetake"
 _REFUSED: Final = b"refused/onetake"
 _NONCE_BYTES: Final = 12
-# Naming every broken rule of a 2 MB payload takes longer than the 2 s a workflow task may think.
-_MAX_START_BYTES: Final = 256 * 1024
 _PROBLEMS_SHOWN: Final = 8
 _SCHEDULED: Final = re.compile(r"-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
@@ -207,8 +206,8 @@ class GenerationPayloadConverter(PydanticPayloadConverter):
             raise self._refusal(payload.data.decode())
         if _is_model(hint) and encoding != b"json/plain":
             raise self._refusal("The payload is not JSON (encoding json/plain).")
-        if not self._between_our_parts and len(payload.data) > _MAX_START_BYTES:
-            raise self._refusal(f"The payload is larger than {_MAX_START_BYTES} bytes.")
+        if not self._between_our_parts and len(payload.data) > MOST_START_BYTES:
+            raise self._refusal(f"The payload is larger than {MOST_START_BYTES} bytes.")
         try:
             return super().from_payloads([payload], None if hint is None else [hint])[0]
         except FailureError:

@@ -18,6 +18,7 @@ from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
 from temporalio.plugin import SimplePlugin
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     ActivityInboundInterceptor,
@@ -31,16 +32,24 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from onetake import tracing
 from onetake.core import logs
 from onetake.core.contracts import ErrorInfo, GenerationRequest
 from onetake.core.errors import OnetakeError, Refused, TryLater
 from onetake.core.names import SearchAttribute
 from onetake.core.settings import Settings
+from onetake.engine.cloud import api_key, is_cloud
 from onetake.engine.codec import data_converter_with, request_invalid
 from onetake.engine.limits import RPC_LIMIT
+from onetake.engine.measuring import Measuring
+from onetake.engine.under_way import under_way
 
 CONNECT_LIMIT_S: Final = 15.0
 _SEARCHABLE_LIMIT_S: Final = 20.0
+# Of a server, or a key, that gives no list of them.
+UNLISTED: Final = frozenset(
+    {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.UNAUTHENTICATED}
+)
 _MIN_RETRY_DELAY_S: Final = 0.001  # the SDK does not send a delay of zero
 
 # Read but never changed by a workflow. `workflows` itself is not here: its modules stay in the sandbox.
@@ -53,24 +62,32 @@ _PASSTHROUGH: Final = (
     "typing_inspection",
 )
 # Part of the normal course of a generation: not worth a warning, nor a count of failures.
-_BENIGN: Final = frozenset({"not_ready", "vendor_throttled"})
+_BENIGN: Final = frozenset({"not_ready", "vendor_throttled", "vendor_full"})
 
 _log = logs.logger(__name__)
 
 
 async def connect(
-    settings: Settings, *, address: str | None = None, namespace: str | None = None, lazy: bool = False
+    settings: Settings,
+    *,
+    address: str | None = None,
+    namespace: str | None = None,
+    lazy: bool = False,
+    runtime: Runtime | None = None,
 ) -> Client:
     """Connect as the SDK's standard says (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`, profiles).
 
     `address` and `namespace` override the environment's. A `lazy` client connects at its first call; a worker cannot
-    use one. Raises Refused(`settings_invalid`), or TryLater(`engine_unavailable`) after at most `CONNECT_LIMIT_S`.
+    use one. `runtime` is the process's own, else the SDK's default. Raises Refused(`settings_invalid`), or
+    TryLater(`engine_unavailable`) after at most `CONNECT_LIMIT_S`.
     """
     logs.mask_secrets(settings)
     config = _connect_config(address, namespace)
+    if key := (config.get("api_key") or "").strip() or api_key():  # a key read from a file ends with a line break
+        config["api_key"] = key
     logs.mask(config.get("api_key") or "")
     target = config.setdefault("target_host", "localhost:7233")
-    opening = Client.connect(**config, plugins=[plugin(settings)], lazy=lazy)
+    opening = Client.connect(**config, plugins=[plugin(settings)], lazy=lazy, runtime=runtime)
     try:
         return await asyncio.wait_for(opening, CONNECT_LIMIT_S)
     except (RuntimeError, TimeoutError, RPCError):
@@ -120,7 +137,7 @@ def plugin(settings: Settings) -> SimplePlugin:
     return _Plugin(
         "onetake",
         data_converter=data_converter(settings),
-        interceptors=[FailureText(), StrictArguments()],
+        interceptors=[under_way, *tracing.interceptors(), FailureText(), Measuring(), StrictArguments()],
         workflow_runner=sandbox(),
     )
 
@@ -273,6 +290,9 @@ async def ensure_search_attributes(client: Client) -> None:
 
 def search_attribute_command(client: Client) -> str:
     """What an operator runs to register our search attributes in the client's namespace."""
+    if is_cloud(client):  # whose operator service registers nothing
+        names = " ".join(f"--search-attribute {name}=Keyword" for name in SearchAttribute.ALL)
+        return f"tcld namespace search-attributes add --namespace {client.namespace} {names}"
     names = " ".join(f"--name {name} --type Keyword" for name in SearchAttribute.ALL)
     return f"temporal operator search-attribute create --namespace {client.namespace} {names}"
 
@@ -280,10 +300,16 @@ def search_attribute_command(client: Client) -> str:
 async def missing_search_attributes(client: Client) -> list[str]:
     """Those of our search attributes that the client's namespace lacks.
 
-    Raises Refused(`settings_invalid`) where a name has another type, or RPCError.
+    A server that does not let us list them is asked to search by them: what can be used is there. Raises Refused
+    (`settings_invalid`) where a name has another type, or RPCError.
     """
     request = ListSearchAttributesRequest(namespace=client.namespace)
-    listed = await client.operator_service.list_search_attributes(request, timeout=RPC_LIMIT)
+    try:
+        listed = await client.operator_service.list_search_attributes(request, timeout=RPC_LIMIT)
+    except RPCError as error:
+        if error.status not in UNLISTED or not await _are_searchable(client):
+            raise
+        return []
     present = listed.custom_attributes
     keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
     wrong = [name for name in SearchAttribute.ALL if present.get(name, keyword) != keyword]
@@ -304,13 +330,18 @@ async def _register(client: Client, names: list[str]) -> None:
 
 async def _until_searchable(client: Client) -> None:
     """A frontend serves its own copy of the names; a start that uses one it does not know yet is refused."""
-    query = " AND ".join(f'{name} = "x"' for name in SearchAttribute.ALL)
     while True:
-        try:
-            await client.count_workflows(query, rpc_timeout=RPC_LIMIT)
-        except RPCError as error:
-            if error.status != RPCStatusCode.INVALID_ARGUMENT:
-                raise
-        else:
+        if await _are_searchable(client):
             return
         await asyncio.sleep(0.2)
+
+
+async def _are_searchable(client: Client) -> bool:
+    query = " AND ".join(f'{name} = "x"' for name in SearchAttribute.ALL)
+    try:
+        await client.count_workflows(query, rpc_timeout=RPC_LIMIT)
+    except RPCError as error:
+        if error.status != RPCStatusCode.INVALID_ARGUMENT:
+            raise
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The public application: one callback endpoint and two health endpoints, and nothing else.
+"""The public application: one callback endpoint and three about its health, and nothing else.
 
 A callback is stored, answered, and only then does anybody act on it. Its body is read to a limit, hashed, and asked for
 two unverified hints; it never reaches a log, a workflow or the database.
@@ -7,6 +7,7 @@ two unverified hints; it never reaches a log, a workflow or the database.
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +16,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
+from onetake import tracing
 from onetake.core import logs
 from onetake.core.crashpoints import crashpoint
 from onetake.ledger.callbacks import Callbacks, Wake
+from onetake.metrics import instruments
 
+CALLBACKS: Final = "/callbacks"
 BODY_LIMIT_BYTES: Final = 64 * 1024
 BODY_LIMIT_S: Final = 10.0
 # What is too large is read away so far, and not kept: closing on a client that still sends would lose it the answer.
@@ -46,24 +50,29 @@ class BodyRefused(Exception):
 
 @dataclass(frozen=True)
 class GatewayParts:
-    """What the endpoints need. `hint(vendor, body)` gives a claimed task id and state and never raises."""
+    """What the endpoints need. `hint(vendor, body)` gives a claimed task id and state and never raises.
+
+    `needed` is what a callback cannot be stored without; of `others` only people are told.
+    """
 
     inbox: Callbacks
     wake: Callable[[Wake], object]
     vendors: Collection[str]
     hint: Hint
-    checks: Mapping[str, Check]
+    needed: Mapping[str, Check]
+    others: Mapping[str, Check]
 
 
 def create_app(parts: GatewayParts) -> FastAPI:
-    """The public application. Each of `parts.checks` is named by `/readyz` while it fails."""
+    """The public application. A check of `parts` is named while it fails: those of `needed` by `/readyz`, all by
+    `/status`, which no probe may ask: with Temporal away callbacks are stored all the same."""
     app = FastAPI(title="Onetake gateway", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     async def callback(request: Request) -> Response:
         return await _take(parts, request.path_params["vendor"], request.path_params["token"], request)
 
     # A plain route: FastAPI's handling of arguments costs a fifth of a callback, and there are none to handle.
-    app.add_route("/callbacks/{vendor}/{token}", callback, methods=["POST"])
+    app.add_route(CALLBACKS + "/{vendor}/{token}", callback, methods=["POST"])
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -71,10 +80,13 @@ def create_app(parts: GatewayParts) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        red = await _red(parts.checks)
-        return JSONResponse({"status": "red" if red else "ok", "red": red}, 503 if red else 200)
+        return await _standing(parts.needed)
 
-    _ = healthz, readyz
+    @app.get("/status")
+    async def status() -> Response:
+        return await _standing({**parts.needed, **parts.others})
+
+    _ = healthz, readyz, status
     return app
 
 
@@ -82,20 +94,25 @@ async def _take(parts: GatewayParts, vendor: str, token: str, request: Request) 
     # An unknown vendor, a token of no possible form and a token never given look the same from outside.
     if vendor not in parts.vendors or not _TOKEN.fullmatch(token):
         return _refusal(404)
+    began_ns = time.time_ns()
     try:
         body = await read_body(request, BODY_LIMIT_BYTES)
     except BodyRefused as refused:
+        instruments().callback(vendor, "refused")
         return _refusal(refused.http_status)
     task_id, state = parts.hint(vendor, body)
     try:
         wake = await _store(parts.inbox, vendor, token, body, task_id, state)
     except Exception as error:  # noqa: BLE001 - whatever is wrong on our side, the vendor must try again
         _log.warning("callback_not_stored", vendor=vendor, error_type=type(error).__name__)
+        instruments().callback(vendor, "not_stored")
         return Response(status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
     crashpoint("callback.after_store")
+    instruments().callback(vendor, "stored" if wake else "unknown")
     if wake is None:
         _log.info("callback_unknown", vendor=vendor, size_bytes=len(body))
         return _refusal(404)
+    tracing.note_callback(vendor, wake.generation_id, began_ns)
     if wake.is_due:
         parts.wake(wake)
     crashpoint("callback.before_answer")
@@ -145,9 +162,10 @@ def _refusal(http_status: int) -> Response:
     return Response(status_code=http_status, headers={"Connection": "close"} if http_status != 404 else None)
 
 
-async def _red(checks: Mapping[str, Check]) -> list[str]:
+async def _standing(checks: Mapping[str, Check]) -> Response:
     results = await asyncio.gather(*(_passes(check) for check in checks.values()))
-    return [name for name, passes in zip(checks, results, strict=True) if not passes]
+    red = [name for name, passes in zip(checks, results, strict=True) if not passes]
+    return JSONResponse({"status": "red" if red else "ok", "red": red}, 503 if red else 200)
 
 
 async def _passes(check: Check) -> bool:

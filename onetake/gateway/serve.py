@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -13,20 +12,30 @@ from fastapi import FastAPI
 from temporalio.client import Client
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onetake import tracing
 from onetake.core import logs
 from onetake.core.errors import Refused, TryLater
+from onetake.core.secrets import Secrets
 from onetake.core.settings import Settings, require
+from onetake.core.signals import Stop, until_asked_to_end
+from onetake.engine.cloud import follow_api_key
 from onetake.engine.codec import PayloadCipher
 from onetake.engine.temporal import connect
 from onetake.gateway.app import GatewayParts, create_app
 from onetake.gateway.codec_endpoint import create_codec_app, origin_of
 from onetake.gateway.wakes import INTERVAL_S, SWEEP_EVERY_S, Signaller, Sweep, Wakes
+from onetake.gateway.whoami import answer_whoami
+from onetake.ledger.addresses import is_address
 from onetake.ledger.callbacks import Callbacks
 from onetake.ledger.database import Database
+from onetake.telemetry import start_telemetry
+from providers.catalogue import load_catalogue
+from providers.tariff import Tariff
 from providers.vendors import VENDORS
 
 FIRST_REQUEST_LIMIT_S: Final = 10.0
 GRACE_S: Final = 5
+TIDY_S: Final = 8.0  # what closing its connections may take beyond the grace
 MOST_CONNECTIONS: Final = 1024
 _HEADER_LIMIT_BYTES: Final = 16 * 1024
 _LEAST_INTERVAL_S: Final = 0.05
@@ -49,16 +58,28 @@ async def run_gateway(
     settings or a taken port, TryLater(`ledger_unavailable`) without a database.
     """
     require(settings, "database_url")
+    Tariff(load_catalogue(), settings.prices)  # a wrong file of prices stops every process that reads the settings
+    codec = None if codec_port is None else (codec_host, codec_port, codec_token)
+    await until_asked_to_end(lambda stop: _run(settings, (host, port), codec, stop))
+
+
+async def _run(
+    settings: Settings, public: tuple[str, int], codec: tuple[str, int, str | None] | None, stop: Stop
+) -> None:
     async with AsyncExitStack() as cleanup:
-        client = await connect(settings, lazy=True)
+        await cleanup.enter_async_context(tracing.traced_as("onetake-gateway"))
+        client = await connect(settings, lazy=True, runtime=start_telemetry(settings, ["gateway"]))
+        following = asyncio.create_task(follow_api_key(client))
+        cleanup.callback(following.cancel)
         database = await Database.connect(
-            settings.database_url.get_secret_value(),
+            Secrets(settings).secret("database_url", is_address).now,
             pool_size=settings.database_pool,
             application_name="onetake-gateway",
         )
         cleanup.push_async_callback(database.close)
-        servers = [new_server(_public_app(settings, client, database, cleanup), host, port, cleanup)]
-        if codec_port is not None:
+        servers = [new_server(_public_app(settings, client, database, cleanup), *public, cleanup)]
+        if codec is not None:
+            codec_host, codec_port, codec_token = codec
             app = create_codec_app(
                 PayloadCipher(settings.codec_keys),
                 namespace=client.namespace,
@@ -67,13 +88,14 @@ async def run_gateway(
                 token=codec_token,
             )
             servers.append(new_server(app, codec_host, codec_port, cleanup))
-        await _serve(servers)
+        await _serve(servers, stop)
 
 
 def _public_app(settings: Settings, client: Client, database: Database, cleanup: AsyncExitStack) -> FastAPI:
-    scale, inbox = settings.time_scale, Callbacks(database)
+    scale = settings.time_scale
     interval_s = max(INTERVAL_S * scale, _LEAST_INTERVAL_S)
-    wakes = Wakes(Signaller(client, inbox), interval_s=interval_s)
+    inbox = Callbacks(database, wake_every_s=interval_s)
+    wakes = Wakes(Signaller(client, inbox), turn=inbox.turn_s, interval_s=interval_s)
     cleanup.push_async_callback(wakes.aclose)
     sweep = Sweep(inbox, wakes, older_than_s=2 * interval_s)
     sweeping = asyncio.create_task(sweep.run(max(SWEEP_EVERY_S * scale, 1.0)))
@@ -83,9 +105,17 @@ def _public_app(settings: Settings, client: Client, database: Database, cleanup:
         if not await client.service_client.check_health():
             raise TryLater("engine_unavailable")
 
-    return create_app(
-        GatewayParts(inbox, wakes.wake, VENDORS, _hint, {"database": database.health, "temporal": temporal_answers})
+    app = create_app(
+        GatewayParts(
+            inbox,
+            wakes.wake,
+            VENDORS,
+            _hint,
+            needed={"database": database.health},
+            others={"temporal": temporal_answers},
+        )
     )
+    return answer_whoami(app, database)
 
 
 def _hint(vendor: str, body: bytes) -> tuple[str | None, str | None]:
@@ -112,7 +142,7 @@ class _ImpatientProtocol(H11Protocol):
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        # Two servers share this process: the loop's own handlers stop both.
+        # Two servers share this process: `Stop` ends both.
         yield
 
 
@@ -150,21 +180,21 @@ def _listening(host: str, port: int) -> socket.socket:
     raise Refused("settings_invalid", f"Cannot listen on {host}:{port}: {reason}.")
 
 
-async def _serve(servers: list[tuple[uvicorn.Server, socket.socket]]) -> None:
-    def stop() -> None:
-        for server, _ in servers:
-            server.should_exit = True
+def _tell_overdue(servers: Sequence[uvicorn.Server]) -> None:
+    """Where no request is under way, it is a connection to the database or to the collector that does not close."""
+    requests = sum(len(server.server_state.tasks) for server in servers)
+    _log.error("gateway_overdue", detail=f"requests under way: {requests}")
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+
+async def _serve(servers: list[tuple[uvicorn.Server, socket.socket]], stop: Stop) -> None:
+    stop.finish_first(GRACE_S + TIDY_S, lambda: _tell_overdue([server for server, _ in servers]))
     ports = [listener.getsockname()[1] for _, listener in servers]
     _log.info("gateway_started", port=ports[0], address=str(servers[0][1].getsockname()[0]))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for server, listener in servers:
-                group.create_task(server.serve(sockets=[listener]))
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    async with asyncio.TaskGroup() as group:
+        for server, listener in servers:
+            serving = group.create_task(server.serve(sockets=[listener]))
+            serving.add_done_callback(lambda _: stop.ask())  # one that ends by itself leaves nobody who listens
+        await stop.asked()
+        for server, _ in servers:
+            server.should_exit = True
     _log.info("gateway_stopped")

@@ -1,5 +1,8 @@
 """From stored callbacks to signals: at most one signal for a token in an interval, the last never lost.
 
+The interval is the deployment's: the gateways take turns at a token in the database, the first of them with the
+statement that stores the callback.
+
 A signal goes to the generation's workflow. When the generation has ended with its hold in suspense, it starts or wakes
 the recovery instead. What waits in memory is bounded and may be lost with the process: the inbox knows every row for
 which nobody was woken, and `Sweep` goes through it on start and regularly.
@@ -7,7 +10,8 @@ which nobody was woken, and `Sweep` goes through it on start and regularly.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio.client import Client
@@ -19,9 +23,10 @@ from onetake.core.crashpoints import crashpoint
 from onetake.core.errors import OnetakeError
 from onetake.core.names import WAKE_SIGNAL
 from onetake.engine.recovery import begin_recovery
-from onetake.ledger.callbacks import Callbacks, Wake
+from onetake.ledger.callbacks import WAKE_EVERY_S, Callbacks, Wake
+from onetake.metrics import instruments
 
-INTERVAL_S: Final = 5.0
+INTERVAL_S: Final = WAKE_EVERY_S
 SWEEP_EVERY_S: Final = 30.0
 MOST_TOKENS: Final = 4096
 MOST_AT_ONCE: Final = 16
@@ -32,19 +37,29 @@ _RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
 _log = logs.logger(__name__)
 
 
+async def at_once(wake: Wake) -> float | None:
+    """The only gateway there is takes every turn."""
+    del wake
+    return 0.0
+
+
 class Wakes:
-    """Coalesces wakes: the first of a token is sent at once, those that follow within the interval become one."""
+    """Coalesces wakes: the first of a token is sent at once, those that follow within the interval become one.
+
+    `turn` is `Callbacks.turn_s`."""
 
     def __init__(
         self,
         send: Callable[[Wake], Awaitable[None]],
         *,
+        turn: Callable[[Wake], Awaitable[float | None]] = at_once,
         interval_s: float = INTERVAL_S,
         most_tokens: int = MOST_TOKENS,
         most_at_once: int = MOST_AT_ONCE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._send = send
+        self._turn = turn
         self._interval_s = interval_s
         self._most_tokens = most_tokens
         self._gate = asyncio.Semaphore(most_at_once)
@@ -53,7 +68,9 @@ class Wakes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self, wake: Wake) -> bool:
-        """Send now or as soon as the token's interval allows. False when too many tokens wait: the sweep will do it."""
+        """Send now or as soon as the token's interval allows. False when too many tokens wait: the sweep will do it.
+
+        What the sweep has read may be older than what has come since: the newest is sent."""
         token = wake.token_sha256
         if token not in self._latest:
             if len(self._latest) >= self._most_tokens:
@@ -61,18 +78,37 @@ class Wakes:
             task = asyncio.create_task(self._serve(token))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._latest[token] = wake
+        waiting = self._latest.get(token) or wake
+        newest = max(wake, waiting, key=lambda each: each.heard_at)
+        self._latest[token] = replace(newest, has_turn=wake.has_turn or waiting.has_turn)
         return True
 
     async def _serve(self, token: bytes) -> None:
         try:
             while (wake := self._latest[token]) is not None:
-                self._latest[token] = None
-                async with self._gate:
-                    await self._send(wake)
-                await self._sleep(self._interval_s)
+                await self._serve_once(token, wake)
         finally:
             del self._latest[token]
+
+    async def _serve_once(self, token: bytes, wake: Wake) -> None:
+        wait_s = 0.0 if wake.has_turn else await self._turn_s(wake)
+        newest = self._latest[token] or wake
+        if wait_s:
+            await self._sleep(wait_s)
+        elif wait_s is not None:
+            self._latest[token] = None
+            async with self._gate:
+                await self._send(newest)
+            await self._sleep(self._interval_s)
+        elif newest is wake:
+            self._latest[token] = None  # another gateway has woken for it
+
+    async def _turn_s(self, wake: Wake) -> float | None:
+        try:
+            return await self._turn(wake)
+        except OnetakeError as error:
+            _log.warning("callback_waits", code=error.code)
+            return self._interval_s
 
     async def aclose(self) -> None:
         """Drop what waits; its rows stay in the inbox for the next start."""
@@ -92,6 +128,7 @@ class Signaller:
         with logs.bound(generation_id=wake.generation_id, workflow_id=wake.workflow_id, attempt=wake.attempt):
             try:
                 if await self._signal_patiently(wake):
+                    instruments().woken((datetime.now(UTC) - wake.heard_at).total_seconds())
                     await self._inbox.woken(wake)
                     crashpoint("callback.after_note")
             except OnetakeError as error:

@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from difflib import get_close_matches
-from typing import Final, Literal
+from typing import Final
 
 from onetake.core.contracts import Value
 from onetake.core.errors import Refused
 from onetake.core.names import Period, Scope
 from onetake.ledger.database import STATEMENT_TIMEOUT_S, Database
+from onetake.ledger.tenants import check_zone
 
+DEFAULT_THRESHOLDS: Final = (50, 80, 100)
 PAGE: Final = 5000
 POLL_S: Final = 0.02
 # The database ends every statement of ours at the timeout. A transaction that is open for longer reserves nothing.
@@ -29,21 +30,36 @@ _COUNT: Final = "select * from onetake.count_holds($1, $2, $3, $4)"
 class BudgetBalance(Value):
     """One budget in its open window. `available_micros` is the limit less what is held and spent; below zero when a
     vendor charged more than was held, the limit was lowered or more was in use when it was set, and `overrun_micros`
-    says by how much. `reached_percent` is the highest threshold that held and spent have reached. `ends_at` is when the
-    window starts again; None for a total."""
+    says by how much. `reached_percent` is the highest threshold that the window has reached, 0 for none: once reached,
+    it stays. `ends_at` is when the window starts again; None for a total."""
 
     scope: Scope
     key: str
     period: Period
     time_zone: str
+    thresholds: tuple[int, ...]
     limit_micros: int
     held_micros: int
     spent_micros: int
     overrun_micros: int
     available_micros: int
-    reached_percent: Literal[0, 50, 80, 100]
+    reached_percent: int
     starts_at: datetime | None
     ends_at: datetime | None
+
+
+class Crossing(Value):
+    """A threshold that a window has reached, with what was held and spent of which limit then. `starts_at` is when the
+    window began; None for a total."""
+
+    scope: Scope
+    scope_key: str
+    period: Period
+    percent: int
+    used_micros: int
+    limit_micros: int
+    starts_at: datetime | None
+    reached_at: datetime
 
 
 class Budgets:
@@ -53,21 +69,37 @@ class Budgets:
         self._database = database
 
     async def set_budget(
-        self, scope: Scope, key: str, period: Period, limit_micros: int, *, time_zone: str = "UTC"
+        self,
+        scope: Scope,
+        key: str,
+        period: Period,
+        limit_micros: int,
+        *,
+        time_zone: str = "UTC",
+        thresholds: Sequence[int] = DEFAULT_THRESHOLDS,
     ) -> None:
         """Make or change a limit; holds and spending of the open window stay. Repeatable.
 
         The key of a user or a feature is `TENANT/NAME`. A new budget, and one in another time zone, counts the holds
         that were reserved since its open window began; the limit applies before they are counted. When this is cut off
         in between, a repeat counts the rest. Reservations never wait for it; it waits for those under way, up to 11 s.
-        Raises Refused(`usage`).
+        Crossings of
+        the thresholds, percentages of the limit, are recorded once a window. Raises Refused(`usage`).
         """
         check_key(scope, key)
+        if not all(1 <= percent <= 100 for percent in thresholds):
+            raise Refused("usage", "A threshold is a whole number of percent, from 1 to 100.")
         if limit_micros < 0:
             raise Refused("usage", "A limit cannot be below zero.")
-        await self._check_zone(time_zone)
+        await check_zone(self._database, time_zone)
         row = await self._database.answer(
-            "select onetake.set_budget($1, $2, $3, $4, $5) as uncounted", scope, key, period, limit_micros, time_zone
+            "select onetake.set_budget($1, $2, $3, $4, $5, $6) as uncounted",
+            scope,
+            key,
+            period,
+            limit_micros,
+            time_zone,
+            sorted(set(thresholds)),
         )
         if row["uncounted"]:
             await self._wait_for_earlier()
@@ -94,6 +126,11 @@ class Budgets:
         )
         return [BudgetBalance.model_validate_json(row["balance"]) for row in rows]
 
+    async def take_crossings(self, limit: int) -> list[Crossing]:
+        """The oldest crossings that nobody has taken yet, each once. Whoever takes them logs them."""
+        rows = await self._database.rows("select * from onetake.take_thresholds($1)", limit)
+        return [Crossing.model_validate(dict(row)) for row in rows]
+
     async def seen(self, scope: Scope, key: str) -> bool:
         """Whether a generation has this key."""
         row = await self._database.answer(
@@ -113,14 +150,6 @@ class Budgets:
             scope,
         )
         return [row["key"] for row in rows]
-
-    async def _check_zone(self, name: str) -> None:
-        rows = await self._database.rows("select name from pg_timezone_names where name !~ '^posix'")
-        zones = {row["name"].lower(): row["name"] for row in rows}
-        if name not in zones.values():
-            near = get_close_matches(name.lower(), zones, n=1)
-            hint = f" Did you mean {zones[near[0]]!r}?" if near else ""
-            raise Refused("usage", f"There is no time zone {name!r}.{hint}")
 
     async def _wait_for_earlier(self) -> None:
         """Return when every transaction that may have read the budgets before now has ended."""

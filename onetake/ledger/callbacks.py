@@ -1,7 +1,7 @@
 """Callback tokens and the inbox: what the gateway stores before it wakes anybody. Nothing in a callback is believed.
 
 `signalled_at` of a row is empty while somebody is still to be woken for it. After the end of a generation that is its
-recovery, when the hold is in suspense, and otherwise nobody.
+recovery, when the hold is in suspense and not left to people, and otherwise nobody.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ from typing import Final
 from onetake.ledger.combining import Combining
 from onetake.ledger.database import STATEMENT_TIMEOUT_S, Database
 
+WAKE_EVERY_S: Final = 5.0  # at most one signal for a token in so long, of all gateways together
+
 # Equal bodies are counted in one row; whoever has a token can still vary the body, so the rows are capped, and all
 # further bodies of a token are counted in one more.
 MAX_BODIES_PER_TOKEN: Final = 100
@@ -20,11 +22,12 @@ MAX_BODIES_PER_TOKEN: Final = 100
 # A run that is ending hears nothing any more, and its end may be dated as early as its last statement began.
 _DEAF_BEFORE_END: Final = timedelta(seconds=STATEMENT_TIMEOUT_S)
 
-# Rows are written in one order, so that two gateways never wait for each other in a circle.
+# Rows are written in one order, so that two gateways never wait for each other in a circle. `late`: a callback that
+# comes after our own read has found the end announces it all the same; in the usual case there is no such row yet.
 _TAKE: Final = """
 with target as (
     select c.*, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,base}' as base_queue,
-        g.phase = 'done' as ended, h.state = 'suspended' as suspended
+        g.phase = 'done' as ended, onetake.awaits_vendor(h) as suspended
     from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bigint[])
         with ordinality as c (token_sha256, vendor, claimed_task_id, claimed_state, body_sha256, size_bytes, number)
     join onetake.callback_token t using (token_sha256)
@@ -52,10 +55,44 @@ with target as (
     on conflict (token_sha256, body_sha256) do update
     set seen = i.seen + excluded.seen, last_seen_at = greatest(i.last_seen_at, excluded.last_seen_at),
         signalled_at = excluded.signalled_at
+), late as (
+    update onetake.job_end e set announced_at = clock_timestamp()
+    from (
+        select e.generation_id, e.attempt from (select distinct generation_id, attempt from target) t
+        join onetake.job_end e using (generation_id, attempt)
+        where e.announced_at is null order by e.generation_id, e.attempt for update of e) unannounced
+    where e.generation_id = unannounced.generation_id and e.attempt = unannounced.attempt
+), turn as (
+    update onetake.callback_token t set wake_after = now() + $9::interval
+    from (
+        select token_sha256 from onetake.callback_token
+        where token_sha256 in (select token_sha256 from target where suspended or not ended)
+            and (wake_after is null or wake_after <= now())
+        order by token_sha256 for no key update skip locked) free
+    where t.token_sha256 = free.token_sha256
+    returning t.token_sha256
 )
 select number, token_sha256, generation_id, attempt, tenant, workflow_id, base_queue, ended, suspended,
-    claimed_task_id, now() as heard_at
-from target
+    claimed_task_id, now() as heard_at,
+    turn.token_sha256 is not null and number = min(number) over (partition by token_sha256) as has_turn
+from target left join turn using (token_sha256)
+"""
+
+# `due`: nobody has been woken for it, or only a run that was ending. The row of one token is locked for a moment.
+_TURN: Final = """
+with heard as (
+    select exists (
+        select from onetake.callback_inbox i join onetake.callback_token t using (token_sha256)
+        join onetake.generation g on g.id = t.generation_id
+        where i.token_sha256 = $1 and (i.signalled_at is null or ($2 and i.signalled_at < g.ended_at + $3))) as due
+), turn as (
+    update onetake.callback_token t set wake_after = now() + $4::interval from heard
+    where t.token_sha256 = $1 and heard.due and (t.wake_after is null or t.wake_after <= now())
+    returning true
+)
+select due, exists (select from turn) as has_turn,
+    extract(epoch from greatest(t.wake_after - now(), interval '0'))::float8 as wait_s
+from heard, onetake.callback_token t where t.token_sha256 = $1
 """
 
 _SIGNALLED: Final = """
@@ -85,7 +122,7 @@ where id in (
     join onetake.callback_token t using (token_sha256)
     join onetake.hold h on h.generation_id = t.generation_id and h.attempt = t.attempt
     join onetake.generation g on g.id = t.generation_id
-    where i.signalled_at is null and g.phase = 'done' and h.state <> 'suspended'
+    where i.signalled_at is null and g.phase = 'done' and not onetake.awaits_vendor(h)
     for update of i skip locked)
 """
 
@@ -99,17 +136,17 @@ with due as (
     join onetake.generation g on g.id = h.generation_id
     join onetake.callback_token t on t.generation_id = h.generation_id and t.attempt = h.attempt
     join onetake.callback_inbox i using (token_sha256)
-    where h.state = 'suspended' and i.signalled_at < g.ended_at + $3
+    where h.state = 'suspended' and i.signalled_at < g.ended_at + $3 and onetake.awaits_vendor(h)
 ), newest as (
     select distinct on (token_sha256) * from due order by token_sha256, last_seen_at desc
 )
 select token_sha256, t.generation_id, t.attempt, g.tenant, g.workflow_id, g.plan #>> '{queues,base}' as base_queue,
-    g.phase = 'done' as ended, h.state = 'suspended' as suspended, claimed_task_id, last_seen_at as heard_at
+    g.phase = 'done' as ended, onetake.awaits_vendor(h) as suspended, claimed_task_id, last_seen_at as heard_at
 from newest
 join onetake.callback_token t using (token_sha256)
 join onetake.hold h on h.generation_id = t.generation_id and h.attempt = t.attempt
 join onetake.generation g on g.id = t.generation_id
-where last_seen_at < now() - $1::interval and (g.phase <> 'done' or h.state = 'suspended')
+where last_seen_at < now() - $1::interval and (g.phase <> 'done' or onetake.awaits_vendor(h))
 order by last_seen_at desc limit $2
 """
 
@@ -118,7 +155,8 @@ order by last_seen_at desc limit $2
 class Wake:
     """Whom a callback concerns. The claimed id is unverified.
 
-    Until the generation has ended its workflow is woken; then its recovery when the hold is in suspense, else nobody.
+    Until the generation has ended its workflow is woken; then its recovery when the hold is `suspended`: in suspense
+    and not left to people; else nobody. `has_turn`: whoever heard it may wake at once, and is the only one.
     """
 
     token_sha256: bytes
@@ -131,6 +169,7 @@ class Wake:
     suspended: bool
     claimed_task_id: str | None
     heard_at: datetime
+    has_turn: bool = False
 
     @property
     def is_due(self) -> bool:
@@ -151,8 +190,9 @@ class _Callback:
 class Callbacks:
     """What the gateway needs of the database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, wake_every_s: float = WAKE_EVERY_S) -> None:
         self._database = database
+        self._wake_every_s = wake_every_s
         self._combined = Combining(self._take)
 
     async def take(
@@ -172,6 +212,15 @@ class Callbacks:
         """
         task_id, state = _storable(claimed_task_id, 256), _storable(claimed_state, 64)
         return await self._combined(_Callback(token_sha256(token), vendor, task_id, state, body_sha256, size_bytes))
+
+    async def turn_s(self, wake: Wake) -> float | None:
+        """Take the turn to wake for this token: 0 when it is taken, else the seconds until it can be; None when
+        nothing is left to wake for, because another gateway has done it. Raises TryLater(`ledger_unavailable`)."""
+        interval = timedelta(seconds=self._wake_every_s)
+        row = await self._database.answer(_TURN, wake.token_sha256, wake.suspended, _DEAF_BEFORE_END, interval)
+        if not row["due"]:
+            return None
+        return 0.0 if row["has_turn"] else max(row["wait_s"], self._wake_every_s / 10)
 
     async def woken(self, wake: Wake) -> None:
         """Note that somebody was woken for everything that came with this token up to `wake`.
@@ -193,7 +242,8 @@ class Callbacks:
 
     async def _take(self, callbacks: list[_Callback]) -> list[Wake | None]:
         columns = zip(*(vars(each).values() for each in callbacks), strict=True)
-        rows = await self._database.rows(_TAKE, *map(list, columns), MAX_BODIES_PER_TOKEN, b"\0" * 32)
+        interval = timedelta(seconds=self._wake_every_s)
+        rows = await self._database.rows(_TAKE, *map(list, columns), MAX_BODIES_PER_TOKEN, b"\0" * 32, interval)
         wakes: list[Wake | None] = [None] * len(callbacks)
         for row in rows:
             fields = dict(row)

@@ -20,17 +20,6 @@ from onetake.ledger.database import Database, Row
 
 _RECORD: Final = "select to_jsonb(r)::text as record from onetake.generation_record r"
 
-# An attempt at validation that was only stopped may come late: what the run goes by already is not touched.
-_PIN: Final = """
-update onetake.generation
-set plan = case
-        when plan is null then $2::jsonb
-        when phase < 'submitting' then jsonb_set(plan, '{reference_kinds}', $2::jsonb -> 'reference_kinds')
-        else plan end,
-    updated_at = now()
-where id = $1 returning plan::text
-"""
-
 
 @dataclass(frozen=True)
 class AcceptedRow:
@@ -78,11 +67,10 @@ class PostgresGenerations:
         is returned. `parent_id` is the generation that is rendered again.
 
         Raises Refused: `idempotency_key_reused` (another request, or another workflow, under the key),
-        `workflow_id_reused` (another request or another run under the workflow id), `request_invalid` (a NUL).
+        `workflow_id_reused` (another request or another run under the workflow id), `request_invalid` (a NUL),
+        `policy_refused` (a limit that the plan carries allows no more).
         """
-        canonical = canonical_json(request)
-        if "\\u0000" in canonical:
-            raise Refused("request_invalid", "A text contains the character U+0000.")
+        refuse_nul(request)
         crashpoint("accept.before_commit")
         row = await self._database.answer(
             "select * from onetake.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -91,7 +79,7 @@ class PostgresGenerations:
             workflow_id,
             run_id,
             request.idempotency_key,
-            sha256(canonical.encode()).digest(),
+            request_sha256(request),
             request.model_dump_json(),
             plan.model_dump_json() if plan else None,
             request.route,
@@ -108,10 +96,12 @@ class PostgresGenerations:
         """Keep the plan that is stored, with the given `reference_kinds`; store the given plan where there is none.
         Returns what is stored. Repeatable; once money was reserved a stored plan stays as it is.
 
-        Raises Refused(`generation_not_found`).
+        Raises Refused(`generation_not_found`), and Refused(`policy_refused`) when a first plan is one too many.
         """
-        row = await self._database.row(_PIN, generation_id, plan.model_dump_json())
-        if row is None:
+        row = await self._database.answer(
+            "select onetake.pin($1, $2)::text as plan", generation_id, plan.model_dump_json()
+        )
+        if row["plan"] is None:
             raise Refused("generation_not_found", generation_id)
         return Plan.model_validate_json(row["plan"])
 
@@ -130,7 +120,7 @@ class PostgresGenerations:
         )
         if row is None:
             return None
-        if row["request_sha256"] != sha256(canonical_json(request).encode()).digest():
+        if row["request_sha256"] != request_sha256(request):
             raise Refused("idempotency_key_reused", f"It belongs to {row['id']}.")
         return FirstRow(row["id"], row["workflow_id"], row["status"], _plan(row))
 
@@ -197,9 +187,21 @@ class PostgresGenerations:
         return row is not None
 
 
+def request_sha256(request: GenerationRequest) -> bytes:
+    """What tells two requests apart: the digest of `canonical_json`."""
+    return sha256(canonical_json(request).encode()).digest()
+
+
+def refuse_nul(request: GenerationRequest) -> None:
+    """Refuse what PostgreSQL cannot keep. Raises Refused(`request_invalid`)."""
+    if "\\u0000" in canonical_json(request):
+        raise Refused("request_invalid", "A text contains the character U+0000.")
+
+
 def canonical_json(request: GenerationRequest) -> str:
-    """The request without its idempotency key, as one text: the order of fields and `5.0` for `5` change nothing."""
-    fields = request.model_dump(mode="json", exclude={"idempotency_key"})
+    """The request without its idempotency key and its quote, as one text: the order of fields and `5.0` for `5` change
+    nothing."""
+    fields = request.model_dump(mode="json", exclude={"idempotency_key", "quote_id"})
     if request.max_cost_usd is not None:
         fields["max_cost_usd"] = str(request.max_cost_usd.normalize())
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 import structlog
@@ -18,7 +19,7 @@ from onetake.core.contracts import (
     Value,
 )
 from onetake.core.errors import Refused
-from onetake.core.names import FIRST_ATTEMPT
+from onetake.core.names import FIRST_ATTEMPT, HoldState
 from onetake.ledger.database import Database, Row
 
 PAGE: Final = 500
@@ -27,8 +28,10 @@ _log: Any = structlog.get_logger(__name__)
 
 _CASE: Final = """
 select g.id as generation_id, coalesce(h.attempt, $2) as attempt, g.tenant, g.plan::text as plan, h.state as hold,
-       coalesce(s.vendor_task_id, g.vendor_task_id) as vendor_task_id, s.reported_micros, s.state as sent,
-       g.status, g.phase, g.assets <> '[]' as has_clip, exists (
+       h.epoch, coalesce(s.vendor_task_id, g.vendor_task_id) as vendor_task_id, s.reported_micros, s.state as sent,
+       g.status, g.phase, g.assets <> '[]' as has_clip,
+       coalesce(g.error ->> 'code' = 'asset_unverified', false)
+           or (g.status = 'canceled' and coalesce(h.state = 'posted', false)) as is_kept, exists (
            select from onetake.event e where e.generation_id = h.generation_id and e.attempt = h.attempt
            and e.kind = 'suspense_resolved') as was_decided
 from onetake.generation g
@@ -41,31 +44,58 @@ _OPEN: Final = """
 select g.id, g.tenant, g.workflow_id, g.status, g.idempotency_key is not null as has_key, g.cancel_requested,
        g.origin_run_id is not null or exists (select from onetake.hold h where h.generation_id = g.id) as started,
        g.request::text as request, g.plan::text as plan, g.plan #>> '{queues,base}' as base_queue, g.created_at,
-       g.route, g.vendor
+       extract(epoch from clock_timestamp() - g.created_at)::float8 as age_s, g.route, g.vendor
 from onetake.generation g
-where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval and g.id > $2
-order by g.id limit $3
+where g.status in ('queued', 'in_progress') and g.created_at < clock_timestamp() - $1::interval
+  and (g.created_at, g.id) > (coalesce($2::timestamptz, '-infinity'), $3)
+order by g.created_at, g.id limit $4
 """
 
 _SUSPENDED: Final = """
-select g.id, g.tenant, g.vendor, h.attempt, s.vendor_task_id is not null as has_task_id,
+select g.id, g.tenant, g.vendor, h.attempt, s.vendor_task_id as task_id,
        s.state in ('rejected', 'not_sent') as was_turned_away,
        g.plan #>> '{queues,base}' as base_queue, h.amount_micros, h.resolved_at,
        extract(epoch from clock_timestamp() - h.resolved_at)::float8 as age_s,
        coalesce((g.plan ->> 'lists_jobs')::boolean, false) as lists_jobs,
        exists (select from onetake.callback_token t join onetake.callback_inbox i using (token_sha256)
-               where t.generation_id = g.id and t.attempt = h.attempt and i.claimed_task_id is not null) as is_claimed
+               where t.generation_id = g.id and t.attempt = h.attempt and i.claimed_task_id is not null) as is_claimed,
+       (e.detail ->> 'reported_micros')::bigint as reported_micros,
+       case when e.id is null then g.error ->> 'code' else 'vendor_cost_in_review' end as why,
+       g.created_at as accepted_at, coalesce(j.failed, false) as job_failed,
+       coalesce(j.shows_charge, false) as shows_charge
 from onetake.hold h
 join onetake.generation g on g.id = h.generation_id
+left join onetake.event e on e.generation_id = h.generation_id and e.attempt = h.attempt and e.kind = 'review'
+left join onetake.job_end j on j.generation_id = h.generation_id and j.attempt = h.attempt
 left join onetake.submission s on s.generation_id = h.generation_id and s.attempt = h.attempt
-where h.state = 'suspended' and g.phase = 'done' and g.id > $1 order by g.id limit $2
+where h.state = 'suspended' and g.phase = 'done' and h.generation_id > $1 and g.vendor = coalesce($3, g.vendor)
+order by h.generation_id limit $2
+"""
+
+_NAMED: Final = """
+select s.vendor_task_id as task_id, g.id, g.tenant, h.attempt, h.state as hold, h.amount_micros,
+       coalesce(h.actual_micros, 0) as settled_micros, g.created_at,
+       case when h.state = 'suspended' or e.id is not null then (g.plan #>> '{price,usd_per_credit}')::numeric
+       end as usd_per_credit,
+       e.id is not null as was_decided, e.detail ->> 'who' as who, e.detail ->> 'why' as why
+from onetake.submission s
+join onetake.generation g on g.id = s.generation_id
+join onetake.hold h on h.generation_id = s.generation_id and h.attempt = s.attempt
+left join onetake.event e on e.generation_id = h.generation_id and e.attempt = h.attempt
+                         and e.kind = 'suspense_resolved'
+where s.vendor = $1 and s.vendor_task_id = any($2::text[])
 """
 
 # Temporal keeps a run for longer than an hour after its end.
 _KNOWN_RUNS: Final = """
-select g.workflow_id from onetake.generation g
-where g.origin_run_id is not null and (g.ended_at is null or g.ended_at > clock_timestamp() - interval '1 hour')
-order by g.ended_at desc nulls last limit $1
+(select g.workflow_id from onetake.generation g
+ where g.origin_run_id is not null and g.ended_at > clock_timestamp() - interval '1 hour'
+ order by g.ended_at desc limit $1)
+union all
+(select g.workflow_id from onetake.generation g
+ where g.origin_run_id is not null and g.status in ('queued', 'in_progress')
+ order by g.created_at desc, g.id desc limit $1)
+limit $1
 """
 
 
@@ -85,6 +115,7 @@ class OpenRow:
     plan: Plan | None
     base_queue: str | None
     created_at: datetime
+    age_s: float
     route: str
     vendor: str
 
@@ -92,13 +123,15 @@ class OpenRow:
 @dataclass(frozen=True)
 class SuspendedRow:
     """A hold in suspense whose generation has ended, and what there is to find its job by. `was_turned_away`: an
-    attempt has recorded after the end that the vendor took nothing."""
+    attempt has recorded after the end that the vendor took nothing. `reported_micros`: what the vendor says it charged,
+    where that is too much to be booked without a person. `why`: the code of its error, or `vendor_cost_in_review`.
+    `job_failed`: the vendor said last that the job has failed; `shows_charge`: and that it charged for it."""
 
     id: str
     tenant: str
     vendor: str
     attempt: int
-    has_task_id: bool
+    task_id: str | None
     was_turned_away: bool | None
     is_claimed: bool
     lists_jobs: bool
@@ -106,6 +139,37 @@ class SuspendedRow:
     amount_micros: int
     resolved_at: datetime
     age_s: float
+    reported_micros: int | None
+    why: str | None
+    accepted_at: datetime
+    job_failed: bool
+    shows_charge: bool
+
+    @property
+    def age(self) -> str:
+        """For how long it has been in suspense, in words."""
+        minutes = int(self.age_s // 60)
+        days, hours = divmod(minutes // 60, 24)
+        return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
+
+
+@dataclass(frozen=True)
+class NamedRow:
+    """A hold whose job a vendor calls by `task_id`. `usd_per_credit` is its plan's; `who` and `why` are of the
+    decision about it. Both are None when it was never in suspense."""
+
+    task_id: str
+    id: str
+    tenant: str
+    attempt: int
+    hold: HoldState
+    amount_micros: int
+    settled_micros: int
+    created_at: datetime
+    usd_per_credit: Decimal | None
+    was_decided: bool
+    who: str | None
+    why: str | None
 
 
 class Child(Value):
@@ -136,8 +200,10 @@ class Recoveries:
             tenant=row["tenant"],
             plan=Plan.model_validate_json(row["plan"]) if row["plan"] else None,
             hold=row["hold"],
+            epoch=row["epoch"],
             vendor_task_id=row["vendor_task_id"],
             reported_micros=row["reported_micros"],
+            is_kept=row["is_kept"],
             refusal=_refusal(row),
         )
 
@@ -177,24 +243,33 @@ class Recoveries:
         return bool(row["expired"])
 
     async def open_rows(self, older_than_s: float) -> AsyncIterator[Sequence[OpenRow]]:
-        """All generations that have not ended, in pages, oldest id first."""
-        after = ""
+        """All generations that have not ended, in pages, the oldest first."""
+        after: tuple[datetime | None, str] = (None, "")
         while True:
-            rows = await self._database.rows(_OPEN, timedelta(seconds=older_than_s), after, PAGE)
+            rows = await self._database.rows(_OPEN, timedelta(seconds=older_than_s), *after, PAGE)
             if not rows:
                 return
-            after = rows[-1]["id"]
+            after = rows[-1]["created_at"], rows[-1]["id"]
             yield [_open_row(row) for row in rows]
 
-    async def suspended_rows(self) -> AsyncIterator[Sequence[SuspendedRow]]:
-        """All holds in suspense of generations that have ended, in pages."""
+    async def suspended_rows(self, vendor: str | None = None) -> AsyncIterator[Sequence[SuspendedRow]]:
+        """All holds in suspense of generations that have ended, or one vendor's, in pages."""
         after = ""
         while True:
-            rows = await self._database.rows(_SUSPENDED, after, PAGE)
+            rows = await self._database.rows(_SUSPENDED, after, PAGE, vendor)
             if not rows:
                 return
             after = rows[-1]["id"]
             yield [SuspendedRow(**dict(row)) for row in rows]
+
+    async def suspended(self, vendor: str | None = None) -> list[SuspendedRow]:
+        """All `suspended_rows` at once, the oldest first."""
+        rows = [row async for page in self.suspended_rows(vendor) for row in page]
+        return sorted(rows, key=lambda row: (row.resolved_at, row.id))
+
+    async def named_rows(self, vendor: str, task_ids: Sequence[str]) -> Sequence[NamedRow]:
+        """The holds of the jobs that the vendor calls by these ids, in no order; ids that nobody knows have none."""
+        return [NamedRow(**dict(row)) for row in await self._database.rows(_NAMED, vendor, task_ids)]
 
     async def known_runs(self, limit: int) -> Sequence[str]:
         """Workflow ids that Temporal must know: of what has started and is open, or ended within the hour."""

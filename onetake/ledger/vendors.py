@@ -1,22 +1,61 @@
-"""What all workers know of a vendor together: the circuit, its silence after a 429, and what it really charged."""
+"""What all workers know of a vendor together: its circuits, its room and its rates, and what it really charged."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 
-from onetake.core.contracts import Value
-from onetake.core.errors import Refused
-from onetake.ledger.database import Database
+from onetake.core.contracts import ReserveInput, Value
+from onetake.core.errors import Refused, TryLater
+from onetake.core.spans import span
+from onetake.ledger.database import Database, Row
 
 PROBE_GAP_S = 60.0
 
+# One statement: while nobody has to wait, the line costs no round trip.
+_ADMIT: Final = """
+select a.verdict, a.model, a.code, a.since, l.wait_s, l.place, l.about_s from onetake.admit_to_vendor($1, $2) a
+cross join lateral onetake.take_place(a.verdict, $1, $2, $3, $4, $5) l
+"""
+
+# Rates are forgotten after an hour.
+_STATES: Final = """
+with vendor_rate as (
+    select * from onetake.vendor_rate r where r.slowed_at > clock_timestamp() - interval '1 hour' * $1
+)
+select vendor, m.jobs as room,
+    (select count(*) from onetake.vendor_line l where l.vendor = v.vendor and l.granted_at is null)::int as waiting,
+    (select r.per_s from vendor_rate r where r.vendor = v.vendor and r.purpose = 'submit') as submits_per_s,
+    (select r.per_s from vendor_rate r where r.vendor = v.vendor and r.purpose = 'read') as reads_per_s,
+    greatest(0, coalesce((select max(extract(epoch from r.quiet_until - clock_timestamp()))
+        from vendor_rate r where r.vendor = v.vendor), 0))::float8 as quiet_for_s
+from (select vendor from onetake.circuit where paused_code is not null union select vendor from onetake.vendor_room
+      union select vendor from vendor_rate) v
+left join onetake.vendor_room m using (vendor)
+order by vendor
+"""
+
+
+class PausedModel(Value):
+    """A model to which no new generations go, for the vendor refuses it to our key."""
+
+    model: str
+    paused_code: str
+    paused_since: datetime
+
 
 class VendorState(Value):
-    """One vendor as all workers see it. `paused_code` is the refusal that paused it."""
+    """One vendor as all workers see it. `paused_code` is the refusal that paused all of it. What its 429s have taught:
+    for how many jobs it has `room`, how many generations are `waiting`, and how fast it may be called."""
 
     vendor: str
     paused_code: str | None = None
     paused_since: datetime | None = None
-    refusals_of_key: int = 0
+    paused_models: tuple[PausedModel, ...] = ()
     quiet_for_s: float = 0.0
+    room: int | None = None
+    waiting: int = 0
+    submits_per_s: float | None = None
+    reads_per_s: float | None = None
 
 
 class RouteCost(Value):
@@ -35,48 +74,59 @@ class RouteCost(Value):
 class PostgresVendors:
     """The port `Vendors`, and what the command line shows and does."""
 
-    def __init__(self, database: Database, *, probe_gap_s: float = PROBE_GAP_S) -> None:
+    def __init__(self, database: Database, *, probe_gap_s: float = PROBE_GAP_S, time_scale: float = 1.0) -> None:
         self._database = database
+        self._scale = time_scale
         self._probe_gap = timedelta(seconds=probe_gap_s)
 
-    async def admit(self, vendor: str) -> None:
-        """Return when a new generation may go to the vendor; one a minute may, while it is paused.
+    async def admit(self, order: ReserveInput) -> bool:
+        """Return when a new generation may take its hold; True when its vendor is paused and this one may probe it,
+        which `probe` decides.
 
-        Raises Refused(`vendor_paused`) with why and since when.
+        Raises Refused(`vendor_paused`) with why and since when; TryLater(`vendor_full`) with its place in the line and
+        when to ask again, when the vendor has no room or others come first.
         """
-        row = await self._database.answer("select * from onetake.admit_to_vendor($1, $2)", vendor, self._probe_gap)
-        if row["verdict"] == "paused":
-            raise Refused("vendor_paused", f"({row['code']} since {row['since']:%Y-%m-%d %H:%M:%S} UTC)")
-
-    async def quiet_s(self, vendor: str) -> float:
-        """Seconds for which nobody may call the vendor, 0 when it may be called."""
-        row = await self._database.row(
-            "select extract(epoch from quiet_until - clock_timestamp())::float8 as s from onetake.vendor_state"
-            " where vendor = $1 and quiet_until > clock_timestamp()",
-            vendor,
+        row = await self._database.answer(
+            _ADMIT, order.vendor, order.generation_id, order.tenant, order.gap_s, self._scale
         )
-        return row["s"] if row else 0.0
+        _refuse_if_paused(row)
+        if row["wait_s"] > 0:
+            where = f"(waiting for {order.vendor}: place {row['place']}, about {span(row['about_s'])})"
+            raise TryLater("vendor_full", where, after_s=row["wait_s"])
+        return row["verdict"] == "due"
 
-    async def slow_down(self, vendor: str, for_s: float) -> None:
-        """Keep everybody away from the vendor for so long: it said that we are too fast."""
-        await self._database.row("select onetake.quiet_vendor($1, $2)", vendor, timedelta(seconds=for_s))
+    async def probe(self, vendor: str, generation_id: str) -> None:
+        """Take this minute's probe of a paused vendor for a generation, before it holds its price. Repeatable.
+
+        Raises Refused(`vendor_paused`) when another generation has taken it."""
+        _refuse_if_paused(
+            await self._database.answer(
+                "select * from onetake.probe_vendor($1, $2, $3)", vendor, generation_id, self._probe_gap
+            )
+        )
+
+    async def leave_probe(self, vendor: str, generation_id: str) -> None:
+        """Give back the probe that this generation took and will not use: another may take it at once. Repeatable."""
+        await self._database.row("select onetake.leave_probe($1, $2)", vendor, generation_id)
 
     async def states(self) -> dict[str, VendorState]:
         """All vendors of which something is known."""
-        rows = await self._database.rows(
-            "select vendor, paused_code, paused_since, refusals_of_key, greatest(0, coalesce("
-            "extract(epoch from quiet_until - clock_timestamp()), 0))::float8 as quiet_for_s from onetake.vendor_state"
+        circuits = await self._database.rows(
+            "select vendor, model, paused_code, paused_since from onetake.circuit where paused_code is not null"
+            " order by vendor, model"
         )
-        return {row["vendor"]: VendorState.model_validate(dict(row)) for row in rows}
+        return {row["vendor"]: _state(row, circuits) for row in await self._database.rows(_STATES, self._scale)}
 
     async def reopen(self, vendor: str) -> bool:
-        """Let new generations go to the vendor again; False when it was not paused. Repeatable."""
-        row = await self._database.row(
-            "update onetake.vendor_state set paused_code = null, paused_since = null, probe_after = null,"
-            " refusals_of_key = 0 where vendor = $1 and paused_code is not null returning vendor",
+        """Let new generations go to the vendor and all its models again; False when nothing was paused. Repeatable."""
+        rows = await self._database.rows(
+            "with paused as (select model from onetake.circuit where vendor = $1 and paused_code is not null"
+            " order by model for update)"
+            " update onetake.circuit c set paused_code = null, paused_since = null, probe_after = null,"
+            " probe_of = null, refusals = 0 from paused p where c.vendor = $1 and c.model = p.model returning vendor",
             vendor,
         )
-        return row is not None
+        return bool(rows)
 
     async def costs(self) -> list[RouteCost]:
         """Expected and reported cost by route, over what vendors reported."""
@@ -88,3 +138,18 @@ class PostgresVendors:
             " where h.state = 'posted' and g.basis = 'vendor_reported' group by g.route order by g.route"
         )
         return [RouteCost.model_validate(dict(row)) for row in rows]
+
+
+def _refuse_if_paused(row: Row) -> None:
+    if row["verdict"] == "paused":
+        model = f" for {row['model']}" if row["model"] else ""
+        raise Refused("vendor_paused", f"({row['code']}{model} since {row['since']:%Y-%m-%d %H:%M:%S} UTC)")
+
+
+def _state(known: Row, circuits: Sequence[Row]) -> VendorState:
+    own: list[dict[str, Any]] = [dict(row) for row in circuits if row["vendor"] == known["vendor"]]
+    nothing: dict[str, Any] = {}
+    account = next((row for row in own if not row["model"]), nothing)
+    paused: dict[str, Any] = {name: account.get(name) for name in ("paused_code", "paused_since")}
+    models = [PausedModel.model_validate(row) for row in own if row["model"]]
+    return VendorState.model_validate({**known, **paused, "paused_models": models})

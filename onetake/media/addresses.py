@@ -59,6 +59,17 @@ def judge(url: str, trusted: frozenset[str] = frozenset()) -> Judged:
     return Judged(parsed, host, port)
 
 
+def over_https(url: str, trusted: frozenset[str] = frozenset()) -> str | None:
+    """The same link over https, where it is plain http on the usual port of a host that nobody trusts; else None.
+
+    Some object stores hand out such links. Their signature covers host, path and query, which do not change. Pure.
+    """
+    found = re.fullmatch(r"http://([^/?#:]+)(?::80)?((?:[/?#].*)?)", url, re.IGNORECASE)
+    if found is None or is_trusted(found[1].lower(), 80, trusted):
+        return None
+    return f"https://{found[1]}{found[2]}"
+
+
 def is_trusted(host: str, port: int, trusted: frozenset[str]) -> bool:
     """Whether the operator named this host, with or without its port."""
     names = (host, f"[{host}]") if ":" in host else (host,)
@@ -86,9 +97,9 @@ def _literal(host: str, kind: type[IPAddress]) -> str:
         raise blocked("host") from None
 
 
-def blocked(rule: Rule) -> Failed:
+def blocked(rule: Rule, why: str = "") -> Failed:
     """The error that names the broken rule."""
-    return Failed("asset_url_blocked", f"Rule: {rule}.")
+    return Failed("asset_url_blocked", f"Rule: {rule}. {why}".strip())
 
 
 # -- Judging what a name resolved to -----------------------------------------------------------------------------------
@@ -138,9 +149,22 @@ _NAT64_PREFIXES: Final = (32, 40, 48, 56, 64, 96)
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
+# What proxies on a desk or a router answer for every name, to take the connection for themselves.
+_MADE_UP: Final = ipaddress.IPv4Network("198.18.0.0/15")
+
+
 def judge_address(text: str, *, trusted: bool) -> None:
     """Raise Failed(`asset_url_blocked`) unless the address is public, or private and its host trusted by name. Pure."""
-    reach = reach_of(ipaddress.ip_address(text))
+    address = ipaddress.ip_address(text)
+    reach = reach_of(address)
+    if isinstance(address, ipaddress.IPv4Address) and address in _MADE_UP:
+        raise blocked(
+            "address",
+            "Its name resolves into 198.18.0.0/15, the made-up addresses of a proxy on this machine or network, which "
+            "are never dialled, trusted or not: turn its fake-IP mode off, or exclude this host from it.",
+        )
+    if reach == "never" and trusted:
+        raise blocked("address", "Its host is trusted, but resolves into a range that is never dialled all the same.")
     if reach == "never" or (reach == "private" and not trusted):
         raise blocked("address")
 

@@ -12,8 +12,8 @@ import struct
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -24,16 +24,16 @@ from onetake.core.clips import InputReader
 from onetake.core.errors import Failed, Refused, TryLater, Violation
 from onetake.core.names import InputKind
 from onetake.core.ports import InputRule, MediaLimit, MediaRules
+from onetake.media.hosts import Hosts
 from onetake.media.outbound import Limits, Outbound
 from onetake.media.spool import Spool
 
 # A host that has not answered within these is down for us. A body may take what is left of the time to look.
-INPUT_LIMITS: Final = Limits(connect_s=3.0, headers_s=6.0, read_s=4.0, window_s=4.0, total_s=10.0)
+INPUT_LIMITS: Final = Limits(connect_s=3.0, headers_s=6.0, read_s=4.0, window_s=4.0, min_bytes_per_s=32 * 1024)
 FETCH_S: Final = 10.0
 LOOK_S: Final = 14.0
 QUICK_S: Final = 4.0  # a host that failed sooner is tried again
 MOST_REQUESTS: Final = 16  # looked at side by side, per process
-SLOT_S: Final = 0.5
 _HEAD_BYTES: Final = 4096
 _MOST_CHUNKS: Final = 50_000  # of a PNG
 _MOST_SEGMENTS: Final = 1000  # of a picture's header
@@ -73,13 +73,13 @@ class MediaInspector:
         self._outbound = outbound
         self._reader = reader
         self._spool = spool
-        self._slots = asyncio.Semaphore(MOST_REQUESTS)
+        self._hosts = Hosts()
 
     async def inspect(self, rules: MediaRules, *, last_look: bool) -> Mapping[str, InputKind]:
         """See `onetake.core.ports.InputInspector.inspect`."""
         if not rules.inputs:
             return {}
-        async with self._slot():
+        async with self._hosts.turn(rules):
             started = time.monotonic()
             verdicts = await self._look(rules)
         kinds: dict[str, InputKind] = {verdict.pointer: verdict.kind for verdict in verdicts if verdict.kind}
@@ -89,19 +89,6 @@ class MediaInspector:
             raise TryLater("input_not_usable", "(its host does not answer)")
         _refuse(refusals, tuple(_too_many(rules, kinds)))
         return kinds
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[None]:
-        """Few at a time: slow hosts may not hold up the other activities of this process."""
-        try:
-            async with asyncio.timeout(SLOT_S):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise TryLater("input_not_usable", "(too many inputs are being looked at)", after_s=1.0) from None
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     async def _look(self, rules: MediaRules) -> list[_Verdict]:
         looks = map(self._verdict, rules.inputs)
@@ -166,6 +153,8 @@ class MediaInspector:
             return await self._reader.read_sound(path, cast("Literal['mp3', 'wav']", form))
         except Failed as failure:
             raise _damaged(form, cut=failure.code == "asset_truncated") from None
+        except TryLater:
+            raise Unusable("a file that takes too long to read", f"a whole {form} file", passing=True) from None
 
 
 # -- Verdicts ----------------------------------------------------------------------------------------------------------
@@ -192,8 +181,9 @@ def _too_many(rules: MediaRules, kinds: Mapping[str, InputKind]) -> Generator[Vi
 
 def _blocked(failure: Failed, rule: InputRule) -> Unusable:
     if failure.code == "asset_url_blocked":
-        broken = failure.detail.removeprefix("Rule: ").rstrip(".")
-        return Unusable(f"an address that we may not connect to (rule: {broken})", "a public https address")
+        broken, _, why = failure.detail.removeprefix("Rule: ").partition(".")
+        more = f" ({_in_a_clause(why.strip())})" if why else ""
+        return Unusable(f"an address that we may not connect to (rule: {broken})", f"a public https address{more}")
     return _unreadable(_in_a_clause(failure.detail), rule)
 
 
@@ -241,6 +231,7 @@ _SIGNS: Final = tuple(
         ("m4a", rb".{4}ftypM4[AB] "),
         ("mov", rb".{4}ftypqt  "),
         ("mp4", rb".{4}ftyp"),
+        ("mov", rb"\0\0\0\x08wide.{4}(?:mdat|moov)"),
         ("bmp", rb"BM.{4}\0\0\0\0"),
         ("mp3", rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][^\xf0-\xff]"),
         ("matroska", rb"\x1a\x45\xdf\xa3"),

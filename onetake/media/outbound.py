@@ -1,8 +1,10 @@
 """The one guard for every connection whose address comes from outside: result links, and input media.
 
-`judge` (onetake.media.addresses) reads the text of an address; `judge_address` reads what the name resolved to. The
-second runs inside the dial, for each new connection, and the socket goes to the very address that was judged: a name
-that answers differently a moment later (DNS rebinding) changes nothing, while TLS still proves the name.
+`judge` (onetake.media.addresses) reads the text of an address; what its name resolved to is judged inside the dial
+(onetake.media.dialling), for each new connection, and the socket goes to the very address that was judged: a name that
+answers differently a moment later (DNS rebinding) changes nothing, while TLS still proves the name.
+
+A body that breaks off is gone on with where it was, as far as its server offers that (onetake.media.resuming).
 
 It speaks through httpcore and not through `httpx.AsyncClient`: that client keeps cookies and writes each URL, signature
 included, to the log. No credential, cookie or proxy setting is ever sent or read here. Errors name the broken rule and
@@ -10,30 +12,30 @@ never what a name resolved to.
 """
 
 import asyncio
-import ipaddress
 import re
-import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, cast
+from typing import Final
 
 import httpcore
 import httpx
 
-from onetake.core.errors import Failed, TryLater
-from onetake.core.ports import Body
-from onetake.media.addresses import Judged, blocked, is_trusted, judge, judge_address
-
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+from onetake.core.errors import Failed, OnetakeError, TryLater
+from onetake.core.ports import LEAST_BYTES_PER_S, Body
+from onetake.media.addresses import Judged, blocked, judge, over_https
+from onetake.media.authorities import tls_context
+from onetake.media.dialling import GuardedBackend, Resolver
+from onetake.media.resuming import Place, declared_bytes, header
 
 _MAX_REDIRECTS: Final = 3
 _MAX_RETRY_AFTER_S: Final = 300.0
+_MOST_FRUITLESS: Final = 4  # resumptions in a row that bring little
+_FRUIT_BYTES: Final = 32 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PASSING: Final = frozenset({408, 425, 429})
 _BROKEN: Final = (
@@ -47,84 +49,19 @@ _BROKEN: Final = (
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a foreign server may take: a body brings `min_bytes_per_s` over each `window_s` spent waiting for it."""
+    """How long a foreign server may take: a body brings `min_bytes_per_s` over each `window_s` spent waiting for it.
+
+    So a body that declares its size may take as long as that size needs; one that does not ends after `undeclared_s`.
+    """
 
     resolve_s: float = 3.0
     connect_s: float = 5.0
     headers_s: float = 20.0
-    read_s: float = 20.0
+    read_s: float = 10.0  # a line that is silent for longer is given up, before the store tires of waiting
     window_s: float = 30.0
-    min_bytes_per_s: int = 32 * 1024
-    total_s: float = 900.0
-
-
-# -- Dialling what was judged ------------------------------------------------------------------------------------------
-
-
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves a name once, judges every address it has, and connects to one of those: the only dial of `Outbound`."""
-
-    def __init__(self, trusted: frozenset[str], resolver: Resolver, resolve_s: float) -> None:
-        self._trusted = trusted
-        self._resolve = resolver
-        self._resolve_s = resolve_s
-        self._dial = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        failure: Exception = httpcore.ConnectError("no address")
-        for address in await self._judged(host, port):
-            try:
-                return await self._dial.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-                failure = error
-        raise failure
-
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:  # noqa: ASYNC109, ARG002
-        raise httpcore.UnsupportedProtocol("never a local socket")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def _judged(self, host: str, port: int) -> Sequence[str]:
-        """All addresses of a host, or an error when a single one of them is bad."""
-        addresses = await self._addresses(host, port)
-        trusted = is_trusted(host, port, self._trusted)
-        for address in addresses:
-            judge_address(address, trusted=trusted)
-        return addresses
-
-    async def _addresses(self, host: str, port: int) -> Sequence[str]:
-        try:
-            return (str(ipaddress.ip_address(host)),)
-        except ValueError:
-            pass
-        try:
-            async with asyncio.timeout(self._resolve_s):
-                return await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(type(error).__name__) from None
-
-
-def _system_resolver() -> Resolver:
-    # Threads of its own: a resolver that hangs must not use up the event loop's.
-    threads = ThreadPoolExecutor(8, thread_name_prefix="resolve")
-
-    async def resolve(host: str, port: int) -> Sequence[str]:
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-    return resolve
-
-
-# -- Opening -----------------------------------------------------------------------------------------------------------
+    min_bytes_per_s: int = LEAST_BYTES_PER_S
+    undeclared_s: float = 3600.0
+    resume_gap_s: float = 1.0
 
 
 class Outbound:
@@ -141,40 +78,50 @@ class Outbound:
         self._trusted = trusted
         self._limits = limits or Limits()
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or httpcore.default_ssl_context(),
+            ssl_context=ssl_context or tls_context(),
             max_connections=64,
             max_keepalive_connections=16,
             keepalive_expiry=30.0,
-            network_backend=GuardedBackend(trusted, resolver or _system_resolver(), self._limits.resolve_s),
+            network_backend=GuardedBackend(trusted, resolver, self._limits.resolve_s),
         )
 
     async def aclose(self) -> None:
         await self._pool.aclose()
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncGenerator[Body]:
-        """GET a foreign address and stream its body.
+    async def open(self, url: str, *, https_instead: bool = False) -> AsyncGenerator[Body]:
+        """GET a foreign address and stream its body. A plain http link is asked for over https where `https_instead`.
 
         Follows up to three redirects, each judged anew. Raises Failed (`asset_url_blocked` naming the rule,
         `asset_unavailable`), or TryLater: `vendor_unavailable`, also from the chunks (reset, too slow);
         `asset_unavailable` for an answer that is not HTTP; from the chunks, `asset_truncated` for one that ends early.
+        Chunks that break off are gone on with first, when the server offers it and nothing has changed there.
         """
-        deadline = time.monotonic() + self._limits.total_s
-        response = await self._arrive(judge(url, self._trusted))
+        changed = over_https(url, self._trusted) if https_instead else None
+        target = judge(changed or url, self._trusted)
         try:
-            async with aclosing(self._chunks(response, deadline)) as chunks:
-                yield Body(_declared_bytes(response), _header(response, b"content-type")[:200], chunks)
+            response = await self._arrive(target)
+        except TryLater as error:
+            raise _with_scheme(error) if changed else error from None
+        download = _Download(self, self._limits, target, response)
+        try:
+            async with aclosing(download.chunks()) as chunks:
+                yield Body(declared_bytes(response), header(response, b"content-type")[:200], chunks)
         finally:
-            await response.aclose()
+            await download.response.aclose()
 
-    async def _arrive(self, target: Judged) -> httpcore.Response:
+    async def again(self, target: Judged, place: Place) -> httpcore.Response:
+        """The rest of a body from a place on: every hop and every dial is judged once more. Raises as `open`."""
+        return await self._arrive(target, place)
+
+    async def _arrive(self, target: Judged, place: Place | None = None) -> httpcore.Response:
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._get(target)
+            response = await self._get(target, place)
             try:
                 if response.status not in _REDIRECTS:
-                    _require_readable(response)
+                    _require_readable(response, resumed=place is not None)
                     return response
-                target = self._next(target, _header(response, b"location"))
+                target = self._next(target, header(response, b"location"))
             except BaseException:
                 await response.aclose()
                 raise
@@ -192,7 +139,7 @@ class Outbound:
             raise blocked("redirect")
         return target
 
-    async def _get(self, target: Judged) -> httpcore.Response:
+    async def _get(self, target: Judged, place: Place | None) -> httpcore.Response:
         limits = self._limits
         request = httpcore.Request(
             "GET",
@@ -202,6 +149,7 @@ class Outbound:
                 (b"User-Agent", b"onetake"),
                 (b"Accept", b"*/*"),
                 (b"Accept-Encoding", b"identity"),
+                *(place.headers if place else ()),
             ],
             extensions={
                 "timeout": {
@@ -218,27 +166,104 @@ class Outbound:
         except _BROKEN as error:
             raise _unavailable(error, "asset_unavailable") from None
 
-    async def _chunks(self, response: httpcore.Response, deadline: float) -> AsyncGenerator[bytes]:
-        """The raw body. Only the time spent waiting for the server counts against its rate, not the reader's own."""
-        waited_s, received = 0.0, 0
-        stream = aiter(response.aiter_stream())
+
+# -- Reading -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Rate:
+    """How fast a server is. Only the time spent waiting for it counts, not its reader's own."""
+
+    limits: Limits
+    waited_s: float = 0.0
+    received: int = 0
+
+    def count(self, waited_s: float, received: int) -> None:
+        """Raises TryLater for a server that was too slow over a window."""
+        self.waited_s, self.received = self.waited_s + waited_s, self.received + received
+        if self.waited_s < self.limits.window_s:
+            return
+        if self.received < self.limits.min_bytes_per_s * self.waited_s:
+            raise TryLater("vendor_unavailable", "The download was too slow.")
+        self.waited_s, self.received = 0.0, 0
+
+
+@dataclass
+class _Download:
+    """One body under way, over as many connections as it takes."""
+
+    outbound: Outbound
+    limits: Limits
+    target: Judged
+    response: httpcore.Response
+    place: Place = field(init=False)
+    rate: _Rate = field(init=False)
+    resumed_at: int = 0
+    fruitless: int = 0
+
+    def __post_init__(self) -> None:
+        self.place, self.rate = Place.of(self.response), _Rate(self.limits)
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The raw body. Raises TryLater as `Outbound.open` says."""
+        deadline = float("inf") if self.place.total is not None else time.monotonic() + self.limits.undeclared_s
+        stream = aiter(self.response.aiter_stream())
         while True:
-            asked = time.monotonic()
-            try:
-                chunk = await anext(stream)
-            except StopAsyncIteration:
+            chunk = await self._next(stream)
+            if isinstance(chunk, TryLater):
+                await self._go_on(chunk)
+                stream = aiter(self.response.aiter_stream())
+                continue
+            if chunk is None:
                 return
-            except _BROKEN as error:
-                raise _unavailable(error, "asset_truncated") from None
-            arrived = time.monotonic()
-            waited_s, received = waited_s + arrived - asked, received + len(chunk)
-            if arrived > deadline:
+            if time.monotonic() > deadline:
                 raise TryLater("vendor_unavailable", "The download took too long.")
-            if waited_s >= self._limits.window_s:
-                if received < self._limits.min_bytes_per_s * waited_s:
-                    raise TryLater("vendor_unavailable", "The download was too slow.")
-                waited_s, received = 0.0, 0
+            self.place.done += len(chunk)
             yield chunk
+
+    async def _next(self, stream: AsyncIterator[bytes]) -> bytes | TryLater | None:
+        """The next bytes, None at the end of all, or how it broke off. Raises TryLater for a server too slow."""
+        asked, chunk = time.monotonic(), b""
+        try:
+            chunk = await anext(stream)
+        except StopAsyncIteration:
+            whole = self.place.total in {None, self.place.done}
+            return None if whole else TryLater("asset_truncated", "A part of it came.")
+        except _BROKEN as error:
+            return _unavailable(error, "asset_truncated")
+        finally:
+            self.rate.count(time.monotonic() - asked, len(chunk))
+        return chunk
+
+    async def _go_on(self, failure: TryLater) -> None:
+        """Ask for the rest. Raises the failure when there is no way to, or after several tries that brought little."""
+        if not self.place.can_resume:
+            raise failure
+        await self.response.aclose()
+        while self._is_worth_while():
+            asked = time.monotonic()
+            await asyncio.sleep(self.limits.resume_gap_s * self.fruitless)
+            try:
+                self.response = await self.outbound.again(self.target, self.place)
+            except TryLater:
+                self.rate.count(time.monotonic() - asked, 0)
+                continue
+            except OnetakeError:  # the link has run out meanwhile: a fresh one starts from zero
+                break
+            self.place.require_rest(self.response)
+            return
+        raise failure
+
+    def _is_worth_while(self) -> bool:
+        """Count one more try; those that bring something may be many, for the file has an end."""
+        brought, self.resumed_at = self.place.done - self.resumed_at, self.place.done
+        self.fruitless = 0 if brought >= _FRUIT_BYTES else self.fruitless + 1
+        return self.fruitless <= _MOST_FRUITLESS
+
+
+def _with_scheme(error: TryLater) -> TryLater:
+    detail = f"{error.detail} The link is plain http; https was asked instead."
+    return TryLater(error.code, detail, after_s=error.after_s)
 
 
 def _unavailable(error: Exception, if_not_http: str) -> TryLater:
@@ -249,29 +274,19 @@ def _unavailable(error: Exception, if_not_http: str) -> TryLater:
     return TryLater(code, f"The connection failed ({type(error).__name__}).")
 
 
-def _header(response: httpcore.Response, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
-
-
-def _declared_bytes(response: httpcore.Response) -> int | None:
-    text = _header(response, b"content-length")
-    chunked = _header(response, b"transfer-encoding") != ""
-    return int(text) if text.isascii() and text.isdigit() and not chunked else None
-
-
-def _require_readable(response: httpcore.Response) -> None:
+def _require_readable(response: httpcore.Response, *, resumed: bool) -> None:
     status = response.status
     if status >= 500 or status in _PASSING:
         raise TryLater("vendor_unavailable", f"It answered {status}.", after_s=_retry_after_s(response))
-    if status != 200:
+    if status != 200 and not (resumed and status == 206):
         raise Failed("asset_unavailable", f"Its server answered {status}.")
-    if _header(response, b"content-encoding").lower() not in {"", "identity"}:
+    if header(response, b"content-encoding").lower() not in {"", "identity"}:
         raise Failed("asset_unavailable", "It came compressed, which is never decoded.")
 
 
 def _retry_after_s(response: httpcore.Response) -> float | None:
     """Seconds from `Retry-After`, as a number or a date, at most five minutes; None when there is nothing usable."""
-    text = _header(response, b"retry-after").strip()
+    text = header(response, b"retry-after").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return min(float(text), _MAX_RETRY_AFTER_S)
     try:

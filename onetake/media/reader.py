@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from onetake.core.clips import ClipFacts
-from onetake.core.errors import Failed
+from onetake.core.errors import Failed, TryLater
 
 _CHILD: Final = Path(__file__).with_name("reader_child.py")
 _ATTEMPTS: Final = 2
+VERDICTS: Final = frozenset({"asset_not_video", "asset_truncated"})
 
 Form = Literal["clip", "mp3", "wav"]
 
@@ -58,31 +59,38 @@ class ClipProcess:
         async with self._turn:
             await self._discard()
 
-    async def read(self, path: Path) -> ClipFacts:
-        """The facts of a whole clip. Raises Failed (`asset_not_video`, `asset_truncated`); changes nothing."""
-        return ClipFacts(**await self._facts(path, "clip"))
+    async def read(self, path: Path, *, patience: int = 1) -> ClipFacts:
+        """The facts of a whole clip; `patience` multiplies the time that it may take. Changes nothing.
+
+        Raises Failed (`asset_not_video`, `asset_truncated`) for what the bytes are. A time-out, and the death of the
+        child, may be this machine's own fault: TryLater (`asset_unverified`).
+        """
+        return ClipFacts(**await self._facts(path, "clip", patience))
 
     async def read_sound(self, path: Path, form: Literal["mp3", "wav"]) -> float:
-        """The seconds of a whole sound. Raises Failed (`asset_not_video`, `asset_truncated`); changes nothing."""
-        return (await self._facts(path, form))["duration_s"]
+        """The seconds of a whole sound. Raises as `read`; changes nothing."""
+        return (await self._facts(path, form, 1))["duration_s"]
 
-    async def _facts(self, path: Path, form: Form) -> dict[str, Any]:
+    async def _facts(self, path: Path, form: Form, patience: int) -> dict[str, Any]:
         async with self._turn:
-            answer = await self._ask(_question(path, form))
-        if "facts" not in answer:
-            raise Failed(answer["code"], f"Reading it showed: {answer['detail']}.")
-        return answer["facts"]
+            answer = await self._ask(_question(path, form, patience), self._limit_s * patience)
+        if "facts" in answer:
+            return answer["facts"]
+        code, detail = answer["code"], f"Reading it showed: {answer['detail']}."
+        raise Failed(code, detail) if code in VERDICTS else TryLater("asset_unverified", detail)
 
-    async def _ask(self, question: bytes) -> dict[str, Any]:
+    async def _ask(self, question: bytes, limit_s: float) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(limit_s):
                 for _ in range(_ATTEMPTS):
-                    # A death may not have been the file's fault: a second child decides.
+                    # A death may have been the last file's fault: a second child is asked at once.
                     with suppress(ChildDiedError):
                         return await self._exchange(question)
         except TimeoutError:
-            raise Failed("asset_not_video", f"Reading it took longer than {self._limit_s:g} s.") from None
-        raise Failed("asset_not_video", "It crashes the reader.")
+            raise TryLater("asset_unverified", f"Reading it took longer than {limit_s:g} s.") from None
+        except OSError as error:
+            raise TryLater("asset_unverified", f"The reader cannot be started ({error.strerror}).") from None
+        raise TryLater("asset_unverified", "The reader died.")
 
     async def _exchange(self, question: bytes) -> dict[str, Any]:
         """One question, one answer. A child that was interrupted in between is never asked again."""
@@ -122,8 +130,8 @@ class ClipProcess:
         await asyncio.shield(_reaped(child))
 
 
-def _question(path: Path, form: Form) -> bytes:
-    return json.dumps({"path": str(path.absolute()), "form": form}).encode() + b"\n"
+def _question(path: Path, form: Form, patience: int) -> bytes:
+    return json.dumps({"path": str(path.absolute()), "form": form, "patience": patience}).encode() + b"\n"
 
 
 async def _converse(child: Process, question: bytes) -> dict[str, Any]:
@@ -135,9 +143,10 @@ async def _converse(child: Process, question: bytes) -> dict[str, Any]:
         answer = await child.stdout.readline()
     except (BrokenPipeError, ConnectionResetError):
         raise ChildDiedError from None
-    if not answer.endswith(b"\n"):
-        raise ChildDiedError
-    return json.loads(answer)
+    try:
+        return json.loads(answer if answer.endswith(b"\n") else b"")
+    except ValueError:
+        raise ChildDiedError from None
 
 
 async def _reaped(child: Process) -> None:

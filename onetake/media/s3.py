@@ -7,32 +7,44 @@ text of the server.
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import wraps
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import certifi
 import urllib3
 from minio import Minio
+from minio.credentials.providers import Provider
 from minio.datatypes import ListMultipartUploadsResult
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from onetake.core.errors import TryLater
+from onetake.core.errors import OnetakeError, TryLater
 from onetake.media import versitygw
+from onetake.media.trailing import CHECKSUM, Digest, framed, sha256_told, signed_headers
 
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 _READ_BYTES: Final = 256 * 1024
+_PAGE: Final = 1000
 _FLOW_LINK_LIFE: Final = timedelta(hours=1)
+TAKEN: Final = "PreconditionFailed"
+_WRONG_SHA256: Final = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
 
-# A part leaves in one call, and the connect timeout of a fresh connection bounds that call as a whole.
+# A block leaves in one call, and the connect timeout of a fresh connection bounds each of these calls.
 _TIMEOUT: Final = urllib3.Timeout(connect=20.0, read=60.0)
 
+DENIED: Final = "These credentials lack a right."
 _CAUSES: Final = {
     "NoSuchBucket": "The bucket does not exist.",
-    "AccessDenied": "The credentials were refused.",
+    "AccessDenied": DENIED,
     "InvalidAccessKeyId": "The credentials were refused.",
     "SignatureDoesNotMatch": "The credentials were refused.",
     "SlowDown": "It asks us to slow down.",
@@ -85,33 +97,101 @@ def _cause(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return "It cannot be reached."
     if isinstance(error, S3Error):
-        return _words(error.code or "")
+        return words(error.code or "")
     return "It answered something that is not S3."
 
 
-def _words(code: str) -> str:
+def words(code: str) -> str:
     return _CAUSES.get(code) or f"It answered {re.sub('[^A-Za-z0-9]', '', code)[:64]}."
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the store says of an object; `sha256` is None where it does not know that of the whole."""
+
+    size_bytes: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object in a list of the bucket."""
+
+    key: str
+    size_bytes: int
+    at: datetime
 
 
 class Requests:
     """Blocking requests to one bucket."""
 
-    def __init__(self, client: Minio, pool: urllib3.PoolManager, bucket: str) -> None:
+    def __init__(self, client: Minio, pool: urllib3.PoolManager, bucket: str, region: str, keys: Provider) -> None:
         self._client = client
         self._pool = pool
         self._bucket = bucket
+        self._region = region
+        self._keys = keys
 
     @_unless("NoSuchKey")
-    def stat(self, key: str) -> str:
-        return self._client.stat_object(bucket_name=self._bucket, object_name=key).etag or key
+    def told(self, key: str) -> Told:
+        found = self._client.stat_object(
+            bucket_name=self._bucket, object_name=key, extra_headers={"x-amz-checksum-mode": "ENABLED"}
+        )
+        return Told(found.size or 0, sha256_told((found.metadata or {}).get(CHECKSUM)))
 
-    @_unless("PreconditionFailed")
+    def verifies(self, key: str) -> bool:
+        """Whether the store refuses a body which the sha256 behind it does not fit. Leaves nothing under the key."""
+        data = b"not what its checksum says"
+        try:
+            refused = self.put_verified(key, iter([data]), len(data), "text/plain", sha256(b"something else"))
+            if not refused or self.told(key) is not None:
+                self.remove(key)
+                return False
+        except TryLater:
+            return False
+        return refused in _WRONG_SHA256
+
+    @_unless(TAKEN)
     def put(self, key: str, data: bytes, content_type: str) -> str:
-        """Write a whole object; None when the key is taken."""
-        return _etag(self._send("PUT", key, data, {"Content-Type": content_type, "If-None-Match": "*"}, {}))
+        """Write a whole object with its sha256, without which some stores take none; None when the key is taken."""
+        checksum = b64encode(sha256(data).digest()).decode()
+        headers = {"Content-Type": content_type, "If-None-Match": "*", CHECKSUM: checksum}
+        return _etag(self._send("PUT", key, data, headers, {}))
 
     @_translated
-    def create(self, key: str, content_type: str) -> str:
+    def put_verified(self, key: str, blocks: Iterator[bytes], size: int, content_type: str, digest: Digest) -> str:
+        """Write a whole object from blocks, whose sha256 follows them; the store refuses what it does not fit.
+
+        Returns "" or the code with which the store refused it, which then keeps nothing.
+        """
+        place = urlsplit(self._presigned(key))._replace(query="")
+        headers = signed_headers(place, self._region, self._keys.retrieve(), content_type=content_type, size=size)
+        return _refusal(self._flow(place.geturl(), framed(blocks, size, digest), headers))
+
+    def put_unverified(self, key: str, blocks: Iterator[bytes], size: int, content_type: str) -> str:
+        """Write a whole object from blocks; whoever needs to know what the store keeps reads it back.
+
+        It is the one part of a multipart upload. Not a plain put: some stores keep the beginning of one whose sender
+        died, and say so to nobody. An upload that is not complete is no object; what a killed process left is swept at
+        the next start. Returns as `put_verified`.
+        """
+        upload_id = self._create(key, content_type)
+        try:
+            etag = self._put_flow(key, upload_id, blocks, size)
+            refused = "" if self._complete(key, upload_id, etag) else TAKEN
+        except BaseException:
+            self._abort_quietly(key, upload_id)
+            raise
+        if refused:
+            self._abort_quietly(key, upload_id)
+        return refused
+
+    def _abort_quietly(self, key: str, upload_id: str) -> None:
+        with suppress(OnetakeError):
+            self.abort(key, upload_id)
+
+    @_translated
+    def _create(self, key: str, content_type: str) -> str:
         answer = self._send("POST", key, None, {"Content-Type": content_type}, {"uploads": ""})
         found = re.search(r"<UploadId>([^<]+)</UploadId>", answer.data.decode())
         if not found:
@@ -119,36 +199,19 @@ class Requests:
         return found[1]
 
     @_translated
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
-        return _etag(self._send("PUT", key, data, {}, {"partNumber": str(number), "uploadId": upload_id}))
-
-    @_translated
-    def put_flow(self, key: str, upload_id: str, flow: Iterator[bytes], length: int) -> str:
-        """Send one part from blocks.
-
-        The client would want it whole, to hash it for its signature. A signed link needs no hash; whoever reads the
-        object back compares it with his own.
-        """
-        link = self._client.get_presigned_url(
-            method="PUT",
-            bucket_name=self._bucket,
-            object_name=key,
-            expires=_FLOW_LINK_LIFE,
-            extra_query_params={"partNumber": "1", "uploadId": upload_id},
-        )
-        answer = self._pool.request("PUT", link, body=flow, headers={"Content-Length": str(length)}, redirect=False)
-        if answer.status != 200:
-            code = re.search(r"<Code>([A-Za-z]+)</Code>", answer.data.decode(errors="replace"))
-            raise unavailable(_words(code[1] if code else str(answer.status)))
+    def _put_flow(self, key: str, upload_id: str, blocks: Iterator[bytes], size: int) -> str:
+        """The client would want the part whole, to hash it for its signature. A signed link needs no hash."""
+        link = self._presigned(key, {"partNumber": "1", "uploadId": upload_id})
+        answer = self._flow(link, blocks, {"Content-Length": str(size)})
+        if refused := _refusal(answer):
+            raise unavailable(words(refused))
         return _etag(answer)
 
-    @_unless("PreconditionFailed")
-    def complete(self, key: str, upload_id: str, etags: list[str]) -> str:
-        """Make the object of its parts; None when the key is taken."""
-        parts = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number, etag in enumerate(etags, 1)
-        )
-        document = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+    @_unless(TAKEN)
+    def _complete(self, key: str, upload_id: str, etag: str) -> str:
+        """Make the object of its part; None when the key is taken."""
+        part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+        document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
         headers = {"Content-Type": "application/xml", "If-None-Match": "*"}
         answer = self._send("POST", key, document, headers, {"uploadId": upload_id}).data.decode()
         if "<CompleteMultipartUploadResult" not in answer:
@@ -164,6 +227,12 @@ class Requests:
     def uploads(self, after_key: str) -> ListMultipartUploadsResult:
         query = {"uploads": "", "encoding-type": "url", "max-uploads": "1000", "key-marker": after_key}
         return ListMultipartUploadsResult(self._send("GET", None, None, {}, query))
+
+    @_translated
+    def holds_any(self, prefix: str) -> bool:
+        """Whether there is an object under a prefix."""
+        query = {"list-type": "2", "max-keys": "1", "prefix": prefix, "delimiter": ""}
+        return b"<Contents>" in self._send("GET", None, None, {}, query).data
 
     @_unless("NoSuchKey")
     def copy_window(self, key: str, offset: int, accept: Callable[[bytes], None]) -> int:
@@ -185,6 +254,15 @@ class Requests:
             data = response.read()
             response.release_conn()
         return data
+
+    @_translated
+    def listed(self, after_key: str) -> list[Listed]:
+        """The next page of objects behind a key; an empty one is the end."""
+        found = self._client.list_objects(bucket_name=self._bucket, recursive=True, start_after=after_key)
+        return [
+            Listed(str(each.object_name), each.size or 0, each.last_modified or datetime.now(UTC))
+            for each in islice(found, _PAGE)
+        ]
 
     @_unless("NoSuchKey")
     def remove(self, key: str) -> None:
@@ -210,6 +288,18 @@ class Requests:
     def make_bucket(self) -> None:
         self._client.make_bucket(bucket_name=self._bucket)
 
+    def _presigned(self, key: str, query: dict[str, str] | None = None) -> str:
+        return self._client.get_presigned_url(
+            method="PUT",
+            bucket_name=self._bucket,
+            object_name=key,
+            expires=_FLOW_LINK_LIFE,
+            extra_query_params={**(query or {})},
+        )
+
+    def _flow(self, address: str, blocks: Iterator[bytes], headers: Mapping[str, str]) -> Any:
+        return self._pool.request("PUT", address, body=blocks, headers=headers, redirect=False)
+
     def _send(
         self, method: str, key: str | None, body: bytes | None, headers: dict[str, str], query: dict[str, str]
     ) -> Any:
@@ -222,6 +312,14 @@ class Requests:
             headers={**headers},
             query_params={**query},
         )
+
+
+def _refusal(answer: Any) -> str:
+    """The code with which the store refused a request; "" when it did not."""
+    if answer.status == 200:
+        return ""
+    code = re.search(r"<Code>([A-Za-z0-9]+)</Code>", answer.data.decode(errors="replace"))
+    return code[1] if code else str(answer.status)
 
 
 def _etag(answer: Any) -> str:

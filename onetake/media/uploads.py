@@ -1,22 +1,18 @@
-"""Objects on their way into the bucket: in one part while the bytes arrive, or in several of equal size.
-
-An upload makes an object only when it is complete; until then `abort` undoes it, and what a killed process left is
-swept at the next start.
-"""
+"""Bodies on their way from the event loop to a thread that sends them while they arrive."""
 
 import asyncio
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from onetake.core.errors import OnetakeError
-from onetake.media.s3 import Requests
+from onetake.core.errors import TryLater
 
-PART_BYTES: Final = 5 * 1024 * 1024
-_PARTS_IN_FLIGHT: Final = 2
-_BLOCK_BYTES: Final = 256 * 1024
-_BLOCKS_WAITING: Final = 4
+BLOCK_BYTES: Final = 512 * 1024
+_BLOCKS_WAITING: Final = 2
+_LONGEST_GAP_S: Final = 2.0  # stores hang up on a body that pauses for some twenty seconds
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,91 +22,55 @@ class InThread(Protocol):
     async def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-class Upload(Protocol):
-    """One object on its way. Before `complete` the store does not have all of it, so that `abort` can still undo."""
-
-    async def write(self, chunk: bytes) -> None: ...
-
-    async def complete(self) -> bool:
-        """Make the object; False when its key is taken."""
-        ...
-
-    async def abort(self) -> None: ...
+class Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
 
 
-class _Multipart:
-    """The frame of an upload in parts: the object appears with `complete` and not before, whoever dies in between."""
+class Flow:
+    """One body in blocks of some `BLOCK_BYTES`, a few of which wait between the loop and the thread."""
 
-    def __init__(self, run: InThread, requests: "Requests", key: str, content_type: str) -> None:
-        self.id = ""
-        self._run = run
-        self._requests = requests
-        self._key = key
-        self.content_type_of = content_type
-
-    async def open(self) -> None:
-        if not self.id:
-            await self._run(self._create)
-
-    async def complete(self, etags: list[str]) -> bool:
-        return await self._run(self._requests.complete, self._key, self.id, etags) is not None
-
-    async def abort(self, *parts: asyncio.Task[str]) -> None:
-        """Wait for the parts in flight, then abort. What fails here is swept at the next start."""
-        await asyncio.gather(*parts, return_exceptions=True)
-        if self.id:
-            with suppress(OnetakeError):
-                await self._run(self._requests.abort, self._key, self.id)
-
-    def _create(self) -> None:
-        """In a thread: sets the id there, so that an upload is known even when its creator was cancelled."""
-        self.id = self._requests.create(self._key, self.content_type_of)
-
-
-class OnePart:
-    """A body of known length as one part, sent by a thread while it arrives; a few blocks wait between the two.
-
-    Not a plain put: some stores keep the beginning of one whose sender died, and say so to nobody.
-    """
-
-    def __init__(self, run: InThread, requests: "Requests", key: str, content_type: str, length: int) -> None:
-        self._upload = _Multipart(run, requests, key, content_type)
-        self._send = lambda: run(requests.put_flow, key, self._upload.id, self._flow(), length)
-        self._sending: asyncio.Task[str] | None = None
+    def __init__(self, run: InThread, take: Callable[[Iterator[bytes]], None]) -> None:
+        """`take` runs in a thread. It returns when it has taken all blocks, and raises what is wrong with them."""
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_BLOCKS_WAITING)
         self._blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._buffer = bytearray()
+        self._chunks: list[bytes] = []
+        self._gathered = 0
+        self._handed_at = time.monotonic()
+        self._taking = asyncio.create_task(run(take, self._taken()))
+        self._taking.add_done_callback(lambda _: self._room.release())
 
     async def write(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        if len(self._buffer) >= _BLOCK_BYTES:
+        """Raises what the thread raised, once it takes no blocks any more."""
+        self._chunks.append(chunk)
+        self._gathered += len(chunk)
+        if self._gathered >= BLOCK_BYTES or time.monotonic() - self._handed_at > _LONGEST_GAP_S:
             await self._hand_over()
 
-    async def complete(self) -> bool:
-        sending = await self._hand_over()
+    async def end(self) -> None:
+        """Return when the thread has taken all of it."""
+        await self._hand_over()
         self._blocks.put(b"")
-        return await self._upload.complete([await sending])
+        await self._taking
 
     async def abort(self) -> None:
+        """Break off what the thread does, and wait for its end; after `end` it may have taken everything."""
         self._blocks.put(None)
-        await self._upload.abort(*([self._sending] if self._sending else []))
+        await asyncio.wait([self._taking])
+        with suppress(Exception):
+            self._taking.result()
 
-    async def _hand_over(self) -> asyncio.Task[str]:
-        if self._sending is None:
-            await self._upload.open()
-            self._sending = asyncio.create_task(self._send())
-            self._sending.add_done_callback(lambda _: self._room.release())
+    async def _hand_over(self) -> None:
+        self._handed_at = time.monotonic()
         await self._room.acquire()
-        if self._sending.done():
-            await self._sending  # nobody takes blocks any more: this raises why
-        if self._buffer:
-            self._blocks.put(bytes(self._buffer))
-            self._buffer.clear()
-        return self._sending
+        if self._taking.done():
+            await self._taking
+            raise TryLater("storage_unavailable", "It answered before it had all of it.")
+        if self._chunks:
+            self._blocks.put(b"".join(self._chunks))
+            self._chunks, self._gathered = [], 0
 
-    def _flow(self) -> Iterator[bytes]:
-        """The blocks, for the thread that sends; breaks the request off when the upload is aborted."""
+    def _taken(self) -> Iterator[bytes]:
         while block := self._blocks.get():
             self._loop.call_soon_threadsafe(self._room.release)
             yield block
@@ -119,46 +79,29 @@ class OnePart:
 
 
 class _AbortedError(Exception):
-    """The request in flight is to be broken off."""
+    """What is under way is to be broken off."""
 
 
-class InParts:
-    """A body of unknown length: equal parts, a few being sent while the next fills. A short one is a plain put, whose
-    signature covers its bytes."""
+def spooled(blocks: Iterator[bytes], spool: Path) -> Iterator[bytes]:
+    """The same blocks, written to a file as they pass. Raises TryLater when the file cannot be written."""
+    # No OSError may leave: the HTTP client that takes the blocks would blame its connection for it.
+    try:
+        with spool.open("wb") as file:
+            for block in blocks:
+                file.write(block)
+                yield block
+    except OSError as error:
+        raise TryLater("spool_full", f"(It cannot be written: {error.strerror}.)") from None
 
-    def __init__(self, run: InThread, requests: "Requests", key: str, content_type: str) -> None:
-        self._upload = _Multipart(run, requests, key, content_type)
-        self._run = run
-        self._requests = requests
-        self._key = key
-        self.content_type_of = content_type
-        self._parts: list[asyncio.Task[str]] = []
-        self._buffer = bytearray()
 
-    async def write(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        while len(self._buffer) > PART_BYTES:
-            await self._start(self._take(PART_BYTES))
+def hashed(blocks: Iterator[bytes], digest: Hash) -> Iterator[bytes]:
+    """The same blocks, hashed as they pass."""
+    for block in blocks:
+        digest.update(block)
+        yield block
 
-    async def complete(self) -> bool:
-        last = self._take(len(self._buffer))
-        if not self._upload.id:
-            return await self._run(self._requests.put, self._key, last, self.content_type_of) is not None
-        await self._start(last)
-        return await self._upload.complete([await part for part in self._parts])
 
-    async def abort(self) -> None:
-        await self._upload.abort(*self._parts)
-
-    def _take(self, size: int) -> bytes:
-        part = bytes(memoryview(self._buffer)[:size])
-        del self._buffer[:size]
-        return part
-
-    async def _start(self, part: bytes) -> None:
-        await self._upload.open()
-        if len(self._parts) >= _PARTS_IN_FLIGHT:
-            await self._parts[-_PARTS_IN_FLIGHT]
-        number = len(self._parts) + 1
-        put = self._run(self._requests.put_part, self._key, self._upload.id, number, part)
-        self._parts.append(asyncio.create_task(put))
+def drain(blocks: Iterator[bytes]) -> None:
+    """Take all blocks, for what they do on their way."""
+    for _ in blocks:
+        pass

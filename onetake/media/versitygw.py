@@ -3,8 +3,10 @@
 Nothing here harms another store.
 
 *A body that breaks off.* It takes the orderly end of a connection for the end of the body and keeps what came. So
-connections to a store end in a reset, also by our death (`RESET_ON_CLOSE`), and a body of known length is sent as the
-one part of a multipart upload, never as a plain put (`uploads.OnePart`): an upload that is not completed is no object.
+connections to a store end in a reset, also by our death (`RESET_ON_CLOSE`), and no body is sent as a plain put. It has
+a checksum behind it, without which no object is made (`trailing`), or is the one part of a multipart upload.
+
+*The word `aws-chunked`.* It hands it out with the object as its content encoding, so that it is not sent (`trailing`).
 
 *Its words.* `CAUSES` are error codes that S3 does not have.
 """

@@ -8,14 +8,15 @@ is asked for. So a list of replays that was cut off is simply run again.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from onetake.core.contracts import GenerationRecord, GenerationRequest, Plan, Recovered, RecoveryCase, RecoveryRequest
 from onetake.core.crashpoints import crashpoint
-from onetake.core.errors import OnetakeError, Refused
+from onetake.core.errors import OnetakeError, Refused, TryLater
 from onetake.core.ids import new_generation_id, recovery_id_of, workflow_id_of
 from onetake.core.money import format_usd
-from onetake.core.names import TERMINAL, RecoveryGoal, ReplayVerb
+from onetake.core.names import COST_IN_REVIEW, TERMINAL, RecoveryGoal, ReplayVerb
 from onetake.engine.starting import start_run
 from onetake.ledger.database import Database
 from onetake.ledger.generations import PostgresGenerations
@@ -24,6 +25,20 @@ from onetake.ledger.recoveries import Recoveries
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+# Ends without a clip of a job whose vendor was paid.
+PAID_WITHOUT_CLIP: Final = frozenset(
+    {
+        "asset_not_video",
+        "asset_too_large",
+        "asset_truncated",
+        "asset_unavailable",
+        "asset_unverified",
+        "asset_url_blocked",
+        "storage_conflict",
+        "storage_unavailable",
+        "vendor_bad_result",
+    }
+)
 _GOALS: Final[dict[ReplayVerb, RecoveryGoal]] = {"reattach": "attach", "repersist": "persist"}
 
 
@@ -57,7 +72,7 @@ class Replays:
         self,
         database: Database,
         *,
-        price: Callable[[GenerationRequest], Plan],
+        price: Callable[[GenerationRequest], Awaitable[Plan]],
         engine: "Callable[[], Awaitable[Client]]",
         task_queue: str,
     ) -> None:
@@ -113,19 +128,25 @@ class Replays:
     async def _recoverable(self, verb: ReplayVerb, generation_id: str) -> RecoveryCase:
         case = await self._records.case(generation_id)
         if case.refusal is not None:
-            raise Refused(case.refusal.code, case.refusal.message.partition(". ")[2])
+            raise Refused(case.refusal.code, case.refusal.detail)
         if verb == "repersist" and case.vendor_task_id is None:
             raise Refused("nothing_to_replay", "The vendor's id of its job is not known: reattach looks for it.")
         return case
 
     async def _recover(self, verb: ReplayVerb, case: RecoveryCase, who: str) -> Replayed:
+        from temporalio.service import RPCError
+
         from onetake.engine.recovery import begin_recovery
 
         request = RecoveryRequest(
             generation_id=case.generation_id, tenant=case.tenant, goal=_GOALS[verb], who=who, why=f"replay {verb}"
         )
         queue = case.plan.queues.base if case.plan else self._task_queue
-        handle = await begin_recovery(await self._engine(), request, task_queue=queue)
+        try:
+            handle = await begin_recovery(await self._engine(), request, task_queue=queue)
+        except RPCError as error:
+            # Whether it has begun or not is not known, and makes no difference: a repeat joins the one that runs.
+            raise TryLater("engine_unavailable", f"It answered {error.status.name}.") from None
         return Replayed(case.generation_id, verb, handle.id, 0)
 
     async def _quote_render(self, record: GenerationRecord, *, accept_cost: bool) -> ReplayQuote:
@@ -145,7 +166,20 @@ class Replays:
             raise Refused("nothing_to_replay", "It was canceled, and has its clip.")
         if record.cost.suspense_micros and not accept_cost:
             raise Refused("replay_cost_not_accepted", f"{format_usd(record.cost.suspense_micros)} is in suspense.")
-        return self._price(await self._request_again(record))
+        if not accept_cost and await self._may_be_fetched(record):
+            paid = format_usd(record.cost.settled_micros)
+            raise Refused("replay_cost_not_accepted", f"{paid} was paid; `onetake replay repersist` fetches its clip.")
+        return await self._price(await self._request_again(record))
+
+    async def _may_be_fetched(self, record: GenerationRecord) -> bool:
+        """Whether a clip that was paid for is kept in our bucket, or may be kept by the vendor still."""
+        code = record.error.code if record.error else ""
+        if code not in PAID_WITHOUT_CLIP or not record.cost.settled_micros or not record.vendor_task_id:
+            return False
+        plan = (await self._records.case(record.id)).plan
+        if code == "asset_unverified" or plan is None or record.ended_at is None:
+            return True
+        return datetime.now(UTC) - record.ended_at < timedelta(seconds=plan.result_lifetime_s)
 
     async def _render(self, record: GenerationRecord, *, accept_cost: bool) -> Replayed:
         child = await self._records.child_of(record.id)
@@ -169,13 +203,15 @@ class Replays:
         return Replayed(record.id, "regenerate", row.workflow_id, cost, row.id, row.replayed)
 
     async def _request_again(self, record: GenerationRecord) -> GenerationRequest:
-        """The same request under a key of its own, so that it is rendered again once."""
+        """The same request under a key of its own, so that it is rendered again once; its quote was for the first."""
         request = await self._generations.request_of(record.id)
-        return request.model_copy(update={"idempotency_key": f"regenerate/{record.id}"})
+        return request.model_copy(update={"idempotency_key": f"regenerate/{record.id}", "quote_id": None})
 
 
 def _no_new_money(record: GenerationRecord) -> str:
     suspense = record.cost.suspense_micros
+    if suspense and any(notice.code == COST_IN_REVIEW for notice in record.warnings):
+        return f"no new money: {format_usd(suspense)} is in suspense until a person decides it"
     if suspense:
         return f"no new money: {format_usd(suspense)} is in suspense, and is posted when the clip is found"
     return f"no new money: {format_usd(record.cost.settled_micros)} is paid already"

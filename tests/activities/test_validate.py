@@ -5,7 +5,8 @@ The engine's part is made up, and so is what the inputs' bytes show; database, c
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 
+from activities.inspect import Inspect, Looks
 from activities.validate import Validate
-from onetake.core.contracts import GenerationRequest, Plan, ReserveInput, Validated, ValidateInput
-from onetake.core.errors import Refused
-from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.contracts import GenerationRequest, InspectInput, Plan, ReserveInput, Validated, ValidateInput
+from onetake.core.errors import Refused, TryLater
+from onetake.core.ids import new_generation_id, new_quote_id, workflow_id_of
 from onetake.core.names import FIRST_ATTEMPT, InputKind
 from onetake.core.ports import MediaRules
-from onetake.ledger import Database, PostgresGenerations, PostgresLedger
+from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresQuotes, PostgresTerms
 from onetake.ledger.database import Session
 from providers.admission import RouteAdmission
 from tests.ledger.databases import fresh_database
@@ -104,10 +106,14 @@ async def validated(
     workflow_id: str,
     kind: InputKind | None = "video",
 ) -> Validated:
-    """One attempt of a worker."""
-    activity = Validate(catalogue, PostgresGenerations(database), Showing(kind))
+    """One attempt of a worker at each half."""
+    generations = PostgresGenerations(database)
     order = ValidateInput(request=request, workflow_id=workflow_id, run_id="run")
-    return await ActivityEnvironment().run(activity.validate, order)
+    answer = await ActivityEnvironment().run(Validate(catalogue, generations, PostgresTerms(database)).validate, order)
+    if answer.plan is None:
+        return answer
+    look = InspectInput(generation_id=answer.generation_id, request=request, plan=answer.plan)
+    return await ActivityEnvironment().run(Inspect(catalogue, generations, Showing(kind)).inspect, look)
 
 
 async def stored_plan(database: Database, generation_id: str) -> Plan | None:
@@ -162,6 +168,27 @@ async def test_quote_row_answer_and_hold_are_one_plan(
     assert late.plan == plan, "what the run goes by was changed"
 
 
+async def test_a_run_that_was_started_directly_pays_what_its_quote_says(database: Database, admit: Admit) -> None:
+    """The worker's own prices have risen since; once the quote has expired it refuses, and pins nothing."""
+    plan, quote_id = admit(CHEAP).plan(asked(), base_queue=BASE_QUEUE), new_quote_id()
+    await PostgresQuotes(database).make(quote_id, asked(), plan)
+    answer = await validated(database, admit(DEAR), asked(quote_id=quote_id), new_workflow_id())
+    assert answer.plan is not None
+    assert answer.plan.price == plan.price
+    assert answer.plan.time_scale == DEAR.time_scale, "all but the price and the choices is the worker's"
+    older = new_quote_id()
+    await database.row(
+        """insert into onetake.quote select $2, tenant, request_sha256, plan, made_at - interval '1 hour', now()
+        from onetake.quote where id = $1""",
+        quote_id,
+        older,
+    )
+    late = await validated(database, admit(DEAR), asked(quote_id=older), new_workflow_id())
+    assert late.error is not None
+    assert (late.plan, late.error.code) == (None, "quote_expired")
+    assert await stored_plan(database, late.generation_id) is None
+
+
 async def test_a_worker_that_may_not_send_refuses_what_a_client_has_pinned(database: Database, admit: Admit) -> None:
     request, workflow_id = asked(), new_workflow_id()
     quote = admit(CHEAP, sends=False).plan(request, base_queue=BASE_QUEUE)
@@ -201,3 +228,37 @@ async def test_what_a_plain_client_may_not_have_leaves_a_row_without_a_plan(
         assert answer.error is not None
         assert (answer.plan, answer.error.code) == (None, code)
         assert await stored_plan(database, answer.generation_id) is None
+
+
+@dataclass
+class Failing:
+    """Looks that end with these errors, one after the other; `last` is what each was told."""
+
+    codes: list[str]
+    last: list[bool] = field(default_factory=list[bool])
+
+    async def inspect(self, rules: MediaRules, *, last_look: bool) -> Mapping[str, InputKind]:
+        del rules
+        self.last.append(last_look)
+        raise TryLater(self.codes.pop(0))
+
+
+def _collect(beats: list[Any], *told: Any) -> None:
+    beats.append(told)
+
+
+async def test_an_attempt_whose_turn_had_not_come_is_no_look(database: Database, admit: Admit) -> None:
+    """Or a request that waited for others would be refused at its first look, at a host that is busy for a moment."""
+    codes = ["inputs_busy"] * 5 + ["input_not_usable", "inputs_busy", "input_not_usable", "input_not_usable"]
+    looking, details = Failing(codes), ()
+    plan = admit(CHEAP).plan(asked(), base_queue=BASE_QUEUE)
+    order = InspectInput(generation_id=new_generation_id(), request=asked(), plan=plan)
+    for _ in range(len(codes)):
+        engine = ActivityEnvironment()
+        engine.info = replace(engine.info, heartbeat_details=details)
+        beats: list[Any] = []
+        engine.on_heartbeat = partial(_collect, beats)
+        with pytest.raises(TryLater):
+            await engine.run(Inspect(admit(CHEAP), PostgresGenerations(database), looking).inspect, order)
+        details = tuple(Looks.model_validate(one).model_dump() for one in beats[-1]) if beats else details
+    assert looking.last == [False] * 8 + [True]

@@ -11,7 +11,8 @@ import sys
 import traceback
 
 from onetake.core.leaving import leave
-from tests.chaos.run import Report, repro, run, say_on_stderr
+from tests.chaos.run import Report, Size, repro, run, run_under_load, say_on_stderr
+from tests.chaos.world import GATEWAYS, WORKERS
 
 
 def main() -> None:
@@ -20,22 +21,33 @@ def main() -> None:
     reports: list[Report] = []
     for seed in range(first, first + options.seeds):
         try:
-            reports.append(asyncio.run(run(seed, options.generations, say=say_on_stderr)))
+            reports.append(asyncio.run(_run(seed, options)))
         except BaseException:  # noqa: BLE001 - whatever it was, its seed must be known
             traceback.print_exc()
-            sys.stderr.write(f"seed {seed} did not come to its end. Again: {repro(seed, options.generations)}\n")
+            again = repro(seed, options.generations, _size(options))
+            sys.stderr.write(f"seed {seed} did not come to its end. Again: {again}\n")
             leave(1)
-        show(reports[-1])
+        show(reports[-1], _size(options))
     leave(1 if any(report.violations for report in reports) else 0)
 
 
-def show(report: Report) -> None:
+async def _run(seed: int, options: argparse.Namespace) -> Report:
+    if options.busy is None:
+        return await run(seed, options.generations, _size(options), say=say_on_stderr)
+    return await run_under_load(seed, options.generations, options.busy, say=say_on_stderr)
+
+
+def _size(options: argparse.Namespace) -> Size:
+    return Size(options.workers, options.gateways)
+
+
+def show(report: Report, size: Size) -> None:
     """The facts, then what is broken, then how to see it again."""
     lines = ["", *(f"{name:<12} {json.dumps(value)}" for name, value in report.facts.items())]
     for number, found in report.violations.items():
         lines += [f"{number}: {line}" for line in found]
     verdict = (
-        f"BROKEN: {', '.join(report.violations)}. Again: {repro(report.seed, report.generations)}"
+        f"BROKEN: {', '.join(report.violations)}. Again: {repro(report.seed, report.generations, size)}"
         if report.violations
         else "all invariants hold"
     )
@@ -48,6 +60,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="the first seed; without it a random one")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, one after the other (default: 1)")
     parser.add_argument("--generations", type=int, default=200, help="generations of each run (default: 200)")
+    parser.add_argument("--workers", type=int, default=WORKERS, help=f"every second is for media (default: {WORKERS})")
+    parser.add_argument("--gateways", type=int, default=GATEWAYS, help=f"(default: {GATEWAYS})")
+    parser.add_argument(
+        "--busy", type=int, help="no faults: so many processes burn the processor, and every generation must complete"
+    )
     return parser.parse_args()
 
 

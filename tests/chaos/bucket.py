@@ -5,9 +5,10 @@ from tests.chaos.evidence import Evidence
 
 
 def i6(evidence: Evidence) -> list[str]:
-    """Every asset of every generation is in the bucket, byte for byte, under its tenant's and its own prefix."""
+    """Every asset of every generation is in the bucket, byte for byte, under its tenant's and its own prefix. It was
+    there at any time: nothing that was ever seen in the bucket was missed later, before the sweep at the end."""
     objects = {each.key: each for each in evidence.objects}
-    broken: list[str] = []
+    broken = [f"{key}: was there, and was gone later" for key in sorted(evidence.seen.vanished)]
     for generation in evidence.generations:
         if generation.status == "completed" and not generation.assets:
             broken.append(f"{generation.id}: completed without a clip")
@@ -25,12 +26,10 @@ def i6(evidence: Evidence) -> list[str]:
 
 
 def i12(evidence: Evidence) -> list[str]:
-    """No object that a manifest names was ever replaced, and nothing lies there that nobody names or will name.
-
-    Not even a young one: once its generation has ended, and no recovery may still take it, it would stay for ever.
-    """
+    """No object was ever replaced, and after the sweep nothing lies there that nobody names or will name, but for
+    clips that could not be read."""
     named = {asset["key"] for generation in evidence.generations for asset in generation.assets}
-    named |= {f"{key.rpartition('/')[0]}/manifest.json" for key in named}
+    named |= {f"{key.rpartition('/')[0]}/{name}.json" for key in named for name in ("manifest", "unverified")}
     replaced = [f"{key}: {len(etags)} versions" for key, etags in evidence.seen.etags.items() if len(etags) > 1]
     served = _served(evidence)
     rubbish = [each.key for each in evidence.objects if each.key not in named and _owner(each.key) not in served]
@@ -38,12 +37,15 @@ def i12(evidence: Evidence) -> list[str]:
 
 
 def _served(evidence: Evidence) -> set[str]:
-    """The generations that may still name what they have stored."""
+    """The generations that may still name what they have stored, or keep what could not be read."""
     running = {run.workflow_id for run in evidence.runs if run.status == "running"}
-    return {
+    keys = {each.key for each in evidence.objects}
+    unread = {_owner(key) for key in keys if key.endswith("/unverified.json")}
+    unread -= {_owner(key) for key in keys if key.endswith("/manifest.json")}
+    return unread | {
         f"{each.tenant}/{each.id}"
         for each in evidence.generations
-        if running & {each.workflow_id, recovery_id_of(each.tenant, each.id)}
+        if running & {each.workflow_id, recovery_id_of(each.tenant, each.id)} or each.error_code == "asset_unverified"
     }
 
 

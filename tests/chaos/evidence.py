@@ -155,6 +155,7 @@ class Seen:
     """What was watched while the run was on."""
 
     etags: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    vanished: set[str] = field(default_factory=set[str])
     commands: set[str] = field(default_factory=set[str])
     answers: list[Answer] = field(default_factory=list[Answer])
     repeats: list[Repeat] = field(default_factory=list[Repeat])

@@ -1,4 +1,4 @@
-"""The workers and the gateway of a run: real processes that are killed, stopped, armed and brought back.
+"""The workers and the gateways of a run: real processes that are killed, stopped, armed and brought back.
 
 Each writes down every address that it dials.
 """
@@ -8,16 +8,18 @@ import os
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Final, cast
 
-from onetake.dev.devstack.ports import LOOPBACK, answers, free_port
+from onetake.dev.devstack.ports import free_port
 from tests.system.forked import Child, spawn_call
+from tests.system.started import has_started
 
-READY_LIMIT_S: Final = 60.0
+READY_LIMIT_S: Final = 240.0
 CONNECTS: Final = "ONETAKE_TESTS_CONNECTS"
 ROLES: Final = {
     "worker": ("orchestrate", "vendors"),
@@ -63,6 +65,7 @@ class Fleet:
         self.deaths: Counter[str] = Counter()
         self.kills = 0
         self.stops = 0
+        self.readers_hurt = 0
         self._environment = {**environment, CONNECTS: str(home / "connects")}
         self._logs = home / "logs"
         self._parts: dict[str, _Part] = {}
@@ -73,20 +76,23 @@ class Fleet:
         return {part.child.pid for part in self._parts.values()}
 
     async def start(self, name: str, port: int, words: Sequence[str]) -> None:
-        """Start a part: `onetake WORDS...`. It listens on `port` once it serves."""
+        """Start a part: `onetake WORDS...`. Its port tells when it has started."""
         self._parts[name] = _Part(tuple(words), port, await self._spawn(name, words, ""))
 
     async def ready(self) -> None:
-        """Return when every part serves. Raises TimeoutError."""
+        """Return when every part serves. One that could not start, because its servers were slow, is started again.
+        Raises TimeoutError."""
         async with asyncio.timeout(READY_LIMIT_S):
-            for part in self._parts.values():
-                while not await asyncio.to_thread(answers, LOOPBACK, part.port):
-                    await asyncio.sleep(0.1)
+            for name, part in self._parts.items():
+                while not await asyncio.to_thread(has_started, part.port):
+                    await self._bring_back(name)
+                    await asyncio.sleep(0.2)
 
     def idle(self, kind: str) -> str | None:
-        """A part of this kind (`worker`, `media`, `gateway`) that nothing is being done to; None when there is none."""
-        idle = (name for name, part in self._parts.items() if name.startswith(kind) and not part.lock.locked())
-        return next(idle, None)
+        """A part of this kind (`worker`, `media`, `gateway`) that nothing is being done to, of several the one that has
+        lived the fewest lives; None when there is none."""
+        idle = [name for name, part in self._parts.items() if name.startswith(kind) and not part.lock.locked()]
+        return min(idle, key=lambda name: self._lives[name], default=None)
 
     async def down(self, name: str, for_s: float) -> None:
         """Kill a part, and bring it back after so long."""
@@ -106,6 +112,15 @@ class Fleet:
             self.stops += 1
             await asyncio.sleep(for_s)
             part.child.kill(signal.SIGCONT)
+
+    async def hurt_readers(self, name: str, how: str, for_s: float) -> None:
+        """Kill the processes that read clips for a media worker, or stop them and let them go on after so long."""
+        readers = children_of(self._parts[name].child.pid)
+        _signal(readers, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        self.readers_hurt += len(readers)
+        if how == "stop":
+            await asyncio.sleep(for_s)
+            _signal(readers, signal.SIGCONT)
 
     async def arm(self, name: str, points: str, for_s: float) -> None:
         """Replace a part by one that kills itself at these points, for so long at most."""
@@ -137,8 +152,15 @@ class Fleet:
         for name, part in self._parts.items():
             async with part.lock:
                 part.child.kill(signal.SIGCONT)
-                if part.child.ended() is not None:
-                    await self.replace(name)
+            await self._bring_back(name)
+
+    async def _bring_back(self, name: str) -> None:
+        async with self._parts[name].lock:
+            if self.has_ended(name):
+                await self.replace(name)
+
+    def has_ended(self, name: str) -> bool:
+        return self._parts[name].child.ended() is not None
 
     def close(self) -> None:
         for part in self._parts.values():
@@ -151,6 +173,40 @@ class Fleet:
         return await asyncio.to_thread(
             spawn_call, watched_command, words, {**self._environment, "ONETAKE_CRASH": points}, log
         )
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has started and that live."""
+    found: list[int] = []
+    with suppress(OSError):
+        for tasks in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (tasks / "children").read_text().split())
+    return found
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@asynccontextmanager
+async def hogs(number: int) -> AsyncGenerator[None]:
+    """So many processes that do nothing but burn the processor, while the block runs."""
+    burn = (sys.executable, "-c", "while True: pass")
+    running = [await asyncio.create_subprocess_exec(*burn) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for hog in running:
+            hog.kill()
+        await asyncio.gather(*(hog.wait() for hog in running))
+
+
+def names_of(workers: int) -> list[str]:
+    """The names of so many workers: every second one is for media."""
+    names = [f"{kind}-{letter}" for letter in ascii_lowercase for kind in ("worker", "media")]
+    return names[:workers]
 
 
 def worker_of(name: str) -> tuple[int, tuple[str, ...]]:

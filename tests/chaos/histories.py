@@ -15,11 +15,11 @@ from workflows import options
 UNSERVED_S: Final = 120.0
 LEAST_UNSERVED_S: Final = 30.0
 SPARE_S: Final = 3600.0
-MOST_EVENTS: Final = 10_240
+MOST_EVENTS: Final = 2_000
 MOST_BYTES: Final = 10 * 1024 * 1024
-TYPICAL_EVENTS: Final = 120
+TYPICAL_EVENTS: Final = 60
 QUIET_S: Final = 60.0  # the longest attempt that need not heartbeat
-UNBOUNDED: Final = frozenset({"settle", "release", "correct"})  # money that was decided is never given up
+UNBOUNDED: Final = frozenset({"settle", "release", "correct", "record"})  # money that was decided is never given up
 
 
 def i7(evidence: Evidence) -> list[str]:
@@ -52,7 +52,7 @@ def _longest_s(evidence: Evidence, generation: Generation | None) -> float:
     if generation is None or generation.plan is None:
         return options.LATE_WINDOW_S * evidence.time_scale + spare_s
     plan = generation.plan
-    return plan.deadline_s + plan.unknown_deadline_s + plan.throttle_limit_s + spare_s
+    return 2 * plan.deadline_s + plan.unknown_deadline_s + spare_s
 
 
 def i17(evidence: Evidence) -> list[str]:
@@ -83,14 +83,17 @@ def i19(module: ModuleType = options) -> list[str]:
 def _functions_of(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
     members: dict[str, Any] = vars(module)
     for name, each in members.items():
-        if inspect.isfunction(each) and each.__module__ == module.__name__ and not name.startswith("_"):
+        if not inspect.isfunction(each) or each.__module__ != module.__name__ or name.startswith("_"):
+            continue
+        if inspect.signature(each).return_annotation is not float:  # those are times
             yield name, each
 
 
 def make(plan: Plan, function: Callable[..., Any]) -> dict[str, Any]:
     """What a function of the options gives for a plan; an empty one when it gives no options."""
-    given = {"plan": plan, "number": 1, "left_s": 600.0, "resolution": "post"}
-    made = function(*(given[name] for name in inspect.signature(function).parameters))
+    given: dict[str, Any] = {"plan": plan, "number": 1, "left_s": 600.0, "resolution": "post"}
+    given |= {"woken": True, "config": {}, "base_queue": "onetake"}
+    made = function(**{name: given[name] for name in inspect.signature(function).parameters})
     return cast("dict[str, Any]", made) if isinstance(made, dict) else {}
 
 

@@ -37,6 +37,7 @@ INVARIANTS: Final[Mapping[str, Callable[[Evidence], list[str]]]] = {
     "I25": life.i25,
     "I27": life.i27,
     "I28": money.i28,
+    "I31": vendor.i31,
     "looked": life.looked,
     "lost": vendor.lost,
     "found": vendor.found,

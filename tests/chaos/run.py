@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, cast
 
 import httpx
 
@@ -18,14 +18,16 @@ from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.ledger.generations import PostgresGenerations
 from tests.chaos import vendor
 from tests.chaos.evidence import Answer, Evidence, Repeat
+from tests.chaos.fleet import hogs, names_of
 from tests.chaos.invariants import broken
-from tests.chaos.plan import CALM, SECONDS, VENDORS, Blow, Order, Plan, part_of, plan
-from tests.chaos.world import TIME_SCALE, World, world
+from tests.chaos.plan import CALM, SECONDS, VENDORS, Blow, Order, Plan, part_of, plan, undisturbed
+from tests.chaos.world import GATEWAYS, TIME_SCALE, WORKERS, World, world
 
-START_LIMIT_S: Final = 90.0
+START_LIMIT_S: Final = 240.0
+LOADED_TIME_SCALE: Final = 0.1  # so that a scaled deadline is not what a busy machine misses
 END_LIMIT_S: Final = 240.0  # for everything to end once the faults have stopped
-RECOVERY_LIMIT_S: Final = 120.0
-CALM_LIMIT_S: Final = 60.0
+RECOVERY_LIMIT_S: Final = 300.0
+CALM_LIMIT_S: Final = 240.0
 MOST_PASSES: Final = 10
 REOPEN_EVERY_S: Final = 1.0
 FORGED: Final = {
@@ -48,17 +50,50 @@ class Report:
     facts: dict[str, object] = field(default_factory=dict[str, object])
 
 
-def repro(seed: int, generations: int) -> str:
+@dataclass(frozen=True)
+class Size:
+    """How many processes of ours a run has."""
+
+    workers: int = WORKERS
+    gateways: int = GATEWAYS
+
+
+def repro(seed: int, generations: int, size: Size = Size()) -> str:
     """The one line that carries out the same plan again."""
-    return f"make chaos SEED={seed} GENERATIONS={generations}"
+    line = f"make chaos SEED={seed} GENERATIONS={generations}"
+    return line if size == Size() else f"{line} WORKERS={size.workers} GATEWAYS={size.gateways}"
 
 
-async def run(seed: int, generations: int, *, time_scale: float = TIME_SCALE, say: Say = lambda _: None) -> Report:
+async def run_under_load(
+    seed: int, generations: int, busy: int, *, time_scale: float = LOADED_TIME_SCALE, say: Say = lambda _: None
+) -> Report:
+    """Generations that nothing disturbs but so many processes that burn the processor: each must complete."""
+    report = await _carried_out(undisturbed(seed, generations), Size(), time_scale, say, busy)
+    ends = cast("dict[str, int]", report.facts["ends"])
+    if missing := {end: number for end, number in ends.items() if end != "completed"}:
+        report.violations["load"] = [f"{number} ended as {end}" for end, number in missing.items()]
+    return report
+
+
+async def run(
+    seed: int,
+    generations: int,
+    size: Size = Size(),
+    *,
+    time_scale: float = TIME_SCALE,
+    say: Say = lambda _: None,
+) -> Report:
     """Carry out the plan of a seed in a world of its own, and check everything."""
-    made, began = plan(seed, generations), time.monotonic()
-    async with world(prompt=f"canary-of-the-sunken-lighthouse-{seed}", time_scale=time_scale) as at:
+    return await _carried_out(plan(seed, generations), size, time_scale, say)
+
+
+async def _carried_out(made: Plan, size: Size, time_scale: float, say: Say, busy: int = 0) -> Report:
+    seed, generations, began = made.seed, len(made.orders), time.monotonic()
+    prompt = f"canary-of-the-sunken-lighthouse-{seed}"
+    async with world(prompt, workers=names_of(size.workers), gateways=size.gateways, time_scale=time_scale) as at:
         act = _Act(at, made, say)
-        await act.play()
+        async with hogs(busy):
+            await act.play()
         evidence = await act.evidence()
     report = Report(seed, generations, broken(evidence))
     report.facts = facts_of(evidence, at, time.monotonic() - began)
@@ -79,8 +114,10 @@ def facts_of(evidence: Evidence, at: World, took_s: float) -> dict[str, object]:
         "histories": len(evidence.runs),
         "corrections": len(evidence.corrections),
         "in_suspense": sum(hold.state == "suspended" for hold in evidence.holds),
+        "callbacks": at.callbacks,
         "kills": at.fleet.kills,
         "stops": at.fleet.stops,
+        "readers_hurt": at.fleet.readers_hurt,
         "died_at": dict(sorted(at.fleet.deaths.items())),
     }
 
@@ -105,7 +142,8 @@ class _Act:
                     group.create_task(self._blow(blow))
             await self._calm_down()
             async with _beside(self._show("ending")):
-                await asyncio.gather(self._calm(), self._all_ended())
+                await self._all_ended()
+                await self._calm()
                 await self._all_found()
         await self._reconcile()
 
@@ -146,7 +184,7 @@ class _Act:
 
     async def _abandon(self, request: GenerationRequest) -> None:
         """A client that died between the database and Temporal, and never came back."""
-        made = self._at.onetake.plan(request)
+        made = await self._at.onetake.plan(request)
         workflow_id = workflow_id_of(request.tenant, new_generation_id())
         async with self._at.stack.database() as database:
             await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id, plan=made)
@@ -166,26 +204,44 @@ class _Act:
 
     async def _blow(self, blow: Blow) -> None:
         await asyncio.sleep(blow.at_s)
-        fleet, stack = self._at.fleet, self._at.stack
         match blow.kind:
-            case "kill" if part := fleet.idle(blow.target):
-                await fleet.down(part, blow.for_s)
-            case "stop" if part := fleet.idle(blow.target):
-                await fleet.stop(part, blow.for_s)
-            case "crash" if part := fleet.idle(part_of(blow.target)):
-                await fleet.arm(part, blow.target, blow.for_s)
-            case "kill" | "stop" | "crash":
-                pass  # all of this kind are down already: never to let any work would be no test
+            case "kill" | "stop" | "crash" | "reader":
+                await self._hurt(blow)
+            case "hogs":
+                async with hogs(int(blow.target)):
+                    await asyncio.sleep(blow.for_s)
             case "freeze":
                 await self._at.freeze(blow.target, blow.for_s)
             case "outage":
-                await _quietly(stack.control("outage", vendor=blow.target, seconds=blow.for_s))
+                await self._outage(blow, 503)
+            case "storm":
+                await self._outage(blow, 429)
             case "silence":
-                await _quietly(stack.control("callbacks", enabled=False))
+                await _quietly(self._at.stack.control("callbacks", enabled=False))
                 await asyncio.sleep(blow.for_s)
-                await _quietly(stack.control("callbacks", enabled=True))
+                await _quietly(self._at.stack.control("callbacks", enabled=True))
             case "forge":
                 await self._forge(blow.target)
+
+    async def _hurt(self, blow: Blow) -> None:
+        """One of our processes. When all of the kind are down already nothing is done: never to let any work would be
+        no test."""
+        fleet = self._at.fleet
+        kind = {"crash": part_of(blow.target), "reader": "media"}.get(blow.kind, blow.target)
+        if (part := fleet.idle(kind)) is None:
+            return
+        match blow.kind:
+            case "kill":
+                await fleet.down(part, blow.for_s)
+            case "stop":
+                await fleet.stop(part, blow.for_s)
+            case "crash":
+                await fleet.arm(part, blow.target, blow.for_s)
+            case _:
+                await fleet.hurt_readers(part, blow.target, blow.for_s)
+
+    async def _outage(self, blow: Blow, status: int) -> None:
+        await _quietly(self._at.stack.control("outage", vendor=blow.target, seconds=blow.for_s, status=status))
 
     async def _forge(self, what: str) -> None:
         """A callback that nobody asked for. What the gateway answers, when it answers, is kept."""
@@ -206,7 +262,7 @@ class _Act:
         await self._at.fleet.ready()
 
     async def _calm(self) -> None:
-        """A few generations that nothing disturbs."""
+        """A few generations that nothing disturbs: others that are under way may pause their vendor, or fill it."""
         number = len(self._plan.orders)
         for each in range(number, number + CALM):
             order = Order(each, 0, VENDORS[each % len(VENDORS)], "acme", ())
@@ -231,15 +287,21 @@ class _Act:
                     await asyncio.sleep(1)
 
     async def _reconcile(self) -> None:
-        """By hand, with the schedule paused: until a pass does nothing, and then one pass more."""
+        """By hand, with the schedule paused: until a pass does nothing, and then one pass more.
+
+        A recovery may end beside that one: then what changed is not the pass's, and another one is looked at."""
         await self._at.pause_schedule()
         for _ in range(MOST_PASSES):
             if not await self._at.reconcile():
                 break
             await asyncio.sleep(1)
-        before = await self._at.journal()
-        await self._at.reconcile()
-        self._passes = before, await self._at.journal()
+        await self._all_found()
+        for _ in range(MOST_PASSES):
+            before = await self._at.journal()
+            acted = await self._at.reconcile()
+            self._passes = before, await self._at.journal()
+            if acted or before == self._passes[1]:
+                break
 
     async def _reopen(self) -> None:
         """An empty account pauses its vendor for everybody; here somebody tops it up within a second."""

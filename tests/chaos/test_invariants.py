@@ -61,11 +61,19 @@ JOB: Final[dict[str, Any]] = {
     "charged_micros": PRICE,
     "refunded_micros": 0,
     "state": "success",
+    "created_at": 103.0,
     "finished_at": 109.0,
+    "last_read_at": 109.0,
     "faults": [],
+    "callbacks": [],
 }
-SUBMIT: Final[dict[str, Any]] = {"prompt_sha256": GENERATION.prompt_sha256, "received_at": 103.0}
-RUN: Final = Run(GENERATION.workflow_id, "run", "Generation", "completed", 100.0, 60, b"events")
+SUBMIT: Final[dict[str, Any]] = {
+    "vendor": "apixo",
+    "prompt_sha256": GENERATION.prompt_sha256,
+    "received_at": 103.0,
+    "status": 200,
+}
+RUN: Final = Run(GENERATION.workflow_id, "run", "Generation", "completed", 100.0, 28, b"events")
 
 
 def sound() -> Evidence:
@@ -179,6 +187,7 @@ DOCTORED: Final[dict[str, tuple[str, Evidence]]] = {
     "an end that changes": ("I10", replace(sound(), changes=[Change(ID, "completed", "failed", 9, 9)])),
     "a phase that moves back": ("I10", replace(sound(), changes=[Change(ID, "in_progress", "in_progress", 5, 4)])),
     "corrected twice": ("I10", replace(sound(), corrections=[Correction(ID, "failed", "completed")] * 2)),
+    "an object that was gone for a while": ("I6", of_seen(vanished={KEY})),
     "an object replaced": ("I12", of_seen(etags={KEY: {"one", "two"}})),
     "an object of nobody": (
         "I12",
@@ -203,7 +212,7 @@ DOCTORED: Final[dict[str, tuple[str, Evidence]]] = {
     ),
     "an upload left behind": ("I22", replace(sound(), uploads=["acme/gen_1/1/0.mp4"])),
     "a file left behind": ("I22", replace(sound(), spool=["onetake-abc"])),
-    "slow although nothing was broken": ("I23", of_generation(ended_at=300.0)),
+    "slow although nothing was broken": ("I23", of_generation(ended_at=900.0)),
     "failed although nothing was broken": ("I23", of_generation(status="failed", error_code="internal_error")),
     "never ended": ("I24", of_generation(status="in_progress", phase="generating", ended_at=None)),
     "a second pass that acts": ("I25", replace(sound(), after_second_pass=["a", "b"])),
@@ -211,6 +220,8 @@ DOCTORED: Final[dict[str, tuple[str, Evidence]]] = {
     "an answer that quotes an exception": ("I27", of_seen(answers=[Answer("forged", 400, b"ValueError: no")])),
     "a hold of another price": ("I28", replace(of_hold(amount_micros=1), prices={ID: (1, HOLD.price_version)})),
     "a price that is computed otherwise": ("I28", replace(sound(), prices={ID: (PRICE, "another table")})),
+    "too late, and never asked": ("I31", of_generation(status="failed", error_code="vendor_timeout", assets=[])),
+    "throttled by nobody": ("I31", of_generation(status="failed", error_code="vendor_throttled", assets=[])),
     "nobody watched the sockets": ("looked", replace(sound(), connects=frozenset())),
     "nobody watched the bucket": ("looked", of_seen(etags={})),
     "paid for and gone": ("lost", replace(of_hold(state="released", actual_micros=None), generations=[
@@ -237,6 +248,36 @@ def test_every_invariant_has_been_seen_to_fail() -> None:
 def test_what_a_recovery_may_still_take_is_no_rubbish() -> None:
     failed = of_generation(status="failed", assets=[])
     assert INVARIANTS["I12"](replace(failed, runs=[RUN, ELSE])) == []
+
+
+def with_anothers_id(**other: Any) -> Evidence:
+    """The vendor answered the POST with the id of a job that it had made just before for somebody else."""
+    jobs = [
+        JOB | {"faults": ["submit-other-id"]},
+        JOB | {"task_id": "task_0", "prompt_sha256": "other", "created_at": 102.5} | other,
+    ]
+    return replace(of_generation(vendor_task_id="task_0"), jobs=jobs)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"callbacks": [{"at": 109.5, "acknowledged": True}]}, True),
+        ({"created_at": 2.0}, True),
+        ({"callbacks": [{"at": 109.5, "acknowledged": False}]}, False),
+        ({"callbacks": [{"at": 110.5, "acknowledged": True}]}, False),
+    ],
+    ids=["by a callback", "by its age", "by a callback that nobody took", "by a callback after the end"],
+)
+def test_anothers_job_is_known_as_such_by_who_was_told(other: dict[str, Any], told: bool) -> None:
+    believes = f"{ID}: believes in task_0, its job is task_1"
+    assert (believes in INVARIANTS["I4"](with_anothers_id(**other))) == told
+
+
+def test_who_could_not_ask_for_an_hour_may_end_by_its_deadline() -> None:
+    ended_at = 103.0 + options.kept_away_s(PINNED, PINNED.deadline_s)
+    absent = of_generation(status="failed", error_code="vendor_timeout", assets=[], ended_at=ended_at)
+    assert INVARIANTS["I31"](absent) == []
 
 
 def test_a_recorded_correction_is_no_change_of_an_end() -> None:

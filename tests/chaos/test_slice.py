@@ -2,7 +2,7 @@
 
 from onetake.dev.simulator.faults import MARKERS
 from tests.chaos.plan import SECONDS, VENDORS, plan
-from tests.chaos.run import repro, run
+from tests.chaos.run import repro, run, run_under_load
 
 SEED = 5
 GENERATIONS = 25
@@ -29,3 +29,8 @@ def test_a_whole_run_kills_stops_and_arms_often() -> None:
 async def test_a_short_run_breaks_no_invariant() -> None:
     report = await run(SEED, GENERATIONS, time_scale=TIME_SCALE)
     assert report.violations == {}, repro(SEED, GENERATIONS)
+
+
+async def test_a_busy_machine_changes_no_end() -> None:
+    report = await run_under_load(SEED, 12, 4)
+    assert report.violations == {}

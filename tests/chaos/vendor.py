@@ -1,11 +1,17 @@
-"""I4, I5, I23 and the promise itself: our generations against the vendors' own journal."""
+"""I4, I5, I23, I31 and the promise itself: our generations against the vendors' own journal."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from activities.cadence import JITTER, SAFETY_GAP_S
+from onetake.core.contracts import Plan
+from providers.driver import OWN_CLOCK_ERROR_S
 from tests.chaos.evidence import Evidence, Generation
+from workflows.options import kept_away_s
 
-CALM_SLACK_S: Final = 30.0  # two cores, and everything else that runs beside
+DEADLINE_SLACK_S: Final = 5.0  # the last read comes a little before the deadline
+CALM_SLACK_S: Final = 240.0  # a hang
+POST_S: Final = 60.0  # between the intent to send, against which a job's age is held, and the job
 # With these a job that succeeds delivers a clip that can be fetched, and can be told apart from others.
 DELIVERS: Final = frozenset(
     {
@@ -27,16 +33,31 @@ DELIVERS: Final = frozenset(
 
 
 def i4(evidence: Evidence) -> list[str]:
-    """One job for a generation at most, every job is a generation's, and the id that we know is that job's."""
+    """One job for a generation at most, every job is a generation's, and the id that we know is that job's, unless the
+    vendor named another one and nothing could tell us."""
     broken: list[str] = []
     for generation in evidence.generations:
-        ids = [job["task_id"] for job in evidence.jobs_of(generation)]
+        ids, believed = [job["task_id"] for job in evidence.jobs_of(generation)], generation.vendor_task_id
         if len(ids) > 1:
             broken.append(f"{generation.id}: {len(ids)} jobs: {', '.join(ids)}")
-        if generation.vendor_task_id and ids and generation.vendor_task_id not in ids:
-            broken.append(f"{generation.id}: believes in {generation.vendor_task_id}, its job is {ids[0]}")
+        if believed and ids and believed not in ids and _was_told(evidence, generation):
+            broken.append(f"{generation.id}: believes in {believed}, its job is {ids[0]}")
     known = {generation.prompt_sha256 for generation in evidence.generations}
     return broken + [f"{job['task_id']}: nobody's" for job in evidence.jobs if job["prompt_sha256"] not in known]
+
+
+def _was_told(evidence: Evidence, generation: Generation) -> bool:
+    """Whether anything said before its end that the job is not this generation's: the age of the job, or a callback of
+    either that we took. A vendor that calls once may call while no gateway is there."""
+    mine = evidence.jobs_of(generation)
+    others = [job for job in evidence.jobs if job["task_id"] == generation.vendor_task_id]
+    if not others or not all("submit-other-id" in job["faults"] for job in mine):
+        return True
+    ended_at = generation.ended_at or evidence.taken_at
+    heard = any(
+        each["acknowledged"] and each["at"] <= ended_at for job in (*mine, *others) for each in job["callbacks"]
+    )
+    return heard or others[0]["created_at"] < mine[0]["created_at"] - OWN_CLOCK_ERROR_S - POST_S
 
 
 def i5(evidence: Evidence) -> list[str]:
@@ -55,7 +76,7 @@ def i5(evidence: Evidence) -> list[str]:
 
 
 def i23(evidence: Evidence) -> list[str]:
-    """From the vendor's success to `completed` in a poll and the transfer, for generations that nothing disturbed."""
+    """From the vendor's success to `completed` in a gap between reads and the transfer, where nothing disturbed."""
     broken: list[str] = []
     for generation in evidence.generations:
         jobs, plan = evidence.jobs_of(generation), generation.plan
@@ -63,9 +84,37 @@ def i23(evidence: Evidence) -> list[str]:
             continue
         if generation.status != "completed" or not jobs or generation.ended_at is None:
             broken.append(f"{generation.id}: undisturbed, and ended as {generation.status} ({generation.error_code})")
-        elif (lag_s := generation.ended_at - jobs[0]["finished_at"]) > plan.cadence.max_interval_s + CALM_SLACK_S:
+        elif (lag_s := generation.ended_at - jobs[0]["finished_at"]) > _longest_gap_s(plan) + CALM_SLACK_S:
             broken.append(f"{generation.id}: completed {lag_s:.1f} s after the vendor's success")
     return broken
+
+
+def _longest_gap_s(plan: Plan) -> float:
+    """Between two reads of a short render, also while callbacks arrive and reads are a safety net."""
+    return max(plan.cadence.max_interval_s, SAFETY_GAP_S * (1 + JITTER) * plan.time_scale)
+
+
+def i31(evidence: Evidence) -> list[str]:
+    """No end is decided by our own clock: the vendor was asked at the deadline, and answered 429 who ends throttled.
+
+    Where our own absence keeps us from asking, an end comes after an hour of it, scaled, and not before."""
+    broken: list[str] = []
+    refused = {submit["vendor"] for submit in evidence.submits if submit["status"] == 429}
+    for generation in evidence.generations:
+        if generation.error_code == "vendor_throttled" and generation.vendor not in refused:
+            broken.append(f"{generation.id}: ended as throttled, and {generation.vendor} never answered 429")
+        for job in evidence.jobs_of(generation) if generation.error_code == "vendor_timeout" else ():
+            deadline = job["created_at"] + (generation.plan.deadline_s if generation.plan else 0)
+            if _was_kept_away(generation, job["created_at"]):
+                continue
+            if (job["last_read_at"] or 0) < deadline - DEADLINE_SLACK_S:
+                broken.append(f"{generation.id}: ended by its deadline {deadline}, last asked at {job['last_read_at']}")
+    return broken
+
+
+def _was_kept_away(generation: Generation, since: float) -> bool:
+    plan, ended_at = generation.plan, generation.ended_at
+    return plan is not None and ended_at is not None and ended_at - since >= kept_away_s(plan, plan.deadline_s)
 
 
 def lost(evidence: Evidence) -> list[str]:

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from temporalio.client import WorkflowHistory
+from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
 import workflows
 from onetake.client import Onetake
 from onetake.core.names import TERMINAL, SearchAttribute
 from onetake.dev.devstack import DevStack, Part
-from onetake.dev.devstack.ports import LOOPBACK
+from onetake.dev.devstack.ports import LOOPBACK, free_port
 from onetake.dev.devstack.progress import SilentProgress
 from onetake.dev.stack import RunningStack, own_command, vendor_environment
 from onetake.engine.schedule import schedule_id_of
@@ -33,35 +34,41 @@ from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import connect_once
 from onetake.media.storage import BucketStore
 from onetake.operations.reconciler import Reconciler
+from onetake.operations.sweeping import Sweeper, running_at
 from providers.admission import RouteAdmission
 from tests.chaos import evidence
+from tests.chaos.balancing import balanced
 from tests.chaos.evidence import Evidence, Generation, Seen
-from tests.chaos.fleet import Fleet, worker_of
+from tests.chaos.fleet import Fleet, names_of, worker_of
 from tests.chaos.plan import POOR, RICH, VENDORS
 from tests.system.harness import Stack, bare_environ
 
 TIME_SCALE: Final = 0.01  # an unknown outcome ends after 18 s instead of half an hour
 RENDER_S: Final = 1.0
+WORKERS: Final = 4
+GATEWAYS: Final = 1
 MOST_ASSET_BYTES: Final = 16 * 1024 * 1024  # a body without an end is cut here
 WATCH_EVERY_S: Final = 1.5
 AN_HOUR_S: Final = 3600.0
 REPLAYS_AT_ONCE: Final = 4
-PASS_LIMIT_S: Final = 60.0
+PASS_LIMIT_S: Final = 240.0
+SPOOL_LIMIT_S: Final = 240.0
 POOR_MICROS: Final = 1_000_000
-WORKERS: Final = ("worker-a", "worker-b", "media-a", "media-b")
 RICH_MICROS: Final = 1_000_000_000
 MARKS: Final = {"vendor's link": "/files/", "signed link": "X-Amz-Signature", "callback's address": "/callbacks/"}
 
 
 @dataclass
 class World:
-    """One stack with its fleet, its client, and what was seen of it. `prompt` is a word that every prompt contains."""
+    """One stack with its fleet, its client, and what was seen of it. `prompt` is a word that every prompt contains,
+    `callbacks` how many connections each gateway has got."""
 
     stack: Stack
     fleet: Fleet
     onetake: Onetake
     prompt: str
     time_scale: float
+    callbacks: list[int]
     seen: Seen = field(default_factory=Seen)
     _frozen: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -78,10 +85,11 @@ class World:
             await asyncio.sleep(WATCH_EVERY_S)
 
     def _note(self, etags: dict[str, str]) -> None:
-        """Before its manifest exists a clip may be thrown away for a better copy; afterwards it stays as it is."""
+        """No attempt removes or replaces anything: what has been seen stays, as it was, until the bucket is swept."""
         for key, etag in etags.items():
-            if f"{key.rpartition('/')[0]}/manifest.json" in etags:
+            if not key.startswith("check/"):
                 self.seen.etags.setdefault(key, set()).add(etag)
+        self.seen.vanished |= self.seen.etags.keys() - etags.keys()
 
     def _groups(self) -> set[int]:
         stack = self.stack.running.devstack
@@ -108,10 +116,12 @@ class World:
         """No pass but ours from now on; one under way may end."""
         engine, queue = await self.stack.temporal(), self.stack.settings().task_queue
         await engine.get_schedule_handle(schedule_id_of(queue)).pause(note="a run of the chaos suite looks")
+        running = 'WorkflowType="Reconcile" AND ExecutionStatus="Running"'
         async with asyncio.timeout(PASS_LIMIT_S):
-            while [
-                each async for each in engine.list_workflows('WorkflowType="Reconcile" AND ExecutionStatus="Running"')
-            ]:
+            while found := [each.id async for each in engine.list_workflows(running)]:
+                for each in found:
+                    with suppress(RPCError):  # it has ended meanwhile
+                        await engine.get_workflow_handle(each).cancel()
                 await asyncio.sleep(0.5)
 
     async def journal(self) -> list[str]:
@@ -135,6 +145,15 @@ class World:
             time.time(), self.time_scale, submits=journal["submits"], jobs=journal["jobs"], seen=self.seen, **parts
         )
 
+    async def _sweep(self) -> None:
+        """Sweep the bucket as if a day were over."""
+        store = BucketStore.from_settings(self.stack.settings())
+        try:
+            async with self.stack.database() as database:
+                await Sweeper(running_at(await self.stack.temporal()), database, store, older_than_s=0).sweep_once()
+        finally:
+            store.close()
+
     async def gather(self) -> Evidence:
         """Everything."""
         uploads, spool = await self._left_behind()
@@ -144,6 +163,7 @@ class World:
         runs = [evidence.run_of(each, history, failures[history.run_id]) for each, history in histories]
         of_ledger = await self.ledger_evidence()
         self._note(await asyncio.to_thread(evidence.etags_of, self.stack))
+        await self._sweep()
         connects = self.home / "connects"
         return replace(
             of_ledger,
@@ -179,14 +199,23 @@ class World:
             left = await store.abort_stale_uploads(0)
         finally:
             store.close()
-        return ["an object"] * left, [str(path.relative_to(spool)) for path in spool.iterdir()]
+        return ["an object"] * left, await self._left_in(spool)
+
+    async def _left_in(self, spool: Path) -> list[str]:
+        """The files that stay. A recovery that goes on uses some until its try has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SPOOL_LIMIT_S):
+                while any(spool.iterdir()):
+                    await asyncio.sleep(0.5)
+        return [str(path.relative_to(spool)) for path in spool.iterdir()]
 
 
 @asynccontextmanager
 async def world(
-    prompt: str, *, workers: Sequence[str] = WORKERS, time_scale: float = TIME_SCALE
+    prompt: str, *, workers: Sequence[str] = (), gateways: int = GATEWAYS, time_scale: float = TIME_SCALE
 ) -> AsyncGenerator[World]:
-    """Bring it all up on free ports in a folder that is deleted at the end."""
+    """Bring it all up on free ports in a folder that is deleted at the end: these workers, or half of
+    `WORKERS` for media, and so many gateways, which get the callbacks in turns."""
     with servers(time_scale) as stack, pytest.MonkeyPatch.context() as patch:
         for name in ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE"):
             patch.setenv(name, stack.environment[name])
@@ -195,9 +224,9 @@ async def world(
         fleet = Fleet(stack.environment | {"ONETAKE_SPOOL_DIR": str(home / "spool")}, home)
         try:
             await _prepare(stack)
-            await _start(fleet, stack, workers)
-            async with stack.client() as onetake:
-                yield World(stack, fleet, onetake, prompt, time_scale)
+            front = await _start(fleet, stack, workers or names_of(WORKERS), gateways)
+            async with front as callbacks, stack.client() as onetake:
+                yield World(stack, fleet, onetake, prompt, time_scale, callbacks)
         finally:
             fleet.close()
 
@@ -244,13 +273,19 @@ async def _prepare(stack: Stack) -> None:
             await budgets.set_budget("vendor", vendor, "total", RICH_MICROS)
 
 
-async def _start(fleet: Fleet, stack: Stack, workers: Sequence[str]) -> None:
+async def _start(
+    fleet: Fleet, stack: Stack, workers: Sequence[str], gateways: int
+) -> AbstractAsyncContextManager[list[int]]:
+    """Start every part; what it returns stands before the gateways, at the address that the vendors know."""
     at = stack.running.addresses
-    gateway = ("--host", LOOPBACK, "--port", str(at.gateway_port), "--codec-port", str(at.codec_port))
-    await fleet.start("gateway", at.gateway_port, ("gateway", *gateway))
+    ports = [free_port(set()) for _ in range(gateways)]
+    for number, port in enumerate(ports, 1):
+        codec = ("--codec-port", str(at.codec_port)) if number == 1 else ()
+        await fleet.start(f"gateway-{number}", port, ("gateway", "--host", LOOPBACK, "--port", str(port), *codec))
     for name in workers:
         await fleet.start(name, *worker_of(name))
     await fleet.ready()
+    return balanced(at.gateway_port, ports)
 
 
 def secrets_of(stack: Stack) -> dict[str, str]:

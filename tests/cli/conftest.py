@@ -1,5 +1,35 @@
-"""A real PostgreSQL for the verbs that need nothing else."""
+"""A real PostgreSQL for the verbs that need no other part."""
 
-from tests.ledger.databases import database_url, server, server_url, template_url
+from tests.ledger.databases import (
+    accept,
+    accept_many,
+    begin,
+    budgets,
+    database,
+    database_url,
+    generations,
+    ledger,
+    order,
+    server,
+    server_url,
+    submissions,
+    suspend,
+    template_url,
+)
 
-__all__ = ["database_url", "server", "server_url", "template_url"]
+__all__ = [
+    "accept",
+    "accept_many",
+    "begin",
+    "budgets",
+    "database",
+    "database_url",
+    "generations",
+    "ledger",
+    "order",
+    "server",
+    "server_url",
+    "submissions",
+    "suspend",
+    "template_url",
+]

@@ -1,9 +1,12 @@
 """What every verb owes scripts and people, with nothing running: one document, the exit code, a hint."""
 
+import asyncio
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +28,8 @@ NOWHERE = "postgresql://nobody:canary-password@127.0.0.1:1/none"
 def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answered:
     """Run a command line in this process: for the many that only need words."""
     monkeypatch.chdir(tmp_path)
+    for name in os.environ.keys() - bare_environment().keys():
+        monkeypatch.delenv(name)
     for name, value in KEY.items():
         monkeypatch.setenv(name, value)
 
@@ -36,10 +41,17 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return call
 
 
+def _is_told(finished: Finished, code: str, exit_code: int) -> None:
+    error = finished.document["error"]
+    assert (code, exit_code) == (error["code"], finished.code)
+    assert error["message"]
+    assert error["hint"]
+    assert "\x1b" not in finished.stdout + finished.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "exit_code"),
     [
-        (["generate", ROUTE, "x"], "settings_invalid", 2),
         (["generate", "apixo/wan-2.6/text-to-vidoe", "x"], "route_unknown", 3),
         (["generate", ROUTE, "x", "--duration", "99"], "request_invalid", 3),
         (["generate", ROUTE, "x" * 1501], "request_invalid", 3),
@@ -47,48 +59,59 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (["generate", ROUTE, "x", "--sound"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--tenant", "Not A Tenant"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--max-cost", "nan"], "request_invalid", 3),
-        (["generate", ROUTE, "x", "--max-cost", "0.49"], "max_cost_exceeded", 3),
+        (["generate", ROUTE, "x", "--duration", "5", "--max-cost", "0.49"], "max_cost_exceeded", 3),
+        (["generate", ROUTE, "x", "--quote", "quo_none"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--duration", "five"], "usage", 2),
         (["generate", ROUTE], "usage", 2),
         (["generate", ROUTE, "x", "--timeout", "-1"], "usage", 2),
-        (["get", "gen_none"], "settings_invalid", 2),
-        (["watch", "gen_none"], "settings_invalid", 2),
-        (["list"], "settings_invalid", 2),
         (["list", "--status", "lost"], "usage", 2),
-        (["cancel", "gen_none"], "settings_invalid", 2),
-        (["download", "gen_none"], "settings_invalid", 2),
-        (["ledger", "gen_none"], "settings_invalid", 2),
         (["routes", "apixo/none"], "route_unknown", 3),
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "much"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "$-1"], "usage", 2),
         (["budget", "set", "tenant", "x", "week", "1"], "usage", 2),
+        (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "50,101"], "usage", 2),
+        (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "half"], "usage", 2),
         (["budget", "remove", "galaxy", "x", "day"], "usage", 2),
         (["budget", "remove", "tenant", "x", "week"], "usage", 2),
-        (["budget", "remove", "tenant", "x", "day"], "settings_invalid", 2),
-        (["budget", "show"], "settings_invalid", 2),
         (["generate", ROUTE, "x", "--label", "no-value"], "usage", 2),
         (["generate", ROUTE, "x", "--label", "a=b", "--label", "a=c"], "usage", 2),
-        (["vendors", "list"], "settings_invalid", 2),
         (["vendors", "reopen", "nobody"], "usage", 2),
         (["vendors", "check", "nobody"], "usage", 2),
         (["vendors", "check", "apixo", "--against", "http://127.0.0.1:1"], "usage", 2),
-        (["migrate"], "settings_invalid", 2),
         (["no-such-verb"], "usage", 2),
         (["get"], "usage", 2),
         (["get", "gen_none", "--no-such-option"], "usage", 2),
     ],
 )
 def test_every_error_is_one_document_with_its_code_and_exit_code(
+    answered: Answered, words: list[str], code: str, exit_code: int
+) -> None:
+    _is_told(answered(*words, "--json"), code, exit_code)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["generate", ROUTE, "x"], "settings_invalid", 2),
+        (["generate", ROUTE, "x", "--dry-run"], "settings_invalid", 2),
+        (["get", "gen_none"], "settings_invalid", 2),
+        (["watch", "gen_none"], "settings_invalid", 2),
+        (["list"], "settings_invalid", 2),
+        (["cancel", "gen_none"], "settings_invalid", 2),
+        (["download", "gen_none"], "settings_invalid", 2),
+        (["ledger", "gen_none"], "settings_invalid", 2),
+        (["budget", "remove", "tenant", "x", "day"], "settings_invalid", 2),
+        (["budget", "show"], "settings_invalid", 2),
+        (["vendors", "list"], "settings_invalid", 2),
+        (["migrate"], "settings_invalid", 2),
+    ],
+)
+def test_so_is_one_of_a_command_that_has_begun_its_work(
     tmp_path: Path, words: list[str], code: str, exit_code: int
 ) -> None:
-    finished = run(*words, "--json", env=bare_environment(**KEY), cwd=tmp_path)
-    error = finished.document["error"]
-    assert (code, exit_code) == (error["code"], finished.code)
-    assert error["message"]
-    assert error["hint"]
-    assert "\x1b" not in finished.stdout + finished.stderr
+    _is_told(run(*words, "--json", env=bare_environment(**KEY), cwd=tmp_path), code, exit_code)
 
 
 @pytest.mark.parametrize("verb", ["get gen_x", "list", "ledger gen_x", "budget show", "migrate"])
@@ -107,18 +130,26 @@ def test_all_broken_rules_come_at_once_with_the_nearest_legal_value(tmp_path: Pa
     assert "/duration_s: given 99" in finished.stderr
 
 
-def test_a_dry_run_shows_price_plan_and_rules_and_needs_no_part(tmp_path: Path) -> None:
-    words = ["generate", ROUTE, "a harbour", "--duration", "4", "--dry-run", "--json"]
-    finished = run(*words, env=bare_environment(**KEY), cwd=tmp_path)
+async def test_a_dry_run_shows_price_plan_and_rules_and_quotes_them(database_url: str, tmp_path: Path) -> None:
+    words = ["generate", ROUTE, "a harbour", "--duration", "4", "--dry-run"]
+    env = bare_environment(ONETAKE_DATABASE_URL=database_url, **KEY)
+    finished = await asyncio.to_thread(run, *words, "--json", env=env, cwd=tmp_path)
     document = finished.document
     assert finished.code == 0
     assert 400_000 == document["price"]["amount_micros"] == document["plan"]["price"]["amount_micros"]
     assert document["rules_checked"]["duration_s"] == "2 to 15"
+    assert document["quote_id"].startswith("quo_")
+    assert datetime.fromisoformat(document["expires_at"]) - datetime.now(UTC) <= timedelta(minutes=15)
+    again = await asyncio.to_thread(run, *words, "--quote", document["quote_id"], "--json", env=env, cwd=tmp_path)
+    assert (again.error_code, again.document["error"]["violations"][0]["pointer"]) == ("request_invalid", "/quote_id")
+    shown = await asyncio.to_thread(run, *words, env=env, cwd=tmp_path)
+    assert "holds this price until" in shown.stdout
 
 
-def test_a_prompt_can_come_from_stdin(tmp_path: Path) -> None:
+async def test_a_prompt_can_come_from_stdin(database_url: str, tmp_path: Path) -> None:
     words = ["generate", ROUTE, "-", "--dry-run", "--json"]
-    finished = run(*words, env=bare_environment(**KEY), cwd=tmp_path, stdin="from a pipe\n")
+    env = bare_environment(ONETAKE_DATABASE_URL=database_url, **KEY)
+    finished = await asyncio.to_thread(run, *words, env=env, cwd=tmp_path, stdin="from a pipe\n")
     assert finished.document["request"]["prompt"] == "from a pipe"
 
 
@@ -210,19 +241,41 @@ def test_an_answer_that_cannot_be_shown_is_one_error(answered: Answered, monkeyp
     assert (finished.error_code, finished.code) == ("internal_error", 1)
 
 
-def test_labels_are_kept_with_the_request(answered: Answered) -> None:
+async def test_labels_are_kept_with_the_request(database_url: str, tmp_path: Path) -> None:
     words = ["generate", ROUTE, "x", "--dry-run", "--json", "--label", "a=b=c", "--label"]
-    assert answered(*words, "d=e").document["request"]["labels"] == {"a": "b=c", "d": "e"}
-    assert answered(*words, "d=").document["error"]["violations"][0]["pointer"] == "/labels/d"
+    env = bare_environment(ONETAKE_DATABASE_URL=database_url, **KEY)
+    kept, wrong = [await asyncio.to_thread(run, *words, each, env=env, cwd=tmp_path) for each in ("d=e", "d=")]
+    assert kept.document["request"]["labels"] == {"a": "b=c", "d": "e"}
+    assert wrong.document["error"]["violations"][0]["pointer"] == "/labels/d"
+
+
+def test_prices_are_shown_with_their_first_day_and_what_is_to_come(
+    answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = f'[[price]]\nroute = "{ROUTE}"\nvalid_from = 2999-01-01\nusd_per_second = {{ 720p = "1" }}\n'
+    (tmp_path / "prices.toml").write_text(f'{prices}source = "contract 12"\n')
+    monkeypatch.setenv("ONETAKE_PRICES", str(tmp_path / "prices.toml"))
+    document = answered("routes", ROUTE, "--prices", "--json").document
+    now, other = document["prices"]
+    assert (now["amount_micros"], now["valid_from"], now["source"]) == (200_000, "2026-11-20", "M, Billing")
+    assert now["version"] == f"{document['version']}/2026-11-20"
+    (change,) = now["changes"]
+    assert (change["amount_micros"], change["valid_from"], change["source"]) == (2_000_000, "2999-01-01", "contract 12")
+    assert (other["resolution"], other["changes"]) == ("1080p", [])
+    assert len(answered("routes", "--prices", "--json").document["prices"]) > len(document["prices"])
+    assert "2999-01-01" in answered("routes", ROUTE, "--prices").stdout
+    monkeypatch.setenv("ONETAKE_PRICES", str(tmp_path / "none.toml"))
+    assert answered("routes", "--prices", "--json").error_code == "settings_invalid"
 
 
 def test_one_route_shows_every_rule_with_its_source(answered: Answered) -> None:
     shown = answered("routes", "apixo/wan-2.6/reference-to-video-flash").stdout
     for text in (
-        "duration_s       2 to 10; 5 when not given [",
+        "duration_s       2 to 10; 2 when not given [",
         "references       1 to 5 (images up to 5, videos up to 3) [M: as reference-to-video]",
         "image file       jpeg, png, bmp, webp; up to 20 MB; 240 to 8000 pixels a side; no transparency [",
-        "one clip         5 s, 1080p, sound: $0.80 (",
+        "sound            true or false; false when not given [",
+        "one clip         2 s, 1080p, sound: $0.32 (",
         "callbacks        yes",
         "status reads     the first after 45 s, then every 10 s, growing to 15 s",
         "a result lives   not documented",
@@ -268,9 +321,15 @@ def test_doctor_names_every_part_and_what_to_do(tmp_path: Path) -> None:
     finished = run("doctor", "--json", env=env, cwd=tmp_path)
     findings = {finding["part"]: finding for finding in finished.document["findings"]}
     broken = {part for part, finding in findings.items() if finding["verdict"] == "broken"}
-    assert {"temporal", "workers", "database", "runs", "bucket", "apixo"} == broken
+    of_temporal, of_the_database = (
+        {"temporal", "codec", "workers", "versions", "schedule"},
+        {"database", "connections", "durability", "passes", "money", "prices", "backups", "pauses"},
+    )
+    assert {*of_temporal, *of_the_database, "runs", "bucket", "apixo"} == broken
     assert {"aivideoapi", "gmi", "gptimage2", "wan26ai"} <= findings.keys() - broken
     assert all(findings[part]["fix"] for part in broken)
+    assert findings["announced"]["verdict"] == "absent"
+    assert "ONETAKE_CALLBACK_BASE_URL" in findings["announced"]["fix"]
     assert finished.code == 9
     assert "canary" not in finished.stdout + finished.stderr
 
@@ -294,7 +353,7 @@ def test_doctor_says_which_routes_have_no_price(tmp_path: Path) -> None:
         )
         finished = run("doctor", "--json", env=env, cwd=tmp_path)
     (gmi,) = [finding for finding in finished.document["findings"] if finding["part"] == "gmi"]
-    assert gmi["verdict"] == "absent"
+    assert (gmi["verdict"], gmi["code"]) == ("warning", "route_without_price")
     assert "no price for text-to-video, image-to-video, reference-to-video" in gmi["found"]
     assert "ONETAKE_PRICES" in gmi["fix"]
 

@@ -46,7 +46,7 @@ def test_nothing_is_adopted_once_the_stack_has_ended(tmp_path: Path) -> None:
 def test_what_a_killed_stack_left_behind_is_not_adopted(tmp_path: Path) -> None:
     program = (
         "import time; from pathlib import Path; from onetake.cli.environment import offering\n"
-        f"with offering(Path({str(tmp_path)!r}), {OFFERED!r}):\n print('ready', flush=True); time.sleep(60)"
+        f"with offering(Path({str(tmp_path)!r}), {OFFERED!r}):\n print('ready', flush=True); time.sleep(3600)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout

@@ -55,7 +55,8 @@ def test_what_is_given_reaches_the_request_under_its_field() -> None:
     words = "R P --duration 5 --resolution 720p --aspect-ratio 16:9 --image i --video v --video w --reference r"
     words += " --audio a --no-sound --shot-type multi --prompt-extend --no-watermark --seed 0 --negative-prompt n"
     words += " --tenant t --user u --feature f --max-cost 1.10 --idempotency-key k --deadline 9"
-    words += " --label a=b --label c=d"
+    quote_id = "quo_0199aaaa-0000-7000-8000-000000000000"
+    words += f" --label a=b --label c=d --quote {quote_id}"
     document = request_of(given(words)).model_dump(mode="json")
     assert document == {
         "route": "R",
@@ -78,6 +79,7 @@ def test_what_is_given_reaches_the_request_under_its_field() -> None:
         "feature": "f",
         "max_cost_usd": "1.10",
         "idempotency_key": "k",
+        "quote_id": quote_id,
         "deadline_s": 9,
         "labels": {"a": "b", "c": "d"},
     }

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.cli.processes import LIMIT_S
+
 HEAD = """
 import asyncio, json, os, signal, sys
 from onetake.cli.answer import Stopped
@@ -26,7 +28,7 @@ os._exit(0)
 
 def problem_of(work: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", HEAD + work + TAIL], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     return json.loads(done.stdout)
 
@@ -38,7 +40,7 @@ async def work(interruption):
         press()
         await asyncio.sleep(0.05)
         interruption.generation_id = "gen_1"
-    await asyncio.sleep(60)
+    await asyncio.sleep(3600)
 """)
     assert (problem["code"], problem["exit_code"], problem["generation_id"]) == ("interrupted", 130, "gen_1")
 
@@ -50,7 +52,7 @@ async def work(interruption):
         press()
         await asyncio.sleep(0.05)
         press()
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 """)
     assert (problem["code"], problem["generation_id"]) == ("interrupted", None)
 

@@ -4,12 +4,14 @@ import hashlib
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from onetake.core.names import SearchAttribute
 from tests.cli.processes import COMMAND, LIMIT_S, Finished, run, run_on_a_terminal
 from tests.system.harness import ROUTE, Stack, unique
 
@@ -49,6 +51,12 @@ def test_a_clip_from_start_to_file(cli: Cli, tmp_path: Path) -> None:
     assert (canceled.code, canceled.document["status"]) == (0, "completed")
 
 
+def test_the_search_attributes_can_be_made_again(cli: Cli) -> None:
+    made = cli("attributes", "--json")
+    assert (made.code, made.document["search_attributes"]) == (0, list(SearchAttribute.ALL))
+    assert cli("attributes", TEMPORAL_ADDRESS="127.0.0.1:1").code == 9
+
+
 @pytest.mark.parametrize(
     ("prompt", "words", "code", "exit_code"),
     [
@@ -61,7 +69,8 @@ def test_a_clip_from_start_to_file(cli: Cli, tmp_path: Path) -> None:
 def test_a_generation_that_failed_is_an_answer_with_its_own_exit_code(
     cli: Cli, prompt: str, words: list[str], code: str, exit_code: int
 ) -> None:
-    assert cli("budget", "set", "feature", "exits/poor", "total", "0.01", "--json").code == 0
+    if words:
+        assert cli("budget", "set", "feature", "exits/poor", "total", "0.01", "--json").code == 0
     finished = cli("generate", ROUTE, unique(prompt), "--tenant", "exits", *words, "--json")
     assert ("failed", code, exit_code) == (
         finished.document["status"],
@@ -71,6 +80,18 @@ def test_a_generation_that_failed_is_an_answer_with_its_own_exit_code(
     assert finished.document["error"]["hint"]
 
 
+def test_a_repeated_key_of_what_has_failed_says_that_it_starts_nothing_new(cli: Cli) -> None:
+    assert cli("budget", "set", "feature", "exits/poor", "total", "0.01", "--json").code == 0
+    key = unique("key").replace(" ", "-")
+    words = ("generate", ROUTE, "no money again", "--tenant", "exits", "--feature", "poor", "--idempotency-key", key)
+    first, again = cli(*words, "--json"), cli(*words, "--json")
+    assert (first.document["replayed"], again.document["replayed"]) == (False, True)
+    assert first.document["id"] == again.document["id"]
+    assert (first.code, again.code) == (4, 4)
+    assert "It had ended as failed (budget_exceeded): this key starts nothing new" in again.stderr
+    assert "starts nothing new" not in first.stderr
+
+
 def test_a_budget_is_set_and_shown_to_the_micro(cli: Cli) -> None:
     assert cli("budget", "set", "tenant", "thrifty", "month", "12.345678").code == 0
     budgets = cli("budget", "show", "--json").document["budgets"]
@@ -78,9 +99,9 @@ def test_a_budget_is_set_and_shown_to_the_micro(cli: Cli) -> None:
     assert "$12.345678" in cli("budget", "show").stdout
 
 
-def test_a_wait_that_is_over_leaves_the_generation_alone(cli: Cli) -> None:
-    prompt = unique("[[sim:delay=4]] slow")
-    finished = cli("generate", ROUTE, prompt, "--timeout", "0.5", "--json")
+def test_a_wait_that_is_over_leaves_the_generation_alone(cli: Cli, stack: Stack) -> None:
+    with stack.no_clip_stored():
+        finished = cli("generate", ROUTE, unique("slow"), "--duration", "2", "--timeout", "0.5", "--json")
     assert (finished.error_code, finished.code) == ("wait_timed_out", 6)
     generation_id = finished.document["id"]
     assert generation_id in finished.document["error"]["hint"]
@@ -88,13 +109,18 @@ def test_a_wait_that_is_over_leaves_the_generation_alone(cli: Cli) -> None:
 
 
 def test_ctrl_c_ends_the_wait_at_once_and_not_the_generation(cli: Cli, stack: Stack, tmp_path: Path) -> None:
-    words = [*COMMAND, "generate", ROUTE, unique("[[sim:delay=4]] slow"), "--json"]
-    with subprocess.Popen(
-        words, env=stack.environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    words = [*COMMAND, "generate", ROUTE, unique("slow"), "--duration", "2", "--json"]
+    with (
+        stack.no_clip_stored(),
+        subprocess.Popen(
+            words, env=stack.environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
         assert process.stderr
-        while "generating" not in process.stderr.readline():
-            pass
+        line = process.stderr.readline()
+        while "generating" not in line and "persisting" not in line:
+            assert line, "it ends before its generation renders"
+            line = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT_S) == 130
         assert process.stdout
@@ -124,14 +150,14 @@ def test_a_start_that_died_after_its_row_is_finished_by_its_key(cli: Cli) -> Non
     assert "was started before with this key" in finished.stderr
 
 
-def test_a_cancel_is_answered_with_how_it_stands(cli: Cli) -> None:
-    started = cli("generate", ROUTE, unique("[[sim:never]]"), "--deadline", "20", "--detach", "--json")
-    asked = cli("cancel", started.document["id"], "--json")
+def test_a_cancel_is_answered_with_how_it_stands(cli: Cli, stack: Stack) -> None:
+    with stack.no_clip_stored():
+        started = cli("generate", ROUTE, unique("not wanted"), "--duration", "2", "--detach", "--json")
+        asked = cli("cancel", started.document["id"], "--json")
     assert asked.code == 0
     assert asked.document["cancel_requested"] or asked.document["status"] == "canceled"
     ended = cli("watch", started.document["id"], "--json")
-    assert ended.document["status"] in ("canceled", "failed")
-    assert ended.code == 1
+    assert (ended.code, ended.document["status"]) == (1, "canceled")
 
 
 @pytest.mark.parametrize("verb", ["get", "watch", "cancel", "download", "ledger"])
@@ -158,10 +184,33 @@ def test_without_the_bucket_a_download_says_so(cli: Cli) -> None:
     assert (finished.error_code, finished.code) == ("storage_unavailable", 9)
 
 
+def test_a_vendor_whose_callback_came_is_shown_to_send_them(cli: Cli) -> None:
+    assert cli("generate", ROUTE, unique("announced"), "--duration", "2", "--json").code == 0
+    deadline, callbacks = time.monotonic() + LIMIT_S, dict[str, Any]()
+    # It may come after our own read, and so may another one's, of which another test has left the job.
+    while (callbacks.get("state"), callbacks.get("unannounced")) != ("arriving", 0) and time.monotonic() < deadline:
+        rows = cli("vendors", "list", "--json").document["vendors"]
+        callbacks = {row["vendor"]: row["callbacks"] for row in rows}[ROUTE.split("/")[0]]
+    assert (callbacks["state"], callbacks["unannounced"]) == ("arriving", 0)
+
+
+# Another test of this process may have made a vendor silent, dear or paused, or left a run that nobody serves any more.
+OF_OTHER_TESTS = ("announced", "prices", "pauses", "runs")
+
+
 def test_doctor_finds_a_healthy_stack_healthy(cli: Cli) -> None:
     finished = cli("doctor", "--json")
-    wrong = [finding for finding in finished.document["findings"] if finding["verdict"] != "fine"]
-    assert (finished.code, wrong) == (0, [])
+    findings = {finding["part"]: finding for finding in finished.document["findings"]}
+    left = [findings.pop(part) for part in OF_OTHER_TESTS]
+    assert findings.pop("durability")["verdict"] == "warning", "the tests' server does not flush"
+    assert findings.pop("backups")["code"] == "backup_not_noted", "nobody backs the tests' server up"
+    # On a busy machine a part may be slow, which is said and is no fault; the first pass may be still to come.
+    others = {
+        part: each for part, each in findings.items() if each["verdict"] != "fine" and "slow: " not in each["found"]
+    }
+    assert finished.code in {0, *(each["exit_code"] for each in left)}
+    assert others.keys() <= {"passes", "schedule"}, others
+    assert all("none yet" in each["found"] or "goes on" in each["found"] for each in others.values())
 
 
 def test_a_terminal_sees_one_moving_line(stack: Stack, tmp_path: Path) -> None:

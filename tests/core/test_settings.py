@@ -2,6 +2,7 @@
 
 import base64
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,13 @@ def test_all_missing_settings_are_named_at_once() -> None:
 def test_an_unknown_vendor_is_a_mistake_of_ours() -> None:
     with pytest.raises(AttributeError):
         Settings.model_validate({}).vendor("nobody")
+
+
+def test_the_bound_of_reported_costs_is_a_multiple_of_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().reported_cost_most == 3
+    monkeypatch.setenv("ONETAKE_REPORTED_COST_MOST", "1.5")
+    assert load_settings().reported_cost_most == Decimal("1.5")
+    for wrong in ("0.99", "-3", "NaN", "Infinity", "1001", "three"):
+        monkeypatch.setenv("ONETAKE_REPORTED_COST_MOST", wrong)
+        with pytest.raises(Refused, match="ONETAKE_REPORTED_COST_MOST"):
+            load_settings()

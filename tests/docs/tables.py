@@ -4,11 +4,15 @@
 they are kept as long as their row's first cell is the same, and are left empty in a new row.
 """
 
+import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
+
+from temporalio.common import MetricMeter
 
 from onetake.cli.routes import routes
 from onetake.core.contracts import GenerationRequest
@@ -17,6 +21,7 @@ from onetake.core.names import PHASES, VENDOR_NAMES, SearchAttribute, Status
 from onetake.core.settings import Settings
 from onetake.dev.simulator.faults import MARKERS
 from onetake.ledger.holds import Entry
+from onetake.metrics import Instruments
 from providers.catalogue import load_catalogue
 from tests.cli import tree
 from tests.docs.markdown import ROOT, page, section, table
@@ -120,17 +125,25 @@ def _documents() -> list[dict[str, Any]]:
 
 def route_rules() -> Rows:
     return [
-        (code(document["route"]), *_rules(document["rules"]), _defaults(document["route"])) for document in _documents()
+        (
+            code(document["route"]),
+            *_rules(document["rules"]),
+            _defaults(**document["defaults"]),
+            _vendors_defaults(document["route"]),
+        )
+        for document in _documents()
     ]
 
 
-def _defaults(name: str) -> str:
-    """What a request gets that leaves the choice to the route."""
+def _defaults(duration_s: int, resolution: str, sound: bool | None = None, **_: object) -> str:
+    return f"{duration_s} s, {resolution}{ {None: '', True: ', sound on', False: ', sound off'}[sound] }"
+
+
+def _vendors_defaults(name: str) -> str:
     found = load_catalogue().route(name)
     assert found
     route = found[2]
-    sound = {None: "", True: ", sound on", False: ", sound off"}[route.sound_default]
-    return f"{route.duration_s.default} s, {route.resolutions.default}{sound}"
+    return _defaults(route.duration_s.default, route.resolutions.default, route.sound_default)
 
 
 def _rules(rules: Mapping[str, str]) -> tuple[str, ...]:
@@ -234,13 +247,85 @@ def help_of(*words: str) -> str:
 def task_queues() -> Rows:
     base = str(Settings.model_fields["task_queue"].default)
     names = dict.fromkeys(map(_vendor_of, _documents()))
-    by_vendor = [f"{base}-{verb}-{name}" for name in names for verb in ("submit", "read")]
-    return one_column([base, *by_vendor, f"{base}-media"])
+    by_vendor = [f"{base}-{verb}-{name}" for name in names for verb in ("submit", "read", "media")]
+    return one_column([base, f"{base}-inputs", *by_vendor])
+
+
+# -- Metrics and logs --------------------------------------------------------------------------------------------------
+
+LOGGERS = {"_log", "workflow.logger"}
+_SUFFIXES = {"counter": "_total", "histogram": "_seconds", "gauge": ""}
+
+
+class _Naming(MetricMeter):
+    """Notes the instruments that are made with it, as they are exported."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = []
+
+    def _note(self, kind: str, name: str, description: str | None) -> Any:
+        self.rows.append((code(name + _SUFFIXES[kind]), kind, description or ""))
+
+    def create_counter(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        return self._note("counter", name, description or unit)
+
+    def create_histogram_timedelta(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        return self._note("histogram", name, description or unit)
+
+    def create_gauge_float(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        return self._note("gauge", name, description or unit)
+
+    def create_gauge(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        raise NotImplementedError
+
+    create_histogram = create_histogram_float = create_gauge
+
+    def with_additional_attributes(self, additional_attributes: Any) -> Any:
+        raise NotImplementedError
+
+
+def own_metrics() -> Rows:
+    naming = _Naming()
+    Instruments(naming)
+    return sorted(naming.rows)
+
+
+def log_events() -> Rows:
+    """Every event that our code names in a call of its logger, with the levels it has."""
+    levels: defaultdict[str, set[str]] = defaultdict(set)
+    for folder in ("onetake", "activities", "providers", "workflows"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "dev" not in path.parts:
+                for event, level in _events_in(ast.parse(path.read_text(encoding="utf-8"))):
+                    levels[event].add(level)
+    return [(code(event), code(*sorted(levels[event]))) for event in sorted(levels)]
+
+
+def _events_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for call in ast.walk(tree):
+        match call:
+            case ast.Call(func=ast.Attribute(value=logger, attr=level), args=[event, *_]) if (
+                ast.unparse(logger) in LOGGERS
+            ):
+                yield _event(event), level
+            case _:
+                pass
+
+
+def _event(named: ast.expr) -> str:
+    """The name; a part that is known only when it runs stands in capitals."""
+    match named:
+        case ast.Constant():
+            return str(named.value).partition(":")[0]
+        case ast.JoinedStr():
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "NOTE" for part in named.values)
+        case _:
+            return ast.unparse(named).rpartition(".")[2].upper()
 
 
 def all_tables() -> list[Table]:
     entries = one_column(get_args(Entry.model_fields["kind"].annotation))
-    rules = ("Route", *_LIMITED, "Inputs", "Also accepted", "Defaults")
+    rules = ("Route", *_LIMITED, "Inputs", "Also accepted", "Defaults", "Vendor's defaults")
     manners = ("Vendor", "Sends callbacks", "Can cancel a job", "A failed job costs")
     return [
         Table("requests.md", "## Request", ("Field", "Type", "Default", "Rule"), request_fields()),
@@ -256,6 +341,8 @@ def all_tables() -> list[Table]:
         Table("simulator.md", "## Markers", ("Marker", "Value", "Effect"), markers()),
         Table("temporal.md", "## Search attributes", ("Attribute", "Value"), one_column(SearchAttribute.ALL)),
         Table("temporal.md", "## Task queues", ("Queue", "What runs there"), task_queues()),
+        Table("metrics.md", "## Onetake", ("Metric", "Kind", "Meaning", "Labels"), own_metrics()),
+        Table("logs.md", "## Events", ("Event", "Level", "Meaning"), log_events()),
         Table("money.md", "## Entries", ("Entry", "Meaning"), entries),
     ]
 

@@ -4,7 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
-from typing import get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -12,8 +12,10 @@ from starlette.routing import Route
 
 from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult
 from onetake.core.errors import CATALOGUE
+from onetake.core.names import COST_IN_REVIEW
 from onetake.core.settings import Settings
 from onetake.gateway.app import GatewayParts, create_app
+from onetake.gateway.whoami import answer_whoami
 from tests.docs.markdown import ROOT, blocks, names, page, section, table
 from tests.docs.tables import Table, all_tables, help_of
 
@@ -66,7 +68,9 @@ def _model_in(annotation: object) -> tuple[type[BaseModel] | None, bool]:
 
 def test_every_warning_is_listed() -> None:
     listed = {names(row[0])[0] for row in table(section(page("docs/reference/errors.md"), "## Warnings"))}
-    assert listed == set(_first_words_of_calls("Notice", "code"))
+    by_the_ledger = {COST_IN_REVIEW}
+    assert f"'code', '{COST_IN_REVIEW}'" in (ROOT / "onetake/ledger/schema/55_review.sql").read_text(encoding="utf-8")
+    assert listed == set(_first_words_of_calls("Notice", "code")) | by_the_ledger
 
 
 def test_the_command_line_has_no_codes_of_its_own() -> None:
@@ -93,17 +97,20 @@ def test_every_variable_that_the_source_names_is_documented() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             named |= set(re.findall(r"\bONETAKE_[A-Z0-9_]*[A-Z0-9]\b", path.read_text(encoding="utf-8")))
     assert len(named) > 10, "the search must find what it is for"
-    assert {f"ONETAKE_{name.upper()}" for name in Settings.model_fields} | {"ONETAKE_CRASH"} >= named
+    assert {f"ONETAKE_{name.upper()}" for name in Settings.model_fields} | {
+        "ONETAKE_CRASH",
+        "ONETAKE_SECRETS_DIR",
+    } >= named
     assert all(name in page("docs/reference/settings.md") for name in named)
 
 
 def test_every_address_of_the_gateway_is_documented() -> None:
     async def unused(*_: object) -> None: ...
 
-    parts = GatewayParts(None, unused, (), lambda _vendor, _body: (None, None), {})  # pyright: ignore[reportArgumentType]
+    parts = GatewayParts(None, unused, (), lambda _vendor, _body: (None, None), {}, {})  # pyright: ignore[reportArgumentType]
     served = {
         f"{method} {route.path}"
-        for route in create_app(parts).routes
+        for route in answer_whoami(create_app(parts), cast("Any", None)).routes
         if isinstance(route, Route)
         for method in route.methods or ()
     }

@@ -16,7 +16,7 @@ from onetake.engine.codec import ENCODING
 from tests.engine.parts import CANARY, QUEUE
 
 GOOD = {"route": "apixo/wan-2.6/text-to-video", "prompt": CANARY}
-ENDED = timedelta(seconds=10)
+ENDED = timedelta(seconds=240)  # a run that does not fail by itself
 
 
 def raw(data: bytes, encoding: str = "json/plain", **more: bytes) -> RawValue:
@@ -42,6 +42,7 @@ BAD: dict[str, tuple[list[object], str]] = {
     "a wrong type": ([GOOD | {"duration_s": CANARY}], "duration_s: int_type"),
     "a missing field": ([{"prompt": CANARY}], "route: missing"),
     "a bad label": ([GOOD | {"labels": {CANARY + "\n": "x"}}], "labels.?.?: string_pattern_mismatch"),
+    "too many labels": ([GOOD | {"labels": {str(number): "x" for number in range(1100)}}], "labels: too_long"),
     "many problems": ([GOOD | {"videos": list(range(40_000))}], "and 39992 more"),
     "too large": ([GOOD | {"prompt": CANARY * 30_000}], "larger than"),
 }

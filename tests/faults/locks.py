@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from onetake.ledger.database import Session, connect_once
+from onetake.ledger.database import SLOW_LANE, Session, connect_once
 from tests.system.harness import LIMIT_S, Stack
 
 _LOCK = """
@@ -14,7 +14,7 @@ where b.scope = 'tenant' and b.scope_key = $1 for update of w
 """
 _WAITING = """
 select pid from pg_stat_activity
-where $1 = any(pg_blocking_pids(pid)) and query like '%' || $2 || '%' limit 1
+where $1 = any(pg_blocking_pids(pid)) and query like '%' || $2 || '%' and application_name like '%' || $3 limit 1
 """
 
 
@@ -27,13 +27,25 @@ class Held:
     pid: int
 
     async def reserving(self) -> int:
-        """Wait until a reservation waits for us; the id of its server process."""
-        return await self.waiting_for(self.pid, "onetake.reserve")
+        """Wait until a reservation waits for us in the slow lane, where it stays for some time; the id of its server
+        process."""
+        return await self.waiting_for(self.pid, "onetake.reserve", SLOW_LANE)
 
-    async def waiting_for(self, pid: int, call: str) -> int:
+    async def reserving_before(self, call: str, limit_s: float) -> int:
+        """Wait until a call of this function waits for a reservation that waits for us; the id of the reservation's
+        server process. A reservation that is given up meanwhile is followed by another, in another process. Raises
+        TimeoutError when they have not met in time."""
+        async with asyncio.timeout(limit_s):
+            while True:
+                reserving = await self.reserving()
+                if await self.looking.fetchval(_WAITING, reserving, call, ""):
+                    return reserving
+                await asyncio.sleep(0.02)
+
+    async def waiting_for(self, pid: int, call: str, lane: str = "") -> int:
         """Wait until a call of this function waits for a server process; the id of the one that waits."""
         async with asyncio.timeout(LIMIT_S):
-            while not (waiting := await self.looking.fetchval(_WAITING, pid, call)):
+            while not (waiting := await self.looking.fetchval(_WAITING, pid, call, lane)):
                 await asyncio.sleep(0.02)
         return int(waiting)
 
@@ -47,7 +59,7 @@ async def budget_held(stack: Stack, tenant: str, usd: str = "100") -> AsyncGener
     """Give a tenant a budget without end, and hold it until the block is left."""
     await stack.set_budget("tenant", tenant, "total", usd)
     url = stack.environment["ONETAKE_DATABASE_URL"]
-    session, looking = await connect_once(url, limit_s=LIMIT_S), await connect_once(url)
+    session, looking = await connect_once(url, limit_s=LIMIT_S), await connect_once(url, limit_s=LIMIT_S)
     try:
         await looking.execute(
             "select onetake.open_windows(array_agg(id)) from onetake.budget where scope_key = $1", tenant

@@ -64,7 +64,9 @@ class FaultyProxy:
         self.lines.append(head.split(b"\r\n", 1)[0].decode())
         length, body = _length_of(head), b""
         while len(body) < length:
-            body += await connection.reader.read(256)
+            if not (more := await connection.reader.read(256)):
+                return  # its sender has died
+            body += more
             if b"[[proxy:half]]" in body and len(body) < length:
                 connection.reset()
                 return

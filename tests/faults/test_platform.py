@@ -9,9 +9,10 @@ import random
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -20,8 +21,9 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
 from onetake.cli import main
-from onetake.client import Onetake
-from onetake.core.contracts import GenerationRequest, GenerationResult
+from onetake.client import Onetake, Started
+from onetake.core.contracts import GenerationRecord, GenerationRequest, GenerationResult
+from onetake.core.errors import TryLater
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.names import GENERATION_WORKFLOW, WAKE_SIGNAL, SearchAttribute
 from onetake.dev.devstack import Part, SilentProgress
@@ -32,11 +34,11 @@ from onetake.ledger import migrate
 from onetake.operations.reconciler import Reconciler
 from tests.faults.engine import reset_to_before
 from tests.faults.table import shows
-from tests.system.harness import LIMIT_S, ROUTE, TIME_SCALE, Stack, ended, in_phase, money, unique
+from tests.system.harness import LIMIT_S, PATIENT_S, ROUTE, TIME_SCALE, Stack, ended, in_phase, money, unique
 from tests.system.relay import relaying
 
-SCALE = "0.008"  # an unknown outcome is given up after 14 s instead of half an hour
-LONG_S = 150.0  # for twenty generations on two busy cores
+SCALE = "0.02"  # an unknown outcome is given up after 36 s: many times what the callback of a job needs here
+LONG_S = 300.0  # for twenty generations on two busy cores
 MANY = 16
 FEW = 6
 KILLS = 4
@@ -76,10 +78,20 @@ async def plays(stack: Stack, onetake: Onetake) -> AsyncGenerator[Plays]:
 async def started_many(onetake: Onetake, text: str, count: int, longest_s: float) -> Mapping[str, str]:
     """Generations in all their phases, by prompt."""
     prompts = [unique(f"{text} [[sim:delay={0.2 + longest_s * each / count:.2f}]]") for each in range(count)]
-    runs = await asyncio.gather(
-        *(onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=120) for prompt in prompts)
-    )
+    runs = await asyncio.gather(*(started(onetake, prompt) for prompt in prompts))
     return {prompt: run.id for prompt, run in zip(prompts, runs, strict=True)}
+
+
+async def started(onetake: Onetake, prompt: str) -> Started:
+    """As a service starts one: what is refused for the moment is asked for again, with the same key."""
+    key = uuid4().hex
+    async with asyncio.timeout(LONG_S):
+        while True:
+            with suppress(TryLater):
+                return await onetake.start(
+                    route=ROUTE, prompt=prompt, duration_s=2, deadline_s=PATIENT_S, idempotency_key=key
+                )
+            await asyncio.sleep(0.5)
 
 
 async def all_ended(stack: Stack, onetake: Onetake, runs: Mapping[str, str]) -> Sequence[Play]:
@@ -157,7 +169,7 @@ async def engine_of_its_own(stack: Stack) -> AsyncGenerator[tuple[Stack, str]]:
         program = finder.find(TEMPORAL)
     command = server_command(program, ports, devstack.home / "engine.db", SearchAttribute.ALL, {})
     bare = ("env", "-u", "TEMPORAL_ADDRESS", "-u", "TEMPORAL_NAMESPACE")
-    part = Part(name="engine", argv=(*bare, *command.argv), health=health_url(ports), limit_s=60)
+    part = Part(name="engine", argv=(*bare, *command.argv), health=health_url(ports), limit_s=LIMIT_S)
     database_url = f"{stack.environment['ONETAKE_DATABASE_URL']}_engine"
     own = {"TEMPORAL_ADDRESS": f"127.0.0.1:{ports['temporal']}", "TEMPORAL_NAMESPACE": "default"}
     own |= {"ONETAKE_DATABASE_URL": database_url}
@@ -178,7 +190,9 @@ async def on_an_engine_of_its_own(stack: Stack) -> Sequence[Play]:
         return [late, *await with_the_engine_killed(own, server, onetake)]
 
 
-async def run_in(own: Stack, text: str, *, deadline_s: int = 120) -> tuple[str, WorkflowHandle[Any, GenerationResult]]:
+async def run_in(
+    own: Stack, text: str, *, deadline_s: int = PATIENT_S
+) -> tuple[str, WorkflowHandle[Any, GenerationResult]]:
     """Start a generation in this engine; its prompt and its run."""
     prompt = unique(text)
     run = await (await own.temporal()).start_workflow(
@@ -192,20 +206,33 @@ async def run_in(own: Stack, text: str, *, deadline_s: int = 120) -> tuple[str, 
 
 
 async def with_many_reconcilers(own: Stack, onetake: Onetake) -> Play:
-    """One is killed in the middle of its pass; four others pass at once, again and again."""
-    prompt, run = await run_in(own, "late [[sim:delay=6]]", deadline_s=3)
+    """One is killed in the middle of its pass; four others pass at once, again and again. The job ends once they have
+    begun."""
+    prompt, run = await run_in(own, "late [[sim:held]]", deadline_s=3)
     with pytest.raises(WorkflowFailureError):
         await run.result()
-    killed = await own.in_process(command, "reconcile", crash="reconcile.after_act")
-    assert killed.point() == "reconcile.after_act"
+    await reconciler_killed_once_it_acted(own)
     engine, (record,) = await own.temporal(), await onetake.list()
     async with own.database() as database, asyncio.timeout(LONG_S):
         reconcilers = [Reconciler(engine, database, time_scale=TIME_SCALE) for _ in range(4)]
         while record.correction is None:
-            await asyncio.gather(*(reconciler.run_once() for reconciler in reconcilers))
+            await asyncio.gather(*map(passed, reconcilers))
+            await own.release(prompt)
             await asyncio.sleep(0.2)
             record = await onetake.get(record.id)
     return Play(prompt, record, own)
+
+
+async def reconciler_killed_once_it_acted(own: Stack) -> None:
+    """A pass that a busy machine keeps from the servers has done nothing, and is made again."""
+    async with asyncio.timeout(LONG_S):
+        while (await own.in_process(command, "reconcile", crash="reconcile.after_act")).point() is None:
+            pass
+
+
+async def passed(reconciler: Reconciler) -> None:
+    with suppress(TryLater):  # a server that is slow on a busy machine: the next pass comes
+        await reconciler.run_once()
 
 
 def command(words: Sequence[str]) -> None:
@@ -221,16 +248,25 @@ async def test_reconcilers_at_once_decide_each_suspense_once(plays: Plays) -> No
 
 
 async def with_the_engine_killed(own: Stack, server: str, onetake: Onetake) -> Sequence[Play]:
-    runs = [await run_in(own, f"the engine is killed [[sim:delay={each}]]") for each in range(1, 4)]
+    """Whatever the others do at that moment, one of the runs is under way: its job ends afterwards."""
+    markers = ("[[sim:asset-slow=300000]]", "[[sim:delay=2]]", "[[sim:held]]")
+    runs = [await run_in(own, f"the engine is killed {each}") for each in markers]
     async with asyncio.timeout(LIMIT_S):
-        while not any(record.phase in {"persisting", "settling"} for record in await onetake.list()):
+        while not are_under_way(records := await onetake.list()) or len(records) <= len(runs):
             await asyncio.sleep(0.05)
     devstack = own.running.devstack
     await asyncio.to_thread(devstack.kill_part, server)
     assert len(await onetake.list()) == len(runs) + 1, "what people read comes from the database"
     await asyncio.to_thread(devstack.restart, server)
+    await own.release(runs[-1][0])
     async with asyncio.timeout(LONG_S):
         return [Play(prompt, await run.result(), own) for prompt, run in runs]
+
+
+def are_under_way(records: Sequence[GenerationRecord]) -> bool:
+    """Whether all have jobs, and another one than that of the reconcilers has been rendered."""
+    begun = all(record.phase not in {"validating", "reserving", "submitting"} for record in records)
+    return begun and sum(record.phase in {"persisting", "settling", "done"} for record in records) > 1
 
 
 async def test_an_engine_killed_and_started_again_loses_nothing(plays: Plays) -> None:
@@ -271,10 +307,11 @@ async def test_a_worker_cut_off_from_the_engine_submits_nothing_twice(stack: Sta
 
 
 async def with_the_run_reset(stack: Stack, onetake: Onetake) -> Sequence[Play]:
-    prompt = unique("reset [[sim:delay=5]]")
-    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    prompt = unique("reset [[sim:held]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=PATIENT_S)
     await in_phase(onetake, started.id, "generating")
-    await reset_to_before(stack, started.workflow_id, "submit")
+    await reset_to_before(stack, started.workflow_id, "submit-1")
+    await stack.release(prompt)
     return [Play(prompt, await ended(onetake, started.id), stack)]
 
 
@@ -299,13 +336,14 @@ class Broken:
 
 async def with_the_workflow_stuck(stack: Stack) -> Sequence[Play]:
     queue = "stuck"
-    prompt = unique("stuck [[sim:delay=5]]")
+    prompt = unique("stuck [[sim:held]]")
     async with stack.client(task_queue=queue) as onetake:
         async with stack.worker(queue):
-            started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=120)
+            started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=PATIENT_S)
             await in_phase(onetake, started.id, "generating")
         engine = await stack.temporal()
         async with Worker(engine, task_queue=queue, workflows=[Broken]):
+            await stack.release(prompt)  # its callback is what the bug meets
             await until_flagged(stack, started.id)
             stuck = await onetake.get(started.id)
         await shows("F116", stack, stuck, prompt, end="stuck")
@@ -317,7 +355,10 @@ async def until_flagged(stack: Stack, generation_id: str) -> None:
     engine = await stack.temporal()
     async with stack.database() as database, asyncio.timeout(LONG_S):
         reconciler = Reconciler(engine, database, time_scale=0.01)  # it only looks: three seconds are stuck
-        while not any(each.generation_id == generation_id for each in await reconciler.stuck()):
+        while True:
+            with suppress(TryLater):  # a server that is slow on a busy machine is asked again
+                if any(each.generation_id == generation_id for each in await reconciler.stuck()):
+                    return
             await asyncio.sleep(0.5)
 
 
@@ -326,20 +367,20 @@ async def test_a_workflow_task_that_fails_for_ever_is_flagged_and_goes_on_once_m
 ) -> None:
     (play,) = await plays["stuck"]
     await shows("F116", stack, play.result, play.prompt, end="mended")
-    assert with_the_workflow_stuck
 
 
 async def with_the_worker_stopped(stack: Stack) -> Sequence[Play]:
     queue = "stopped"
-    prompt = unique("stopped [[sim:asset-slow=65000]]")
+    prompt = unique("stopped [[sim:asset-slow=20000]]")  # minutes: the second worker may take its time
     async with stack.client(task_queue=queue) as onetake, stack.worker(queue) as first:
-        started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+        started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=5, deadline_s=PATIENT_S)
         async with asyncio.timeout(LONG_S):
             while not any(job["asset_requests"] for job in await stack.jobs_of(prompt)):
                 await asyncio.sleep(0.05)
         async with stack.worker(queue):
             stack.kill(first, signal.SIGTERM)
-            await stack.died(first, limit_s=45)
+            await stack.died(first)
+            await stack.release(prompt)
             return [Play(prompt, await ended(onetake, started.id, limit_s=LONG_S), stack)]
 
 
@@ -348,5 +389,5 @@ async def test_a_worker_told_to_stop_during_a_download_hands_it_over(stack: Stac
     await shows("F117", stack, play.result, play.prompt)
     (asset,) = play.result.assets
     objects = await stack.objects_under(f"default/{play.result.id}/")
-    assert sorted(objects) == [asset.key, asset.key.replace("0.mp4", "manifest.json")]
-    assert (await stack.job(play.result.vendor_task_id))["asset_requests"] == 2
+    assert sorted(objects) == [asset.key, f"default/{play.result.id}/1/manifest.json"]
+    assert (await stack.job(play.result.vendor_task_id))["asset_requests"] >= 2

@@ -1,6 +1,6 @@
 """Submissions that get an answer which says what became of them: too fast, no money, no right, no such thing.
 
-They are played by a worker with the times of production, where a vendor that is paused lets one probe pass a minute;
+Those that pause a vendor, which then lets one probe pass a minute, are played by a worker with the times of production;
 each test then compares its own. What leaves a doubt is in `test_submit.py`.
 """
 
@@ -21,9 +21,11 @@ from temporalio.exceptions import ApplicationError
 import providers
 from onetake.client import Onetake
 from onetake.core.errors import CATALOGUE
+from onetake.core.names import VENDOR_NAMES
 from onetake.dev.devstack import Part
 from onetake.dev.devstack.ports import free_port
 from onetake.dev.stack import own_command
+from onetake.ledger.database import Database
 from onetake.ledger.vendors import PostgresVendors
 from tests.faults.proxy import REFUSALS, open_proxy
 from tests.faults.scenes import LIMIT_S, Ends, begin, ends_of, own_worker, play, route_of, together, why_again
@@ -46,9 +48,10 @@ source = "this test: as if the documents said that nothing was accepted"
 SLOWED: Final = {
     "429": "[[sim:throttle=2]]",
     "429, seconds": "[[sim:throttle=1,3]]",
-    "429, date": f"[[sim:throttle=1,{format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)}]]",
+    "429, date": "[[sim:throttle=1,DATE]]",
     "429, negative": "[[sim:throttle=1,-5]]",
     "429, garbage": "[[sim:throttle=1,soon]]",
+    "429, page": "[[sim:submit-page=429,1,3]]",
 }
 REFUSED: Final = {
     "404": "[[sim:reject=404]]",
@@ -70,25 +73,32 @@ async def patient(stack: Stack) -> AsyncGenerator[tuple[Onetake, str]]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def ends(
-    stack: Stack, patient: tuple[Onetake, str], tmp_path_factory: pytest.TempPathFactory
+    stack: Stack, onetake: Onetake, patient: tuple[Onetake, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Ends]:
     """How every scene ended, and its prompt. Afterwards no vendor is paused, and none is to be left alone."""
-    onetake, _ = patient
+    production, _ = patient
     try:
         yield await together(
-            *(play(onetake, name, told) for name, told in REFUSED.items()),
-            slowed(stack, onetake),
+            *(play(production, name, told) for name, told in REFUSED.items()),
+            slowed(stack, onetake, production),
             busy_then_slowed_for_ever(stack, tmp_path_factory.mktemp("profile")),
-            account_refused(stack, onetake),
-            key_refused(onetake),
+            account_refused(stack, production),
+            key_refused(production),
         )
     finally:
         await all_well(stack)
 
 
-async def all_well(stack: Stack) -> None:
+async def forget_limits(stack: Stack, vendor: str) -> None:
+    """What 429s have taught of a vendor."""
     async with stack.database() as database:
-        await database.row("update onetake.vendor_state set quiet_until = null")
+        for table in ("vendor_rate", "vendor_room", "vendor_line"):
+            await database.row(f"delete from onetake.{table} where vendor = $1", vendor)
+
+
+async def all_well(stack: Stack) -> None:
+    for vendor in VENDOR_NAMES:
+        await forget_limits(stack, vendor)
     for vendor in ("aivideoapi", "gmi"):
         await stack.reopen(vendor)
 
@@ -100,19 +110,21 @@ async def arrivals(stack: Stack, prompt: str) -> list[float]:
 # -- Too fast ----------------------------------------------------------------------------------------------------------
 
 
-async def slowed(stack: Stack, onetake: Onetake) -> Ends:
-    """A vendor that says 429: to some for a moment, then to one for ten hours."""
+async def slowed(stack: Stack, onetake: Onetake, production: Onetake) -> Ends:
+    """A vendor that says 429: to some for a moment, then to one for ten hours. What it names itself nobody scales."""
     route = route_of("wan26ai")
-    ends = await together(*(play(onetake, name, told, route) for name, told in SLOWED.items()))
-    return {**ends, **await told_to_wait_ten_hours(stack, onetake, route)}
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)
+    scenes = (play(onetake, name, told.replace("DATE", soon), route) for name, told in SLOWED.items())
+    ends = await together(*scenes)
+    await forget_limits(stack, "wan26ai")  # a slow machine's six may have taught that the vendor has room for few
+    return {**ends, **await told_to_wait_ten_hours(stack, production, route)}
 
 
 async def told_to_wait_ten_hours(stack: Stack, onetake: Onetake, route: str) -> Ends:
     """It and its sibling wait for five minutes at most, and sending nothing they can be canceled free of charge."""
     begun = {"429, ten hours": await begin(onetake, "[[sim:throttle=1,36000]]", route)}
     async with asyncio.timeout(LIMIT_S), stack.database() as database:
-        vendors = PostgresVendors(database)
-        while (quiet_s := await vendors.quiet_s("wan26ai")) < LONGEST_WAIT_S / 2:
+        while (quiet_s := await quiet_for_s(database, "wan26ai")) < LONGEST_WAIT_S / 2:
             await asyncio.sleep(0.1)
     assert quiet_s <= LONGEST_WAIT_S * JITTER
     begun["429, sibling"] = await begin(onetake, "", route)
@@ -123,6 +135,11 @@ async def told_to_wait_ten_hours(stack: Stack, onetake: Onetake, route: str) -> 
         assert await next_attempt_s(stack, started.workflow_id) <= LONGEST_WAIT_S * JITTER**2
         await onetake.cancel(started.id)
     return await ends_of(onetake, begun)
+
+
+async def quiet_for_s(database: Database, vendor: str) -> float:
+    known = (await PostgresVendors(database).states()).get(vendor)
+    return known.quiet_for_s if known else 0.0
 
 
 async def next_attempt_s(stack: Stack, workflow_id: str) -> float:
@@ -151,7 +168,7 @@ async def busy_then_slowed_for_ever(stack: Stack, folder: Path) -> Ends:
     ):
         busy = await play(onetake, "503", f"[[sim:busy=1,{BUSY_S}]]", route)
     async with own_worker(stack, "hurried") as (onetake, _):
-        return {**busy, **await play(onetake, "429, for ever", "[[sim:throttle=1000]]", route)}
+        return {**busy, **await play(onetake, "429, for ever", "[[sim:throttle=1000]]", route, deadline_s=14)}
 
 
 @asynccontextmanager
@@ -167,7 +184,7 @@ async def profile(stack: Stack, folder: Path, vendor: str, row: str) -> AsyncGen
         name=queue,
         argv=own_command("worker", "--health-port", str(port)),
         env=stack.environment | own | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"},
-        health=f"http://127.0.0.1:{port}/",
+        health=f"http://127.0.0.1:{port}/readyz",
         limit_s=LIMIT_S,
     )
     await asyncio.to_thread(stack.running.devstack.start_part, part)
@@ -187,22 +204,25 @@ async def test_a_status_that_is_documented_as_not_accepted_is_sent_again_when_it
 
 
 async def account_refused(stack: Stack, onetake: Onetake) -> Ends:
-    """AIVideoAPI: its key's limit is reached, and later its account is empty."""
+    """AIVideoAPI: the provider behind it refuses the content, its key's limit is reached, and its account is empty."""
+    words = "[[sim:submit-503=The input contains prohibited content]]"
+    upstream = await play(onetake, "upstream", words, route_of("aivideoapi"))
     limit = await refused_until_paused(onetake, "limit", "[[sim:reject=429]]", "aivideoapi", 1)
     await stack.reopen("aivideoapi")
-    return {**limit, **await refused_until_paused(onetake, "empty", "[[sim:reject=402]]", "aivideoapi", 1)}
+    return {**upstream, **limit, **await refused_until_paused(onetake, "empty", "[[sim:reject=402]]", "aivideoapi", 1)}
 
 
 async def key_refused(onetake: Onetake) -> Ends:
-    """GMI: three refusals, each of which quotes our request and the key in it."""
-    once = await play(onetake, "key 0", "[[proxy:quote=403]]", route_of("gmi"))
-    return {**once, **await refused_until_paused(onetake, "key", "[[proxy:quote=401]]", "gmi", 2)}
+    """GMI: refusals, each of which quotes our request and the key in it. That of a model is not one of the key."""
+    once = await play(onetake, "forbidden", "[[proxy:quote=403]]", route_of("gmi"))
+    return {**once, **await refused_until_paused(onetake, "key", "[[proxy:quote=401]]", "gmi", 3)}
 
 
 async def refused_until_paused(onetake: Onetake, name: str, told: str, vendor: str, times: int) -> Ends:
     """So many refusals, then the probe, which is refused too; the next one is not even reserved."""
     names = [*(f"{name} {number}" for number in range(1, times + 1)), f"{name}, probe", f"{name}, next"]
-    played = [await play(onetake, each, told, route_of(vendor)) for each in names]
+    # Who names a deadline would wait for the paused vendor.
+    played = [await play(onetake, each, told, route_of(vendor), deadline_s=None) for each in names]
     return {scene: end for each in played for scene, end in each.items()}
 
 
@@ -229,10 +249,10 @@ async def test_an_empty_account_pauses_the_vendor(stack: Stack, patient: tuple[O
 async def test_a_refused_key_pauses_the_vendor_the_third_time_and_is_never_shown(
     stack: Stack, patient: tuple[Onetake, str], ends: Ends
 ) -> None:
-    for scene in ("key 0", "key 1", "key 2", "key, probe"):
+    for scene in ("forbidden", "key 1", "key 2", "key 3", "key, probe"):
         await shows("F045", stack, *ends[scene])
     await shows("F045", stack, *ends["key, next"], end="paused")
-    assert len([line for line in alarms(stack, patient[1]) if "vendor_auth" in line]) == 4
+    assert len([line for line in alarms(stack, patient[1]) if "vendor_auth" in line]) == 5
     result, _ = ends["key 1"]
     async with stack.database() as database:
         (stored,) = await database.rows(
@@ -253,7 +273,8 @@ async def test_a_route_that_the_vendor_does_not_have_ends_it_free_of_charge(stac
 async def test_a_refusal_shows_the_vendors_words_made_safe(stack: Stack, ends: Ends) -> None:
     for scene in ("400", "422"):
         await shows("F047", stack, *ends[scene], end="parameter")
-    await shows("F047", stack, *ends["content"], end="content")
+    for scene in ("content", "upstream"):  # the second has been charged, and is refunded by document
+        await shows("F047", stack, *ends[scene], end="content")
     result, _ = ends["content"]
     assert result.error is not None
     sentence, _, said = result.error.message.partition(" It said: ")

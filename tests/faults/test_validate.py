@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,18 +11,22 @@ import pytest_asyncio
 from onetake.client import Onetake
 from onetake.core.contracts import GenerationRequest, GenerationResult
 from onetake.core.errors import Refused
+from onetake.media.hosts import MOST_OF_A_HOST
 from tests.faults.table import expect, shows
 from tests.media.inputs.media_host import MediaHost
 from tests.system.harness import ROUTE, Stack, activity_ids, ended, unique
 
 IMAGE_ROUTE = "apixo/wan-2.6/image-to-video"
-MORE_THAN_SLOTS = 18  # a worker looks at the inputs of 16 requests at once
-LIMIT_S = 120.0
+MORE_THAN_SLOTS = 18  # a worker looks at the inputs of 16 requests at once, and at one host for 8 of them
+LIMIT_S = 300.0
 DEARER = f"""
 [usd_per_second."{ROUTE}"]
 720p = "0.20"
 1080p = "0.40"
 """
+
+
+Seen = tuple[GenerationResult, str, str]
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,14 @@ async def test_an_unknown_model_is_refused_with_the_nearest_names(stack: Stack, 
     assert f"Did you mean {ROUTE}" in str(error)
 
 
-async def validated(stack: Stack, onetake: Onetake, url: str) -> tuple[GenerationResult, str, str]:
+async def validated(stack: Stack, onetake: Onetake, url: str) -> Seen:
     """A generation with this image: its end, its prompt and what was said."""
     prompt = unique("an image")
     started = await onetake.start(route=IMAGE_ROUTE, prompt=prompt, duration_s=2, image=url)
     result = await ended(onetake, started.id, limit_s=LIMIT_S)
     if result.status == "failed":
-        assert activity_ids(await stack.history(started.workflow_id)) == ["validate", "settle"]
+        steps = activity_ids(await stack.closed_history(started.workflow_id))
+        assert list(dict.fromkeys(steps)) == ["validate", "inspect", "settle"], "a slow one goes on as an activity"
         assert await stack.submits_of(prompt) == []
     return result, prompt, result.error.message if result.error else ""
 
@@ -115,35 +119,40 @@ async def test_input_hosts_that_do_not_answer_are_given_up_and_hold_up_nobody(
     stack: Stack, onetake: Onetake, media_host: MediaHost
 ) -> None:
     down = await validated(stack, onetake, f"http://{media_host.netloc}/busy-for-f020.png")
-    assert media_host.asked.count("/busy-for-f020.png") == 3
-    silent = [media_host.put(f"silent-{number}.png", b"") for number in range(MORE_THAN_SLOTS)]
-    names = {url.rpartition("/")[2] for url in silent}
-    media_host.silent |= names
-    looks = [asyncio.create_task(validated(stack, onetake, url)) for url in silent]
+    assert "/busy-for-f020.png" in media_host.asked
+    names: list[str] = []
+
+    def look() -> asyncio.Task[Seen]:
+        """Another request whose host keeps silent."""
+        names.append(f"silent-{len(names)}.png")
+        media_host.silent.add(names[-1])
+        return asyncio.create_task(validated(stack, onetake, media_host.put(names[-1], b"")))
+
+    looks = [look() for _ in range(MORE_THAN_SLOTS)]
     async with asyncio.timeout(LIMIT_S):
-        while sum(path.startswith("/silent-") for path in media_host.asked) < 16:
+        while sum(path.startswith("/silent-") for path in media_host.asked) < MOST_OF_A_HOST:
             await asyncio.sleep(0.05)
-    beside = await onetake.start(route=ROUTE, prompt=unique("beside"), duration_s=2)
-    assert (await ended(onetake, beside.id)).status == "completed"
+    beside = asyncio.create_task(completed(onetake, unique("beside")))
+    under_way = set(looks)
+    while not beside.done():  # so many wait until it has ended, however long that takes
+        await asyncio.wait({beside, *under_way}, return_when=asyncio.FIRST_COMPLETED)
+        given_up = {each for each in under_way if each.done()}
+        fresh = [look() for _ in given_up]
+        looks, under_way = [*looks, *fresh], under_way - given_up | set(fresh)
+    assert await beside
+    for name in [each for each in names if f"/{each}" not in media_host.asked]:
+        del media_host.files[name]  # who waited for a turn need not wait for silence, too
+        media_host.silent.remove(name)
     ends = await asyncio.gather(*looks)
-    media_host.silent -= names
+    media_host.silent.difference_update(names)
     for result, prompt, message in (*ends, down):
         assert "an address that cannot be read" in message
         await shows("F020", stack, result, prompt)
-    # The one beside them was looked at while the hosts still kept silent.
-    assert await looked_at(stack, beside.workflow_id) < max(
-        [await looked_at(stack, result.workflow_id) for result, _, _ in ends]
-    )
 
 
-async def looked_at(stack: Stack, workflow_id: str) -> datetime:
-    """When the first activity of a run answered."""
-    done = [
-        event
-        for event in await stack.history(workflow_id)
-        if event.activity_task_completed_event_attributes.result.payloads
-    ]
-    return done[0].event_time.ToDatetime(UTC)
+async def completed(onetake: Onetake, prompt: str) -> bool:
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    return (await ended(onetake, started.id, limit_s=LIMIT_S)).status == "completed"
 
 
 async def test_a_worker_killed_while_it_looks_at_an_input_changes_nothing(under_way: UnderWay) -> None:
@@ -166,7 +175,7 @@ async def killed_while_it_looks_at_an_input(stack: Stack, media_host: MediaHost)
         media_host.silent.remove("seen-twice.png")
         await stack.restart(name)
         result = await ended(onetake, started.id, limit_s=LIMIT_S)
-    assert media_host.asked.count("/seen-twice.png") == 2
+    assert media_host.asked.count("/seen-twice.png") >= 2
     await shows("F021", stack, result, prompt)
 
 
@@ -179,12 +188,13 @@ async def killed_and_followed_by_dearer_prices(stack: Stack, dearer: str) -> Non
     prompt, queue = unique("pinned"), "pinned"
     async with stack.client(task_queue=queue) as onetake, stack.client(prices=dearer) as later:
         async with stack.worker(queue, crash="reserve.before_admit", ONETAKE_PRICES=dearer) as name:
-            quoted = onetake.plan(GenerationRequest(route=ROUTE, prompt=prompt, duration_s=2)).price
+            quoted = (await onetake.plan(GenerationRequest(route=ROUTE, prompt=prompt, duration_s=2))).price
             started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
             assert await stack.died(name) == "reserve.before_admit"
         async with stack.worker(queue, ONETAKE_PRICES=dearer):
             result = await ended(onetake, started.id, limit_s=LIMIT_S)
-        assert later.plan(GenerationRequest(route=ROUTE, prompt="now", duration_s=2)).price.amount_micros == 400_000
+        dearer_now = (await later.plan(GenerationRequest(route=ROUTE, prompt="now", duration_s=2))).price
+        assert dearer_now.amount_micros == 400_000
     assert (result.cost.reserved_micros, result.cost.settled_micros) == (200_000, 200_000)
     assert (quoted.amount_micros, started.price_micros) == (200_000, 200_000)
     async with stack.database() as database:

@@ -12,9 +12,9 @@ from onetake.dev.devstack import DevStack, SilentProgress
 from onetake.engine.temporal import connect
 from onetake.ledger import Database
 from providers.admission import RouteAdmission
-from tests.gateway.parts import CANARY, QUEUE, ROUTE, Gateway, Listening, Recovering, gateway_part, url_of
+from tests.gateway.parts import CANARY, LIMIT_S, QUEUE, ROUTE, Gateway, Listening, Recovering, gateway_part, url_of
 from tests.servers import Servers
-from tests.system.harness import bare_environ
+from tests.system.harness import bare_environ, patiently
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,10 @@ def stack(servers: Servers) -> Generator[DevStack]:
 async def gateway(stack: DevStack) -> AsyncGenerator[Gateway]:
     at, env = stack.addresses, stack.environment()
     settings = Settings.model_validate({"codec_key": env["ONETAKE_CODEC_KEY"], "database_url": at.database_url})
-    temporal = await connect(settings, address=at.temporal_address, namespace=at.temporal_namespace)
+    temporal = await patiently(lambda: connect(settings, address=at.temporal_address, namespace=at.temporal_namespace))
     part = gateway_part("gateway", codec=True)
     stack.start_part(part)
-    database = await Database.connect(at.database_url)
+    database = await patiently(lambda: Database.connect(at.database_url))
     codec_url = f"http://127.0.0.1:{part.argv[-1]}"
     request = GenerationRequest(route=ROUTE, prompt=CANARY)
     plan = RouteAdmission(settings, sends=False).plan(request, base_queue=QUEUE)
@@ -45,5 +45,5 @@ async def gateway(stack: DevStack) -> AsyncGenerator[Gateway]:
 
 @pytest.fixture
 async def http(gateway: Gateway) -> AsyncGenerator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=LIMIT_S) as client:
         yield client

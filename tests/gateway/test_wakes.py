@@ -3,10 +3,12 @@
 import asyncio
 import heapq
 import itertools
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from onetake.core.errors import TryLater
 from onetake.gateway.wakes import Wakes
 from onetake.ledger import Wake
 
@@ -132,3 +134,77 @@ async def test_closing_drops_what_waits(clock: Clock) -> None:
     await wakes.aclose()
     await clock.advance(10)
     assert sent.log == [(0.0, "first")]
+
+
+async def test_what_a_sweep_read_before_a_callback_came_takes_its_place_no_more(clock: Clock) -> None:
+    sent = Sent(clock)
+    wakes = Wakes(sent, sleep=clock.sleep)
+    wakes.wake(wake("first"))
+    await clock.advance(1)
+    newest = wake("newest")
+    wakes.wake(newest)
+    wakes.wake(replace(wake("read before"), heard_at=newest.heard_at - timedelta(seconds=1)))
+    await clock.advance(10)
+    assert sent.log == [(0.0, "first"), (5.0, "newest")]
+    await wakes.aclose()
+
+
+class Turns:
+    """Another gateway has the turn until a moment, and has woken for everything from another moment on."""
+
+    def __init__(self, clock: Clock, until_s: float, woken_s: float = float("inf")) -> None:
+        self._clock = clock
+        self._until_s = until_s
+        self._woken_s = woken_s
+
+    async def __call__(self, wake: Wake) -> float | None:
+        del wake
+        if self._clock.now_s >= self._woken_s:
+            return None
+        return max(self._until_s - self._clock.now_s, 0.0)
+
+
+async def test_another_gateways_turn_is_waited_for(clock: Clock) -> None:
+    sent = Sent(clock)
+    wakes = Wakes(sent, turn=Turns(clock, until_s=3), sleep=clock.sleep)
+    wakes.wake(wake("first"))
+    await clock.advance(1)
+    wakes.wake(wake("second"))
+    await clock.advance(20)
+    assert sent.log == [(3.0, "second")]
+    await wakes.aclose()
+
+
+async def test_what_another_gateway_has_woken_for_is_dropped(clock: Clock) -> None:
+    sent = Sent(clock)
+    wakes = Wakes(sent, turn=Turns(clock, until_s=3, woken_s=2), sleep=clock.sleep, most_tokens=1)
+    wakes.wake(wake("first"))
+    await clock.advance(20)
+    assert sent.log == []
+    assert wakes.wake(wake("x", token=b"other"))  # it takes no room any more
+    await wakes.aclose()
+
+
+async def test_whoever_has_the_turn_keeps_it_for_what_comes_meanwhile(clock: Clock) -> None:
+    sent = Sent(clock)
+    wakes = Wakes(sent, turn=Turns(clock, until_s=3), sleep=clock.sleep)
+    wakes.wake(replace(wake("first"), has_turn=True))
+    wakes.wake(wake("second"))
+    await clock.advance(1)
+    assert sent.log == [(0.0, "second")]
+    await wakes.aclose()
+
+
+async def test_a_database_that_is_away_loses_no_wake(clock: Clock) -> None:
+    sent, answers = Sent(clock), iter([TryLater("ledger_unavailable"), None])
+
+    async def turn(_: Wake) -> float | None:
+        if (error := next(answers)) is not None:
+            raise error
+        return 0.0
+
+    wakes = Wakes(sent, turn=turn, sleep=clock.sleep)
+    wakes.wake(wake("first"))
+    await clock.advance(20)
+    assert sent.log == [(5.0, "first")]
+    await wakes.aclose()

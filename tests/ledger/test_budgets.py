@@ -61,7 +61,7 @@ async def test_a_new_day_has_a_new_window_and_old_holds_settle_in_their_own(
 
     await set_clock(database, "2026-11-21 23:00Z")
     await ledger.reserve(order(after))
-    settlement = {"generation_id": before, "attempt": 1, "status": "completed", "resolution": "post"}
+    settlement = {"generation_id": before, "attempt": 1, "tenant": "acme", "status": "completed", "resolution": "post"}
     await ledger.settle(SettleInput.model_validate(settlement))
     rows = await database.rows("select held_micros, spent_micros from onetake.budget_window order by starts_at")
     assert [(row["held_micros"], row["spent_micros"]) for row in rows] == [(0, USD), (USD, 0)]
@@ -82,7 +82,7 @@ async def test_a_lower_limit_lets_running_ones_finish_and_refuses_new_ones(
     with pytest.raises(NoMoney):
         await ledger.reserve(order(await accept(), 1))
 
-    settlement = {"generation_id": running, "attempt": 1, "status": "failed", "resolution": "release"}
+    settlement = {"generation_id": running, "attempt": 1, "tenant": "acme", "status": "failed", "resolution": "release"}
     await ledger.settle(SettleInput.model_validate(settlement))
     (freed,) = await budgets.show_budgets()
     assert (freed.overrun_micros, freed.available_micros) == (0, USD)
@@ -130,7 +130,7 @@ async def test_a_removed_budget_limits_nothing_and_its_holds_still_resolve(
     free = await accept()
     assert (await ledger.reserve(order(free, 5 * USD))).budgets == 0
 
-    settlement = {"generation_id": held, "attempt": 1, "status": "completed", "resolution": "post"}
+    settlement = {"generation_id": held, "attempt": 1, "tenant": "acme", "status": "completed", "resolution": "post"}
     await ledger.settle(SettleInput.model_validate(settlement))
     assert await violations(database) == []
     with pytest.raises(Refused, match="no day budget of tenant acme"):

@@ -14,6 +14,7 @@ from onetake.ledger import Callbacks, Database, PostgresLedger, PostgresSubmissi
 from onetake.ledger.callbacks import MAX_BODIES_PER_TOKEN
 
 TOKEN = "t" * 22
+LONG_S = 3600.0  # between two signals: no test lasts so long
 
 
 @pytest.fixture
@@ -50,7 +51,13 @@ async def taken(callbacks: Callbacks, **given: str) -> Wake:
 
 
 async def settle(ledger: PostgresLedger, generation_id: str, resolution: str) -> None:
-    settlement = {"generation_id": generation_id, "attempt": 1, "status": "failed", "resolution": resolution}
+    settlement = {
+        "generation_id": generation_id,
+        "attempt": 1,
+        "tenant": "acme",
+        "status": "failed",
+        "resolution": resolution,
+    }
     await ledger.settle(SettleInput.model_validate(settlement))
 
 
@@ -187,3 +194,37 @@ async def test_nothing_is_due_of_what_ended_otherwise(
 async def test_no_raw_token_is_stored(database: Database) -> None:
     (row,) = await database.rows("select token_sha256 from onetake.callback_token")
     assert row["token_sha256"] == sha256(TOKEN.encode()).digest()
+
+
+async def test_of_several_gateways_one_has_the_turn_and_the_next_comes_an_interval_later(
+    database: Database, sent: str
+) -> None:
+    """The limit is the deployment's: two gateways are two clients of one database."""
+    assert sent
+    callbacks, other = (Callbacks(database, wake_every_s=LONG_S) for _ in range(2))
+    first, second = await taken(callbacks, body="1"), await taken(other, body="2")
+    assert (first.has_turn, second.has_turn) == (True, False)
+    assert 0 < (await other.turn_s(second) or 0) <= LONG_S
+    await callbacks.woken(first)
+    assert 0 < (await other.turn_s(second) or 0) <= LONG_S  # the second was not heard by then
+    await database.row("update onetake.callback_token set wake_after = now()")
+    assert await other.turn_s(second) == 0
+    assert (await callbacks.turn_s(second) or 0) > 0
+    await other.woken(second)
+    assert await callbacks.turn_s(second) is None
+
+
+async def test_of_callbacks_that_come_together_one_has_the_turn(database: Database, sent: str) -> None:
+    assert sent
+    callbacks = Callbacks(database, wake_every_s=LONG_S)
+    wakes = await asyncio.gather(*(taken(callbacks, body=str(number)) for number in range(20)))
+    assert [wake.has_turn for wake in wakes].count(True) == 1
+
+
+async def test_whoever_is_to_wake_nobody_takes_no_turn(
+    callbacks: Callbacks, database: Database, ledger: PostgresLedger, sent: str
+) -> None:
+    await settle(ledger, sent, "post")
+    assert not (await taken(callbacks)).has_turn
+    row = await database.answer("select wake_after from onetake.callback_token")
+    assert row["wake_after"] is None

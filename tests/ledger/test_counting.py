@@ -35,7 +35,12 @@ KEYS: dict[Scope, str] = {
 
 def end(generation_id: str, resolution: str, actual_micros: int | None = None) -> SettleInput:
     status = "completed" if resolution == "post" else "failed"
-    given: dict[str, object] = {"generation_id": generation_id, "attempt": 1, "actual_micros": actual_micros}
+    given: dict[str, object] = {
+        "generation_id": generation_id,
+        "attempt": 1,
+        "tenant": "acme",
+        "actual_micros": actual_micros,
+    }
     return SettleInput.model_validate(given | {"status": status, "resolution": resolution})
 
 
@@ -121,7 +126,7 @@ async def test_a_count_that_was_cut_off_is_finished_by_a_repeat(
     ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order, database: Database
 ) -> None:
     await ledger.reserve(order(await accept()))
-    await database.row("select onetake.set_budget('tenant', 'acme', 'day', 9000000, 'UTC')")  # and then it died
+    await database.row("select onetake.set_budget('tenant', 'acme', 'day', 9000000, 'UTC', '{50}')")  # and then it died
     (row,) = await budgets.show_budgets()
     assert row.held_micros == 0
     await budgets.set_budget("tenant", "acme", "day", 8 * USD)

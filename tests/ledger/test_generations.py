@@ -115,6 +115,16 @@ async def test_a_plan_that_money_was_reserved_for_stays_as_it_is(
     assert await generations.pin(row.id, plan.model_copy(update={"reference_kinds": ("image",)})) == plan
 
 
+async def test_what_holds_money_is_shown_as_about_to_be_submitted(
+    generations: PostgresGenerations, ledger: PostgresLedger, order: Callable[..., ReserveInput]
+) -> None:
+    row = await generations.accept_once(request(), workflow_id="w", run_id="run-1")
+    assert (await _record(generations, row.id)).phase == "accepted"
+    await ledger.reserve(order(row.id))
+    assert (await _record(generations, row.id)).phase == "submitting"
+    assert [record.phase for record in await generations.list()] == ["submitting"]
+
+
 async def test_what_was_never_accepted_has_no_plan_to_pin(generations: PostgresGenerations) -> None:
     with pytest.raises(Refused) as refused:
         await generations.pin(new_generation_id(), plan_of(request_on(ROUTE)))
@@ -219,5 +229,12 @@ async def _record(generations: PostgresGenerations, generation_id: str) -> Gener
 
 
 async def _end(ledger: PostgresLedger, generation_id: str, status: str, error: ErrorInfo | None = None) -> None:
-    order = {"generation_id": generation_id, "attempt": 1, "status": status, "resolution": "none", "error": error}
+    order = {
+        "generation_id": generation_id,
+        "attempt": 1,
+        "tenant": "acme",
+        "status": status,
+        "resolution": "none",
+        "error": error,
+    }
     await ledger.settle(SettleInput.model_validate(order))

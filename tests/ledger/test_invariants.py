@@ -25,8 +25,15 @@ DOCTORED = {
     "insert into onetake.correction (generation_id, who, why, from_status, to_status)"
     " select id, 'x', 'x', 'failed', 'canceled' from onetake.generation": "I10",
     """update onetake.generation set plan = '{"price": {"amount_micros": 7}}'""": "I28",
+    """update onetake.generation set plan = '{"reported_cost_most": "0.9"}'""": "I29",
     "update onetake.submission set state = 'ambiguous', vendor_task_id = null;"
     " update onetake.hold set state = 'released', actual_micros = null": "F035",
+    "delete from onetake.hold": "I30",
+    "delete from onetake.generation": "I30",
+    "update onetake.spend set posted_micros = posted_micros + 1": "I2",
+    "update onetake.spend set generations = 2 where status_class = 'completed'": "I2",
+    "update onetake.spend set local_day = local_day + 1": "I2",
+    "delete from onetake.spend where status_class = 'open'": "I2",
 }
 
 
@@ -55,7 +62,9 @@ async def test_a_book_doctored_by_hand_is_noticed(  # noqa: PLR0917 - fixtures
     await ledger.reserve(order(generation_id))
     await begin(generation_id)
     await submissions.record(generation_id, 1, state="accepted", vendor_task_id="task_1")
-    await ledger.settle(SettleInput(generation_id=generation_id, attempt=1, status="completed", resolution="post"))
+    await ledger.settle(
+        SettleInput(generation_id=generation_id, attempt=1, tenant="acme", status="completed", resolution="post")
+    )
     assert await violations(database) == []
     await forger.execute(statement)
     await forger.close()

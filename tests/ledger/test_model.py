@@ -177,7 +177,13 @@ class Real:
         return begun.fresh
 
     async def settle(self, generation: int, resolution: str, actual: int | None) -> tuple[int, int, int]:
-        order = {"generation_id": self.ids[generation], "attempt": 1, "status": "failed", "resolution": resolution}
+        order = {
+            "generation_id": self.ids[generation],
+            "attempt": 1,
+            "tenant": "acme",
+            "status": "failed",
+            "resolution": resolution,
+        }
         result = await self.ledger.settle(SettleInput.model_validate(order | {"actual_micros": actual}))
         return result.cost.reserved_micros, result.cost.settled_micros, result.cost.suspense_micros
 

@@ -37,7 +37,7 @@ async def settle(
     actual_micros: int | None = None,
     status: str = "failed",
 ) -> GenerationResult:
-    order = {"generation_id": generation_id, "attempt": 1, "status": status, "resolution": resolution}
+    order = {"generation_id": generation_id, "attempt": 1, "tenant": "acme", "status": status, "resolution": resolution}
     return await ledger.settle(SettleInput.model_validate(order | {"actual_micros": actual_micros}))
 
 
@@ -122,6 +122,25 @@ async def test_a_refusal_names_the_budget_what_is_needed_what_is_left_and_when_i
         await ledger.reserve(order(await accept(), 500_000))
 
 
+async def test_an_entry_says_what_each_window_has_left_in_the_order_of_its_holds_windows(
+    ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order, database: Database
+) -> None:
+    await budgets.set_budget("tenant", "acme", "day", 20 * USD)
+    await budgets.set_budget("feature", "acme/ads", "day", 10 * USD)
+    await budgets.set_budget("user", "acme/ann", "day", 30 * USD)
+    await ledger.reserve(order(await accept()))
+    await asyncio.gather(*[ledger.reserve(order(await accept())) for _ in range(2)])
+    rows = await database.rows(
+        """select e.available_micros, (select array_agg(b.scope order by n) from unnest(h.window_ids)
+        with ordinality as w (id, n) join onetake.budget_window using (id) join onetake.budget b on b.id = budget_id)
+        as scopes from onetake.event e join onetake.hold h using (generation_id, attempt) order by e.id"""
+    )
+    assert [row["scopes"] for row in rows] == [["user", "feature", "tenant"]] * 3
+    assert [row["available_micros"] for row in rows] == [
+        [(30 - n) * USD, (10 - n) * USD, (20 - n) * USD] for n in (1, 2, 3)
+    ]
+
+
 async def test_a_refusal_leaves_no_trace_on_the_budgets_that_had_room(
     ledger: PostgresLedger, budgets: Budgets, accept: Accept, order: Order
 ) -> None:
@@ -167,7 +186,7 @@ async def test_a_batch_refuses_what_does_not_fit_and_keeps_the_rest(
     rows = await database.rows(
         """select outcome from onetake.reserve_many($1, '{1,1,1}', '{acme,acme,acme}', '{null,null,null}',
         '{null,null,null}', '{r,r,r}', '{apixo,apixo,apixo}', array_fill($2::bigint, '{3}'), '{5 s,5 s,5 s}',
-        '{v1,v1,v1}')""",
+        '{v1,v1,v1}', false)""",
         ids,
         USD,
     )
@@ -203,8 +222,9 @@ async def test_one_poisonous_order_spoils_no_other_in_its_batch(
 
 
 async def test_a_caller_that_gives_up_stops_nobody_else(ledger: PostgresLedger, accept: Accept, order: Order) -> None:
-    tasks = [asyncio.create_task(ledger.reserve(order(await accept()))) for _ in range(4)]
-    await asyncio.sleep(0)
+    orders = [order(await accept()) for _ in range(4)]
+    tasks = [asyncio.create_task(ledger.reserve(each)) for each in orders]
+    await asyncio.sleep(0)  # each waits for its answer now
     tasks[0].cancel()
     tasks[2].cancel()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -373,7 +393,12 @@ async def test_a_caller_who_names_the_task_may_release_what_was_accepted(
     await submissions.record(generation_id, 1, state="accepted", vendor_task_id="task-1")
     result = await ledger.settle(
         SettleInput(
-            generation_id=generation_id, attempt=1, status="failed", resolution="release", vendor_task_id="task-1"
+            generation_id=generation_id,
+            attempt=1,
+            tenant="acme",
+            status="failed",
+            resolution="release",
+            vendor_task_id="task-1",
         )
     )
     assert (result.cost.settled_micros, result.cost.suspense_micros) == (0, 0)
@@ -410,6 +435,16 @@ async def test_the_journal_cannot_be_changed(
     ):
         with pytest.raises(Exception, match=r"SQLSTATE (OT001|23505)"):
             await database.row(statement)
+
+
+async def test_what_money_belongs_to_cannot_be_deleted(
+    database: Database, ledger: PostgresLedger, accept: Accept, order: Order
+) -> None:
+    await ledger.reserve(order(await accept()))
+    for table in ("generation", "hold"):
+        for statement in (f"delete from onetake.{table}", f"truncate onetake.{table} cascade"):
+            with pytest.raises(Exception, match="SQLSTATE OT001"):
+                await database.row(statement)
 
 
 async def test_the_table_itself_refuses_to_go_over_a_limit(

@@ -11,6 +11,7 @@ from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger
 from onetake.ledger.database import Session, connect_once
 from onetake.ledger.invariants import violations
+from tests.servers import LIMIT_S
 from tests.system.relay import Relay, relayed
 
 Accept = Callable[..., Awaitable[str]]
@@ -81,7 +82,7 @@ async def test_the_pool_recovers_by_itself(database: Database, database_url: str
         " where datname = current_database() and pid <> pg_backend_pid()"
     )
     await killer.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while not await _healthy(database):
             await asyncio.sleep(0.05)
 
@@ -133,7 +134,7 @@ async def _holds(database: Database, ids: list[str]) -> list[str]:
 
 
 async def _until_blocked(session: Session) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while not await session.fetchval(f"select count(*) {BLOCKED}"):
             await asyncio.sleep(0.01)
 

@@ -8,7 +8,9 @@ import pytest
 from onetake.core.contracts import ReserveInput, SettleInput
 from onetake.core.errors import NoMoney
 from onetake.ledger import Budgets, Database, PostgresLedger
+from onetake.ledger.database import connect_once
 from onetake.ledger.invariants import violations
+from tests.ledger.databases import WAITERS
 
 AcceptMany = Callable[[int], Awaitable[list[str]]]
 Order = Callable[..., ReserveInput]
@@ -74,7 +76,14 @@ async def test_16_settlements_at_once_make_one_post(
     ledger = PostgresLedger(wide)
     await ledger.reserve(order(generation_id))
     settlements = [
-        SettleInput(generation_id=generation_id, attempt=1, status="completed", resolution="post", actual_micros=actual)
+        SettleInput(
+            generation_id=generation_id,
+            attempt=1,
+            tenant="acme",
+            status="completed",
+            resolution="post",
+            actual_micros=actual,
+        )
         for actual in range(1, 17)
     ]
     results = await asyncio.gather(*map(ledger.settle, settlements))
@@ -87,12 +96,32 @@ async def test_a_reservation_and_an_end_at_once_leave_no_open_hold(
     wide: Database, accept_many: AcceptMany, order: Order
 ) -> None:
     for generation_id in await accept_many(20):
-        ended = SettleInput(generation_id=generation_id, attempt=1, status="canceled", resolution="none")
+        ended = SettleInput(generation_id=generation_id, attempt=1, tenant="acme", status="canceled", resolution="none")
         await asyncio.gather(
             PostgresLedger(wide).reserve(order(generation_id)),
             PostgresLedger(wide).settle(ended),
             return_exceptions=True,
         )
+    assert await violations(wide) == []
+
+
+@pytest.mark.parametrize("copies", [1, 2], ids=["alone", "combined"])
+async def test_a_reservation_waits_for_an_end_under_way(
+    wide: Database, database_url: str, ledger: PostgresLedger, accept_many: AcceptMany, order: Order, copies: int
+) -> None:
+    (generation_id,) = await accept_many(1)
+    ending = await connect_once(database_url)
+    async with ending.transaction():
+        await ending.fetch(
+            "select onetake.settle($1, 1, 'canceled', 'none', null, 'estimate', null, '[]', '[]', null)", generation_id
+        )
+        reserving = [asyncio.create_task(ledger.reserve(order(generation_id))) for _ in range(copies)]
+        while not await ending.fetchval(WAITERS):
+            assert not any(task.done() for task in reserving)
+            await asyncio.sleep(0.02)
+    await ending.close()
+    answers = await asyncio.gather(*reserving, return_exceptions=True)
+    assert [getattr(answer, "code", answer) for answer in answers] == ["canceled"] * copies
     assert await violations(wide) == []
 
 

@@ -1,21 +1,24 @@
 """After the end: one correction, only of what was paid; and only a row that never started expires."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from onetake.core.contracts import Asset, CorrectInput, GenerationRequest, ReserveInput, SettleInput
+from onetake.core.contracts import Asset, CorrectInput, ErrorInfo, GenerationRequest, ReserveInput, SettleInput
 from onetake.core.errors import Failed, Refused
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.ports import Begun
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
+from onetake.ledger.database import connect_once
 from onetake.ledger.invariants import violations
 from onetake.ledger.recoveries import Recoveries
+from tests.ledger.databases import WAITERS
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]
 Begin = Callable[..., Awaitable[Begun]]
-Ended = Callable[[str], Awaitable[str]]
+Ended = Callable[..., Awaitable[str]]
 
 USD = 1_000_000
 CLIP = Asset(
@@ -43,16 +46,40 @@ def ended(
 ) -> Ended:
     """Make a generation whose submission was accepted and that has failed, with this resolution of its hold."""
 
-    async def ended(resolution: str) -> str:
+    async def ended(resolution: str, code: str | None = None, *, status: str = "failed") -> str:
         generation_id = await accept()
         await ledger.reserve(order(generation_id))
         await begin(generation_id)
         await submissions.record(generation_id, 1, state="accepted", vendor_task_id=f"task of {generation_id}")
-        settlement = {"generation_id": generation_id, "attempt": 1, "status": "failed", "vendor_task_id": "task"}
+        settlement = {
+            "generation_id": generation_id,
+            "attempt": 1,
+            "tenant": "acme",
+            "status": status,
+            "vendor_task_id": "task",
+            "error": ErrorInfo.of(code) if code else None,
+        }
         await ledger.settle(SettleInput.model_validate(settlement | {"resolution": resolution}))
         return generation_id
 
     return ended
+
+
+@pytest.mark.parametrize(("code", "is_kept"), [("asset_unverified", True), ("asset_unavailable", False), (None, False)])
+async def test_a_clip_that_is_kept_unread_is_said_to_be(
+    recoveries: Recoveries, ended: Ended, code: str | None, *, is_kept: bool
+) -> None:
+    case = await recoveries.case(await ended("post", code))
+    assert case.is_kept is is_kept
+
+
+@pytest.mark.parametrize(("resolution", "is_kept"), [("post", True), ("suspend", False)])
+async def test_the_paid_clip_of_a_canceled_generation_is_looked_for_in_the_bucket(
+    recoveries: Recoveries, ended: Ended, resolution: str, *, is_kept: bool
+) -> None:
+    """Its error names the cancellation, and not what came of the clip."""
+    case = await recoveries.case(await ended(resolution, "canceled", status="canceled"))
+    assert case.is_kept is is_kept
 
 
 def correction(generation_id: str, actual_micros: int = USD) -> CorrectInput:
@@ -122,6 +149,23 @@ async def test_only_a_row_that_never_started_expires(
         record = await generations.get(generation_id, "acme")
         assert record is not None
         assert record.status == status
+
+
+async def test_a_row_does_not_expire_under_a_reservation(
+    recoveries: Recoveries, database: Database, database_url: str, accept: Accept
+) -> None:
+    generation_id, reserving = await accept(), await connect_once(database_url)
+    async with reserving.transaction():
+        await reserving.fetch(
+            "select onetake.reserve($1, 1, 'acme', null, null, 'r', 'apixo', 1, 'u', 'v')", generation_id
+        )
+        expiring = asyncio.create_task(recoveries.expire(generation_id))
+        while not await reserving.fetchval(WAITERS):
+            assert not expiring.done()
+            await asyncio.sleep(0.02)
+    await reserving.close()
+    assert not await expiring
+    assert await violations(database) == []
 
 
 async def test_a_late_word_about_an_earlier_post_opens_no_way_for_a_third(

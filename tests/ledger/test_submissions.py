@@ -63,7 +63,13 @@ def bracketed(submissions: PostgresSubmissions) -> Bracketed:
 
 
 async def end(ledger: PostgresLedger, generation_id: str) -> None:
-    settlement = {"generation_id": generation_id, "attempt": 1, "status": "canceled", "resolution": "suspend"}
+    settlement = {
+        "generation_id": generation_id,
+        "attempt": 1,
+        "tenant": "acme",
+        "status": "canceled",
+        "resolution": "suspend",
+    }
     await ledger.settle(SettleInput.model_validate(settlement))
 
 
@@ -110,7 +116,7 @@ async def test_an_ended_generation_sends_nothing(
     await end(ledger, held)
     begun = await begin(held)
     assert (begun.fresh, begun.submission.state) == (False, "not_sent")
-    assert await submissions.read(held, 1) is None
+    assert await submissions.read(held, 1) == Submission(state="not_sent")
 
 
 async def test_an_acceptance_gives_the_generation_its_task_and_phase(
@@ -285,6 +291,19 @@ async def test_another_submission_that_is_begun_meanwhile_breaks_the_bracket(
 
 
 @pytest.mark.parametrize(
+    ("code", "idle"),
+    [("vendor_rejected", True), ("vendor_account_empty", True), ("content_rejected", False), ("vendor_failed", False)],
+)
+async def test_a_refusal_whose_charge_is_given_back_may_still_move_the_balance(
+    begin: Begin, submissions: PostgresSubmissions, held: str, code: str, idle: bool
+) -> None:
+    """The refund could hide what a lost submission was charged."""
+    await begin(held)
+    await submissions.record(held, 1, state="rejected", error=ErrorInfo.of(code))
+    assert (await submissions.idle_at("apixo") is not None) == idle
+
+
+@pytest.mark.parametrize(
     ("state", "status", "idle"),
     [
         ("sending", None, False),
@@ -311,7 +330,7 @@ async def test_only_what_is_over_for_good_leaves_the_balance_alone(
     await begin(held)
     await submissions.record(held, 1, state=state, vendor_task_id="task-1" if state == "accepted" else None)
     if status:
-        end = {"generation_id": held, "attempt": 1, "status": status, "vendor_task_id": "task-1"}
+        end = {"generation_id": held, "attempt": 1, "tenant": "acme", "status": status, "vendor_task_id": "task-1"}
         resolution = "post" if status == "completed" else "release"
         await ledger.settle(SettleInput.model_validate({**end, "resolution": resolution}))
     assert (await submissions.idle_at("apixo") is not None) is idle
@@ -356,7 +375,7 @@ async def test_a_note_is_what_is_told_of_an_unknown_outcome(
 
 
 async def test_an_outcome_needs_a_beginning(submissions: PostgresSubmissions, held: str) -> None:
-    assert await submissions.read(held, 1) is None
+    assert await submissions.read(held, 1) == Submission(state="not_sent")
     with pytest.raises(Failed):
         await submissions.record(held, 1, state="rejected")
 

@@ -17,7 +17,7 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """Replace a piece of a file of SQL. It must stand there exactly once."""
+    """Replace a piece of a file that is not Python. It must stand there exactly once."""
 
     old: str
     new: str

@@ -31,7 +31,13 @@ def test_every_mutant_still_takes_something_out(mutant: Mutant) -> None:
 
 def meaning(file: str, source: str) -> str:
     """A source text without its comments, as far as nothing else could tell two texts apart."""
-    return re.sub("--.*", "", source) if file.endswith(".sql") else ast.dump(ast.parse(source))
+    match Path(file).suffix:
+        case ".py":
+            return ast.dump(ast.parse(source))
+        case ".sql":
+            return re.sub("--.*", "", source)
+        case _:
+            return re.sub("(?m)(^|\\s)#.*", "", source)
 
 
 @cache

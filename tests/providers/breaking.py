@@ -12,7 +12,7 @@ from tests.providers.parts import API_KEY, CALLBACK_URL, PATIENT, PROMPT, Connec
 from tests.providers.sockets import Connection, Play, answer, answering
 
 ACCEPTED = json.dumps({"code": 200, "message": "success", "data": {"taskId": "task_1"}}).encode()
-LONG_S = 10.0  # far above the short timeouts of these tests, and below the long ones: reaching it is a hang
+LONG_S = 300.0  # far above the short timeouts of these tests, and below the long ones: reaching it is a hang
 
 
 async def submitted(connect: Connect, base_url: str, timeout: httpx.Timeout = PATIENT) -> SubmitOutcome:  # noqa: ASYNC109

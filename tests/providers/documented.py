@@ -25,6 +25,7 @@ class Documented:
     prompt: int = 1500
     prompt_required: bool = True
     sound: bool | None = None
+    sound_has_a_price: bool = False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -38,10 +39,12 @@ ANYWHERE = "negative_prompt shot_type prompt_extend seed watermark"
 DOCUMENTED: dict[str, Documented] = {
     "gptimage2/wan-2.6/text-to-video": Documented(*LONG, "720p", "aspect_ratio shot_type prompt_extend"),
     "gptimage2/wan-2.6/image-to-video": Documented(*LONG, "720p", "image shot_type prompt_extend", (1, 1)),
-    "gptimage2/wan-2.6/image-to-video-flash": Documented(*LONG, "720p", "image shot_type prompt_extend", (1, 1)),
+    "gptimage2/wan-2.6/image-to-video-flash": Documented(
+        *LONG, "720p", "image shot_type prompt_extend", (1, 1), sound=True
+    ),
     "gptimage2/wan-2.6/reference-to-video": Documented(*SHORT, "720p", "references aspect_ratio shot_type", (1, 3)),
     "gptimage2/wan-2.6/reference-to-video-flash": Documented(
-        *SHORT, "720p", "references aspect_ratio shot_type", (1, 3)
+        *SHORT, "720p", "references aspect_ratio shot_type", (1, 3), sound=True
     ),
     "wan26ai/wan-2.6/text-to-video": Documented(*FEW, "1080p", "", prompt=5000),
     "wan26ai/wan-2.6/image-to-video": Documented(*FEW, "1080p", "image", (1, 1), prompt=5000),
@@ -49,20 +52,20 @@ DOCUMENTED: dict[str, Documented] = {
     "apixo/wan-2.6/text-to-video": Documented(*LONG, "720p", f"{ANYWHERE} audio_url"),
     "apixo/wan-2.6/image-to-video": Documented(*LONG, "720p", f"{ANYWHERE} audio_url image", (1, 1)),
     "apixo/wan-2.6/image-to-video-flash": Documented(
-        *LONG, "720p", f"{ANYWHERE} audio_url image sound", (1, 1), sound=True
+        *LONG, "720p", f"{ANYWHERE} audio_url image sound", (1, 1), sound=True, sound_has_a_price=True
     ),
     "apixo/wan-2.6/reference-to-video": Documented(*SHORT, "1080p", f"{ANYWHERE} audio_url references", (1, 5)),
     "apixo/wan-2.6/reference-to-video-flash": Documented(
-        *SHORT, "1080p", f"{ANYWHERE} audio_url references sound", (1, 5), sound=True
+        *SHORT, "1080p", f"{ANYWHERE} audio_url references sound", (1, 5), sound=True, sound_has_a_price=True
     ),
     "aivideoapi/wan-2.6/text-to-video": Documented(*LONG, "1080p", f"{ANYWHERE} aspect_ratio audio_url"),
     "aivideoapi/wan-2.6/image-to-video": Documented(*LONG, "1080p", f"{ANYWHERE} image audio_url sound", (1, 1)),
     "aivideoapi/wan-2.6/reference-to-video": Documented(
         *SHORT, "1080p", f"{ANYWHERE} references aspect_ratio sound", (1, 5)
     ),
-    "gmi/wan-2.6/text-to-video": Documented(*FEW, "1080p", f"{ANYWHERE} aspect_ratio audio_url sound"),
+    "gmi/wan-2.6/text-to-video": Documented(*FEW, "1080p", f"{ANYWHERE} aspect_ratio audio_url sound", sound=True),
     "gmi/wan-2.6/image-to-video": Documented(
-        *FEW, "1080p", f"{ANYWHERE} image audio_url sound", (1, 1), prompt_required=False
+        *FEW, "1080p", f"{ANYWHERE} image audio_url sound", (1, 1), prompt_required=False, sound=True
     ),
     "gmi/wan-2.6/reference-to-video": Documented(
         *FEWER,

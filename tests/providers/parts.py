@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from onetake.core.contracts import GenerationRequest, Plan
 from onetake.core.names import VENDOR_NAMES
 from onetake.core.ports import SubmitOrder
+from onetake.core.secrets import Secret
 from onetake.core.settings import Settings
 from providers.admission import RouteAdmission
 from providers.driver import Driver
@@ -19,10 +20,10 @@ PROMPT = "canary prompt: a fox in neon rain"
 MODEL = "apixo/wan-2.6"
 CALLBACK_URL = "https://onetake.example/callbacks/apixo/canary-token"
 # `read` bounds the whole exchange. Each short one ends a test that hangs there, and no other: a busy machine is slow.
-PATIENT = httpx.Timeout(connect=10, read=15, write=10, pool=10)
-SHORT_CONNECT = httpx.Timeout(connect=0.2, read=15, write=10, pool=10)
-SHORT_READ = httpx.Timeout(connect=10, read=0.4, write=10, pool=10)
-SHORT_WRITE = httpx.Timeout(connect=10, read=15, write=0.3, pool=10)
+PATIENT = httpx.Timeout(600)
+SHORT_CONNECT = httpx.Timeout(600, connect=0.2)
+SHORT_READ = httpx.Timeout(600, read=0.4)
+SHORT_WRITE = httpx.Timeout(600, write=0.3)
 
 # What each mode needs beside its prompt.
 MEDIA: dict[str, dict[str, Any]] = {
@@ -46,9 +47,10 @@ FLASH = tuple(mode for mode in MODES if mode.endswith("flash"))
 
 
 def settings(**named: Any) -> Settings:
-    """Settings of these names, every vendor's key and the prices that no document names; no look at the environment."""
+    """Settings of these names, every vendor's key, the prices that no document names, and the vendors' defaults, which
+    are compared with the documents; no look at the environment."""
     keys = {f"{vendor}_api_key": SecretStr(API_KEY) for vendor in VENDORS}
-    return Settings.model_validate({**keys, "prices": str(PRICES), **named})
+    return Settings.model_validate({**keys, "prices": str(PRICES), "defaults": "vendor", **named})
 
 
 def request_on(route: str, /, **fields: Any) -> GenerationRequest:
@@ -77,4 +79,6 @@ def submission(mode: str = "text-to-video", /, *, callback_url: str | None = Non
 class Connect(Protocol):
     """Makes a driver for an address; drivers with the same times share a client."""
 
-    def __call__(self, base_url: str, timeout: httpx.Timeout = PATIENT, *, api_key: str = API_KEY) -> Driver: ...
+    def __call__(
+        self, base_url: str, timeout: httpx.Timeout = PATIENT, *, api_key: Secret | str = API_KEY
+    ) -> Driver: ...

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from onetake.dev.devstack import ports
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -112,9 +114,8 @@ def answering(*parts: bytes, every_s: float = 0.0) -> Play:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+    """One that nobody listens on, and that no other test is given."""
+    return ports.free_port(set())
 
 
 def own_certificate(folder: Path) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from onetake.core.contracts import Cadence, GenerationRequest, Queues
+from onetake.core.errors import Violation
 from providers.admission import RouteAdmission
 from tests.providers.documented import DOCUMENTED, refusal
 from tests.providers.parts import MODEL, MODES, PROMPT, plan_of, request_for, request_on, settings
@@ -74,7 +75,6 @@ def test_the_times_of_production(mode: str) -> None:
     assert plan.cadence == Cadence(first_read_s=first_read_s, interval_s=10, growth=1.1, max_interval_s=15)
     assert plan.deadline_s == 1800
     assert plan.unknown_deadline_s == 1800
-    assert plan.throttle_limit_s == 1800
     assert plan.unreachable_limit_s == 600
     assert plan.heartbeat_timeout_s == 15
 
@@ -85,10 +85,10 @@ def test_a_scale_shortens_every_time_and_nothing_else() -> None:
     scaled = {
         "deadline_s",
         "unknown_deadline_s",
-        "throttle_limit_s",
         "unreachable_limit_s",
         "heartbeat_timeout_s",
         "absence_window_s",
+        "result_lifetime_s",
     }
     for name in scaled:
         assert getattr(short, name) == pytest.approx(getattr(whole, name) * 0.4)  # pyright: ignore[reportUnknownMemberType]
@@ -107,12 +107,38 @@ def test_a_callers_deadline_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_deadline_before_the_first_read_and_a_margin_is_refused_with_the_least_one(mode: str) -> None:
+    least = 75 if mode.startswith("reference") else 60
+    for given in (1, least - 1):
+        (violation,) = refusal(request_for(mode, deadline_s=given)).violations
+        assert violation == Violation("/deadline_s", str(given), f"at least {least} for this route", str(least))
+    plan = plan_of(request_for(mode, deadline_s=least))
+    assert plan.deadline_s >= plan.cadence.first_read_s + 30
+
+
+def test_every_route_has_a_least_deadline_below_its_own() -> None:
+    admission = RouteAdmission(settings())
+    for _, vendor, route in admission.catalogue.by_name.values():
+        assert admission.least_deadline_s(vendor, route) <= vendor.vendor.deadline_s
+
+
+def test_a_request_that_no_run_can_be_started_with_is_refused_whole() -> None:
+    fat = request_for().model_copy(update={"labels": {f"key {number}": "v" * 128 for number in range(2500)}})
+    (violation,) = refusal(fat).violations
+    assert violation.pointer == ""
+    assert "of at most 262144 bytes" in violation.allowed
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_plan_pins_what_the_vendor_documents(mode: str) -> None:
     plan = RouteAdmission(settings()).plan(request_for(mode), base_queue="here")
     assert (plan.route, plan.vendor) == (f"{MODEL}/{mode}", "apixo")
     assert (plan.callbacks, plan.cancelable, plan.takes_seed) == (True, False, True)
     assert plan.failed_job_cost == "unknown"
-    assert plan.queues == Queues(base="here", submit="here-submit-apixo", read="here-read-apixo", media="here-media")
+    assert plan.reported_cost_most == 3
+    assert plan.queues == Queues(
+        base="here", submit="here-submit-apixo", read="here-read-apixo", media="here-media-apixo"
+    )
     assert (plan.width, plan.height) == ((1280, 720) if mode == "text-to-video" else (None, None))
     assert plan.max_asset_bytes == 512 * 1024 * 1024
 
@@ -120,3 +146,7 @@ def test_a_plan_pins_what_the_vendor_documents(mode: str) -> None:
 def test_text_to_video_knows_its_pixels() -> None:
     plan = plan_of(request_for(resolution="1080p"))
     assert (plan.width, plan.height) == (1920, 1080)
+
+
+def test_the_bound_of_reported_costs_is_pinned() -> None:
+    assert plan_of(request_for(), reported_cost_most="1.5").reported_cost_most == Decimal("1.5")

@@ -4,6 +4,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,7 +85,7 @@ def _flash(data: Table) -> Table:
 
 
 def _prices(data: Table) -> list[Table]:
-    return _flash(data)["price"]["table"]
+    return _flash(data)["price"][0]["table"]
 
 
 WRONG: dict[str, tuple[Change, str]] = {
@@ -101,8 +102,13 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "a price that is no number": (lambda data: _prices(data)[0].update(usd="0,10"), "table.0.usd"),
     "a price of nothing": (lambda data: _prices(data)[0].update(usd="0"), "table.0.usd"),
+    "two prices from one day": (
+        lambda data: _flash(data)["price"].append(_flash(data)["price"][0]),
+        "image-to-video-flash: two prices from 2026-11-20 on",
+    ),
+    "a price without its day": (lambda data: _flash(data)["price"][0].pop("valid_from"), "valid_from"),
     "a negative price": (lambda data: _prices(data)[0].update(usd="-0.1"), "table.0.usd"),
-    "another unit": (lambda data: _flash(data)["price"].update(unit="eur_per_second"), "eur_per_second"),
+    "another unit": (lambda data: _flash(data)["price"][0].update(unit="eur_per_second"), "eur_per_second"),
     "a default that is no choice": (lambda data: _flash(data)["resolutions"].update(default="480p"), "'480p'"),
     "a default out of range": (lambda data: _flash(data)["duration_s"].update(default=16), "the default 16"),
     "a field without its count": (lambda data: _flash(data).pop("image"), "image needs both"),
@@ -130,7 +136,7 @@ def test_a_mistake_in_a_file_is_an_error_that_names_it(name: str) -> None:
 
 def test_a_clip_price_is_needed_for_every_duration() -> None:
     data = _read("wan26ai")
-    data["routes"][0]["price"]["table"].pop()
+    data["routes"][0]["price"][0]["table"].pop()
     assert "text-to-video: no price for 1080p, 15 s, sound None" in _problem("wan26ai", data)
 
 
@@ -168,6 +174,6 @@ def test_a_resolution_whose_pixels_nobody_knows_is_an_error_that_names_it() -> N
     route = load_catalogue().vendors["apixo"].routes[0].model_dump()
     choices = {"choices": ("720p", "4k"), "default": "720p"}
     table = [{"resolution": "720p", "usd": "0.1"}, {"resolution": "4k", "usd": "1"}]
-    price = {"unit": "usd_per_second", "source": "s", "table": table}
+    price = {"valid_from": date(2026, 11, 20), "unit": "usd_per_second", "source": "s", "table": table}
     with pytest.raises(ValidationError, match="no pixels are known for 4k at 16:9"):
-        Route.model_validate(route | {"resolutions": choices, "price": price})
+        Route.model_validate(route | {"resolutions": choices, "price": [price]})

@@ -12,7 +12,7 @@ from onetake.core.ports import SubmitOrder
 from onetake.media.outbound import Outbound
 from providers import aivideoapi, gmi
 from providers.catalogue import load_catalogue
-from providers.driver import MOST_ANSWER_BYTES, MOST_CLOCK_SKEW_S, VENDORS, Driver, new_http_client
+from providers.driver import MOST_ANSWER_BYTES, MOST_CLOCK_SKEW_S, VENDORS, Clients, Driver
 from providers.vendor import Accounts, Lists
 from tests.providers.breaking import AMBIGUOUS, HANGING
 from tests.providers.parts import API_KEY, PATIENT, SHORT_READ, Connect, plan_of, request_for, request_on
@@ -102,10 +102,10 @@ def _listed_job(task_id: str, age_s: float) -> dict[str, object]:
 
 
 async def _found(url: str) -> tuple[str, ...]:
-    async with new_http_client(PATIENT) as http:
+    async with Clients.opened(PATIENT) as clients:
         outbound = Outbound()
         try:
-            driver = Driver("gmi", gmi, url, API_KEY, http=http, outbound=outbound)
+            driver = Driver("gmi", gmi, url, API_KEY, clients=clients, outbound=outbound)
             return await driver.find_jobs(LISTED_ORDER, SENT_AT)
         finally:
             await outbound.aclose()
@@ -149,9 +149,9 @@ async def test_a_list_that_cannot_be_read_is_read_again_later(parts: tuple[bytes
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"code": 200, "data": {}}'])
 async def test_an_account_that_cannot_be_read_is_read_again_later(body: bytes) -> None:
-    async with serving(answering(answer(200, body))) as server, new_http_client(PATIENT) as http:
+    async with serving(answering(answer(200, body))) as server, Clients.opened(PATIENT) as clients:
         outbound = Outbound()
-        driver = Driver("aivideoapi", aivideoapi, server.url, API_KEY, http=http, outbound=outbound)
+        driver = Driver("aivideoapi", aivideoapi, server.url, API_KEY, clients=clients, outbound=outbound)
         with pytest.raises(TryLater):
             await driver.read_account()
         await outbound.aclose()

@@ -12,7 +12,7 @@ import pytest
 from onetake.core.ports import SubmitOutcome
 from onetake.media.outbound import Outbound
 from providers import apixo
-from providers.driver import Driver
+from providers.driver import Clients, Driver
 from tests.providers.breaking import ACCEPTED, AMBIGUOUS, HANGING, LONG_S, closing, read_and_reset, resetting, submitted
 from tests.providers.parts import API_KEY, PATIENT, SHORT_CONNECT, SHORT_READ, SHORT_WRITE, Connect, submission
 from tests.providers.sockets import LOOPBACK, Connection, Play, answer, answering, free_port, own_certificate, serving
@@ -83,24 +83,26 @@ async def test_a_server_that_speaks_no_tls_is_not_sent(connect: Connect) -> None
 async def test_a_wait_for_our_own_pool_is_not_sent() -> None:
     """No free connection of ours: the vendor has seen nothing."""
 
-    arrived = asyncio.Event()
+    arrived, enough = asyncio.Event(), asyncio.Event()
 
     async def hold(connection: Connection) -> None:
         await connection.read_request()
         arrived.set()
-        await asyncio.sleep(LONG_S)
+        await enough.wait()
 
-    patient = httpx.Timeout(connect=1, read=0.5, write=0.5, pool=0.1)
     outbound = Outbound()
     async with (
+        asyncio.timeout(LONG_S),
         serving(hold) as server,
-        httpx.AsyncClient(timeout=patient, limits=httpx.Limits(max_connections=1), trust_env=False) as http,
+        httpx.AsyncClient(timeout=PATIENT, limits=httpx.Limits(max_connections=1), trust_env=False) as http,
     ):
-        driver = Driver("apixo", apixo, server.url, API_KEY, http=http, outbound=outbound)
+        driver = Driver("apixo", apixo, server.url, API_KEY, clients=Clients(http, http), outbound=outbound)
         first = asyncio.create_task(driver.submit(submission()))
         await arrived.wait()
+        http.timeout = httpx.Timeout(LONG_S, pool=0.1)
         second = await driver.submit(submission())
         assert (second.outcome, second.note) == ("not_sent", "PoolTimeout")
+        enough.set()
         assert (await first).outcome == "ambiguous"
         assert len(server.received) == 1
     await outbound.aclose()
@@ -116,7 +118,9 @@ async def test_once_bytes_may_have_left_the_end_is_ambiguous(connect: Connect, n
         assert outcome.outcome == "ambiguous", outcome
         assert outcome.vendor_task_id is None
         assert outcome.error is None
-        assert server.connections == 1, "nothing is sent twice"
+        # Who gives up after a moment may do so before a busy server has looked.
+        least = 0 if name in HANGING else 1
+        assert least <= server.connections <= 1, "nothing is sent twice"
         assert len(server.received) <= 1
 
 
@@ -145,7 +149,7 @@ async def _submitted_at_length(connect: Connect, play: Play) -> SubmitOutcome:
     order = replace(order, request=order.request.model_copy(update={"prompt": "x" * 32_000_000}))
     async with serving(play) as server:
         outcome = await connect(server.url, SHORT_WRITE).submit(order)
-        assert server.connections == 1
+        assert server.connections <= 1
     return outcome
 
 
@@ -158,7 +162,7 @@ async def test_a_trusted_certificate_and_a_cut_inside_tls_is_ambiguous(tmp_path:
         serving(read_and_reset, tls=tls) as server,
         httpx.AsyncClient(timeout=PATIENT, verify=verify, trust_env=False) as http,
     ):
-        driver = Driver("apixo", apixo, server.url, API_KEY, http=http, outbound=outbound)
+        driver = Driver("apixo", apixo, server.url, API_KEY, clients=Clients(http, http), outbound=outbound)
         outcome = await driver.submit(submission())
         assert outcome.outcome == "ambiguous"
         assert len(server.received) == 1

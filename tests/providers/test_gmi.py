@@ -63,7 +63,8 @@ def test_what_nobody_asked_for_is_not_sent_and_what_decides_the_price_always_is(
     media = {"image-to-video": {"img_url"}, "reference-to-video": {"reference_video_urls"}}
     mode = route.rpartition("/")[2]
     size = "resolution" if mode == "image-to-video" else "size"
-    assert set(payload(route)) == {"prompt", "duration", size, *media.get(mode, ())}
+    sound = () if mode == "reference-to-video" else ("audio",)  # its documented default is pinned
+    assert set(payload(route)) == {"prompt", "duration", size, *sound, *media.get(mode, ())}
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -1,7 +1,6 @@
 """What gptimage2 is sent, and what each of its answers means."""
 
 import json
-from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -75,25 +74,11 @@ def test_many_shots_without_the_rewriting_that_makes_them_are_refused(mode: str)
     assert [violation.pointer for violation in refusal.value.violations] == ["/prompt_extend"]
 
 
-@pytest.mark.parametrize(
-    ("usage", "units"),
-    [
-        ({"credits_reserved": 5}, "5"),
-        ({"credits_reserved": 0.1}, "0.1"),
-        ({"credits_reserved": "31.25"}, "31.25"),
-        ({"credits_reserved": 0}, "0"),
-        ({"credits_reserved": -1}, None),
-        ({"credits_reserved": True}, None),
-        ({"credits_reserved": None}, None),
-        ({"credits_reserved": 10**12}, None),
-        ({}, None),
-        (None, None),
-        ([5], None),
-    ],
-)
-def test_the_credits_that_the_vendor_took_are_read_exactly_or_not_at_all(usage: object, units: str | None) -> None:
+@pytest.mark.parametrize("usage", [{"credits_reserved": 5}, {"credits_reserved": "31.25"}, {}, None, [5]])
+def test_a_reservation_is_not_taken_for_a_charge(usage: object) -> None:
+    """The job is settled on what was generated, which no answer shows: until then the pinned price is what is known."""
     outcome = gptimage2.submit_outcome(httpx.Response(200, json={**TASK, "usage": usage}))
-    assert (Decimal(units) if units else None) == outcome.reported_units
+    assert (outcome.outcome, outcome.reported_units) == ("accepted", None)
 
 
 def read(body: object, status: int = 200) -> Any:
@@ -144,6 +129,6 @@ def test_any_answer_is_one_of_the_declared_outcomes(status: int, body: bytes) ->
     assert status // 100 == 2 or outcome.outcome != "accepted"
     reading = gptimage2.read_status(response)
     assert reading is None or reading.reading.state in {"open", "succeeded", "failed", "missing"}
-    assert reading is None or not reading.links or reading.reading.state == "succeeded"
+    assert reading is None or not reading.links or reading.reading.state != "failed"
     hint = gptimage2.callback_hint(body)
     assert hint.task_id is None or task_id_of(hint.task_id)

@@ -85,7 +85,7 @@ def test_every_choice_costs_what_the_document_says(route: str) -> None:
         price = plan_of(request_on(route, **fields)).price
         assert cost.usd * 1_000_000 == price.amount_micros, cost
         assert cost.unit == price.unit
-        assert price.table_version == RouteAdmission(settings()).catalogue.version
+        assert price.table_version == f"{RouteAdmission(settings()).tariff.version}/2026-11-20"
 
 
 def test_the_defaults_of_a_route_decide_its_price() -> None:
@@ -156,7 +156,7 @@ def test_seconds_of_the_references_are_priced_where_the_vendor_bills_them(mode: 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[credits\n", "is not TOML."),
+        ("[credits\n", "is not TOML at line 1, column 9."),
         ("[credit]\nwan26ai = 1\n", "is wrong at: credit."),
         ("[credits]\nwan26ai = 0\n", "is wrong at: credits.wan26ai."),
         ('[usd_per_second."a/b/c"]\n720p = "free"\n', "is wrong at: usd_per_second.a/b/c.720p."),

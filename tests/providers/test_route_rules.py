@@ -56,19 +56,25 @@ def _inside(known: Documented) -> list[dict[str, Any]]:
 
 # -- Just outside ------------------------------------------------------------------------------------------------------
 
-FAR = "an http or https address of at most 2048 characters"
-NO_ADDRESSES = (
-    "",
-    "a.mp3",
-    "ftp://example.com/a.mp3",
-    "data:audio/mp3;base64,AA",
-    "https://",
-    "https:///a.mp3",
-    "https://u:p@example.com/a.mp3",
-    "https://example.com/a b",
-    "https://example.com/a\nb",
-    "https://example.com/" + "a" * 2029,
-)
+FAR = "an http or https address of at most 2048 ASCII characters"
+_SPACED = "an address with a space or a line break in it (%20 stands for a space)"
+_HOSTLESS = "an address with a user name or a backslash in it, or without a host"
+_FOREIGN = "an address with letters beyond ASCII (percent-encode them: a link as a browser copies it)"
+NO_ADDRESSES = {
+    "": "no http or https address",
+    "a.mp3": "no http or https address",
+    "ftp://example.com/a.mp3": "no http or https address",
+    "data:audio/mp3;base64,AA": "no http or https address",
+    "https://": _HOSTLESS,
+    "https:///a.mp3": _HOSTLESS,
+    "https://u:p@example.com/a.mp3": _HOSTLESS,
+    "https://example.com/a b": _SPACED,
+    "https://example.com/a\nb": _SPACED,
+    " https://example.com/a": _SPACED,
+    "https://example.com/图片.png": _FOREIGN,
+    "https://example.com/" + "a" * 2029: "an address of 2049 characters",
+    "https://example.com/" + "a" * 2580: "an address of 2600 characters",
+}
 SOMETHING: dict[str, Any] = {
     "negative_prompt": "blur",
     "aspect_ratio": "16:9",
@@ -145,9 +151,9 @@ OUTSIDE_OF: dict[str, list[Row]] = {
     ],
     "image": [
         ({"image": None}, Violation("/image", "0 addresses", "exactly 1 address")),
-        *(({"image": text}, Violation("/image", "another kind of text", FAR)) for text in NO_ADDRESSES),
+        *(({"image": text}, Violation("/image", fault, FAR)) for text, fault in NO_ADDRESSES.items()),
     ],
-    "audio_url": [({"audio_url": text}, Violation("/audio_url", "another kind of text", FAR)) for text in NO_ADDRESSES],
+    "audio_url": [({"audio_url": text}, Violation("/audio_url", fault, FAR)) for text, fault in NO_ADDRESSES.items()],
 }
 
 
@@ -157,7 +163,7 @@ def _lists(known: Documented, name: str) -> list[Row]:
     return [
         ({name: ()}, Violation(f"/{name}", "0 addresses", allowed)),
         ({name: (MP4,) * (most + 1)}, Violation(f"/{name}", f"{most + 1} addresses", allowed)),
-        *(({name: (MP4, text, MP4)}, Violation(f"/{name}/1", "another kind of text", FAR)) for text in NO_ADDRESSES),
+        *(({name: (MP4, text, MP4)}, Violation(f"/{name}/1", fault, FAR)) for text, fault in NO_ADDRESSES.items()),
     ]
 
 

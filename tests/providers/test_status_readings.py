@@ -8,9 +8,6 @@ import httpx
 import pytest
 
 from providers import aivideoapi, apixo, gmi, gptimage2, wan26ai
-from providers.catalogue import load_catalogue
-from providers.vendor import still_open
-from providers.vendors import VENDORS
 from tests.collecting import assert_all_as_expected
 from tests.providers.parts import BASE_URL, plan_of, request_for
 from tests.providers.readings import aivideoapi as of_aivideoapi
@@ -107,12 +104,3 @@ def test_a_callback_claims_what_can_be_read_and_nothing_else(
 ) -> None:
     hint = apixo.callback_hint(body)
     assert (task_id, state) == (hint.task_id, hint.state)
-
-
-@pytest.mark.parametrize("name", sorted(VENDORS))
-def test_an_open_state_that_no_document_names_is_an_open_job_with_an_alarm(name: str) -> None:
-    documented = load_catalogue().vendors[name].vendor.open_states
-    assert [still_open(documented, state, None).alarm for state in documented] == [""] * len(documented)
-    unknown = still_open(documented, "REVIEWING\x07", "task_1")
-    assert (unknown.reading.state, unknown.reading.vendor_state) == ("open", "REVIEWING")
-    assert unknown.alarm == "vendor_state_unknown"

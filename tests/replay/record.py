@@ -1,6 +1,6 @@
-"""Record the histories again: `python -m tests.replay.record`, or those named: `python -m tests.replay.record NAME...`.
+"""Record the histories of new stories: `python -m tests.replay.record NAME...`.
 
-Do it when a new version is released, never to silence a test.
+Those that are recorded stay, from version 0.1.0 on: changes of workflows are patched, and must go on with them.
 The histories are encrypted with the key in `stories.py`, which protects nothing: their prompts are the stories'.
 """
 
@@ -18,12 +18,13 @@ from temporalio.service import RPCError
 
 from onetake.core.contracts import GenerationRequest
 from onetake.core.ids import recovery_id_of
-from onetake.core.names import GENERATION_WORKFLOW
+from onetake.core.names import GENERATION_WORKFLOW, RECONCILE_WORKFLOW
 from onetake.dev.devstack.progress import PlainProgress
 from onetake.dev.stack import running_stack
-from tests.replay.stories import CODEC_KEY, RECOVERIES, STORIES, Story
-from tests.system.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, in_phase
+from tests.replay.stories import CODEC_KEY, PASSES, RECOVERIES, STORIES, Story
+from tests.system.harness import RENDER_S, ROUTE, TIME_SCALE, Stack, event_names, in_phase
 
+SOME_PASSES = 3
 HISTORIES = Path(__file__).parent / "histories"
 
 
@@ -44,6 +45,8 @@ async def record(stack: Stack, names: Sequence[str]) -> None:
         write(story, await run(stack, story, f"replay/{story.name}"))
     for story in (story for story in RECOVERIES if not names or story.name in names):
         write(story, await run_recovery(stack, story, f"replay/{story.name}"))
+    if not names or PASSES.name in names:
+        write(PASSES, await run_of_passes(stack))
 
 
 def write(story: Story, history: WorkflowHistory) -> None:
@@ -56,14 +59,17 @@ def anonymous(history: str) -> str:
     return re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', history)
 
 
+def request_of(story: Story) -> GenerationRequest:
+    return GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
+
+
 async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
     """Play a story to its end, past the client, so that an invalid request reaches the workflow too.
 
     A history can only be decrypted under the workflow id it was written for.
     """
     engine = await stack.temporal()
-    request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
-    handle = await engine.start_workflow(GENERATION_WORKFLOW, request, id=workflow_id, task_queue="onetake")
+    handle = await engine.start_workflow(GENERATION_WORKFLOW, request_of(story), id=workflow_id, task_queue="onetake")
     if story.cancel_in:
         await _reached(stack, workflow_id, story.cancel_in)
         await handle.cancel()
@@ -76,8 +82,7 @@ async def run(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
 
 async def run_recovery(stack: Stack, story: Story, workflow_id: str) -> WorkflowHistory:
     """Terminate a run while it waits, and return the history of the recovery that the reconciler starts for it."""
-    engine = await stack.temporal()
-    request = GenerationRequest(route=ROUTE, prompt=f"{story.name} {story.marker}", duration_s=story.duration_s)
+    engine, request = await stack.temporal(), request_of(story)
     await engine.start_workflow(GENERATION_WORKFLOW, request, id=workflow_id, task_queue="onetake")
     generation_id = await _reached(stack, workflow_id, "generating")
     await stack.terminate(workflow_id)
@@ -88,6 +93,18 @@ async def run_recovery(stack: Stack, story: Story, workflow_id: str) -> Workflow
                 if (await recovery.describe()).close_time is not None:
                     return await recovery.fetch_history()
             await asyncio.sleep(0.2)
+
+
+async def run_of_passes(stack: Stack) -> WorkflowHistory:
+    """The history of the reconciler's run, when it has made some passes."""
+    engine = await stack.temporal()
+    async with asyncio.timeout(60):
+        while True:
+            async for each in engine.list_workflows(f'WorkflowType = "{RECONCILE_WORKFLOW}"'):
+                history = await engine.get_workflow_handle(each.id).fetch_history()
+                if event_names(list(history.events)).count("ACTIVITY_TASK_COMPLETED") >= SOME_PASSES:
+                    return history
+            await asyncio.sleep(0.5)
 
 
 async def _reached(stack: Stack, workflow_id: str, phase: str) -> str:
@@ -105,11 +122,7 @@ async def _reached(stack: Stack, workflow_id: str, phase: str) -> str:
 
 async def _waits(stack: Stack, workflow_id: str) -> None:
     """The phase is stored with the vendor's answer, a little before the workflow hears of it and begins to wait."""
-    handle = (await stack.temporal()).get_workflow_handle(workflow_id)
-    while True:
-        pending = (await handle.describe()).raw_description.pending_activities
-        if any(activity.activity_type.name.endswith(".read_status") for activity in pending):
-            return
+    while "TIMER_STARTED" not in event_names(await stack.history(workflow_id)):
         await asyncio.sleep(0.05)
 
 

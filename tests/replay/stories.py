@@ -21,10 +21,12 @@ STORIES = (
     Story("throttled-then-finished", "[[sim:throttle=1]][[sim:delay=1]]"),
     Story("resolved-by-callback", "[[sim:submit-reset]][[sim:delay=1]]"),
     Story("render-failed", "[[sim:fail=Timeout]]"),
-    Story("canceled-while-rendering", "[[sim:delay=3]]", cancel_in="generating"),
+    Story("canceled-while-rendering", "[[sim:no-callback]][[sim:delay=1]]", cancel_in="generating"),
     Story("clip-not-a-video", "[[sim:asset-html]]"),
     Story("failed-after-success", "[[sim:no-callback]][[sim:status-success=1]][[sim:fail=Timeout]]"),
 )
 # Runs of the workflow `Recovery`, after a run of this prompt was terminated while it waited.
 RECOVERIES = (Story("recovered-late-clip", "[[sim:delay=2]]"),)
+# A run of the workflow `Reconcile` that the schedule started, after some passes.
+PASSES = Story("passes", "")
 CODEC_KEY = "dGVzdHMgb25seTogdGhpcyBrZXkgaXMgbm8gc2VjcmU="

@@ -33,9 +33,9 @@ PRELOADED = [
     "onetake.worker",
     "anyio._backends._asyncio",  # otherwise loaded at the first request
     "encodings.idna",
-    "tests.system.warmed",  # the last: it reads what is loaded
 ]
 LOOK_EVERY_S = 0.02
+KILLED_AT = "killed at "
 Call = Callable[[Sequence[str]], object]
 _PR_SET_PDEATHSIG = 1
 
@@ -46,10 +46,11 @@ _one_at_a_time = threading.Lock()  # the library reads a child's end from a pipe
 
 @dataclass(frozen=True)
 class Child:
-    """One process of ours. Its log holds what it wrote to its standard output and error."""
+    """One process of ours. Its log holds what it wrote to its standard output and error, from `since` on."""
 
     process: BaseProcess = field(repr=False)
     log: Path
+    since: int = 0
 
     @property
     def pid(self) -> int:
@@ -65,8 +66,9 @@ class Child:
         """The crash point at which it died; None when it did not die at one, or lives."""
         if self.ended() != -signal.SIGKILL or not self.log.exists():
             return None
-        *_, last = ["", *self.log.read_text(errors="replace").splitlines()]
-        return last.removeprefix("killed at ") if last.startswith("killed at ") else None
+        # Another of its threads may have written a line more.
+        lines = self.log.read_bytes()[self.since :].decode(errors="replace").splitlines()
+        return next((line.removeprefix(KILLED_AT) for line in lines if line.startswith(KILLED_AT)), None)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; one that has ended is left alone: its id may be another's by now."""
@@ -89,10 +91,11 @@ def spawn(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Ch
 
 def spawn_call(function: Call, words: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
     """Run a function of a module's top level in a process; it ends with code 0 when the function returns."""
+    since = log.stat().st_size if log.exists() else 0
     process = _server.Process(target=_live, args=(function, list(words), dict(environment), str(log)), daemon=True)
     with _one_at_a_time:
         process.start()
-    return Child(process, log)
+    return Child(process, log, since)
 
 
 def _live(function: Call, words: Sequence[str], environment: dict[str, str], log: str) -> None:

@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import urllib.request
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from minio import Minio
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 
-from onetake.client import Onetake
+from onetake.client import Onetake, Started
 from onetake.core.contracts import GenerationResult
 from onetake.core.errors import TryLater
 from onetake.core.money import parse_usd
@@ -27,16 +27,22 @@ from onetake.core.settings import Settings
 from onetake.dev.devstack.ports import LOOPBACK, free_port
 from onetake.dev.stack import RunningStack
 from onetake.engine.temporal import connect
+from onetake.ledger import PostgresSubmissions
 from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import Database
 from onetake.ledger.invariants import violations
 from onetake.ledger.vendors import PostgresVendors
+from tests.replay.commands import local_step
 from tests.system.forked import Call, Child, spawn, spawn_call
+from tests.system.standing import standing_still
+from tests.system.started import has_started, readiness
 
 ROUTE = "apixo/wan-2.6/text-to-video"
 TIME_SCALE = 0.05
 RENDER_S = 1.0
-LIMIT_S = 120.0
+LIMIT_S = 300.0
+MOST_STARTS = 3
+PATIENT_S = 3600  # the deadline of who is not about deadlines
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -57,21 +63,16 @@ class _Part:
         return self.lives[-1]
 
     async def start(self) -> None:
-        """Return when it listens, which it does when all it needs is there, or when it has killed itself before."""
-        self.lives.append(await asyncio.to_thread(spawn, self.words, self.env, self.log))
-        async with asyncio.timeout(LIMIT_S):
-            while not await self._listens() and self.child.ended() is None:
-                await asyncio.sleep(0.05)
-        assert self.child.ended() in {None, -signal.SIGKILL}, self.log.read_text()[-2000:]
-
-    async def _listens(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection(LOOPBACK, self.port)
-        except OSError:
-            return False
-        writer.close()
-        await writer.wait_closed()
-        return True
+        """Return when it has started, or when it has killed itself before. A server that is too busy to answer ends a
+        process at its start; whoever runs one starts it again."""
+        for _ in range(MOST_STARTS):
+            self.lives.append(await asyncio.to_thread(spawn, self.words, self.env, self.log))
+            async with asyncio.timeout(LIMIT_S):
+                while not await asyncio.to_thread(has_started, self.port) and self.child.ended() is None:
+                    await asyncio.sleep(0.05)
+            if self.child.ended() in {None, -signal.SIGKILL}:
+                return
+        raise AssertionError(self.log.read_text()[-2000:])
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,11 @@ class Stack:
 
     def settings(self, **overrides: str) -> Settings:
         """Settings as a process with this environment would read them."""
-        named = {name.removeprefix("ONETAKE_").lower(): value for name, value in self.environment.items()}
-        known = {name: value for name, value in named.items() if name in Settings.model_fields}
-        return Settings.model_validate(known | overrides)
+        return Settings.model_validate(settings_in(self.environment) | overrides)
 
     async def temporal(self) -> Client:
         address, namespace = self.environment["TEMPORAL_ADDRESS"], self.environment["TEMPORAL_NAMESPACE"]
-        return await connect(self.settings(), address=address, namespace=namespace)
+        return await patiently(lambda: connect(self.settings(), address=address, namespace=namespace))
 
     async def plain_temporal(self) -> Client:
         """A client that knows nothing of this package: no converter, no codec, no plugin of ours."""
@@ -113,12 +112,15 @@ class Stack:
             yield await patiently(lambda: opened.enter_async_context(Onetake.connect(self.settings(**overrides))))
 
     @asynccontextmanager
-    async def worker(self, task_queue: str, *, crash: str = "", **env: str) -> AsyncGenerator[str]:
-        """A worker process with all roles on a task queue of its own; yields its name, for `died`, `kill`, `restart`
-        and `child`. It may kill itself at the points of `crash` (see `onetake.core.crashpoints`)."""
+    async def worker(
+        self, task_queue: str, *, crash: str = "", roles: Sequence[str] = (), **env: str
+    ) -> AsyncGenerator[str]:
+        """A worker process, with all roles or those named, on a task queue of its own; yields its name, for `died`,
+        `kill`, `restart` and `child`. It may kill itself at the points of `crash` (see `onetake.core.crashpoints`)."""
         own = {"ONETAKE_TASK_QUEUE": task_queue, "ONETAKE_RECONCILE_EVERY_S": "0", "ONETAKE_CRASH": crash}
         port = free_port(set())
-        async with self._part("worker", ("worker", "--health-port", str(port)), own | env, port) as name:
+        words = ("worker", "--health-port", str(port), *(word for role in roles for word in ("--role", role)))
+        async with self._part("worker", words, own | env, port) as name:
             yield name
 
     @asynccontextmanager
@@ -157,6 +159,14 @@ class Stack:
         """The process that a part runs as now."""
         return self._parts[part].child
 
+    def log_of(self, part: str) -> str:
+        """What a part has written to its log so far."""
+        return self._parts[part].log.read_text()
+
+    def readiness(self, part: str) -> tuple[int, list[str]]:
+        """What a part answers to who asks whether it is ready. Blocks."""
+        return readiness(self._parts[part].port)
+
     def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a part of `worker` or `gateway`; SIGSTOP stops it, SIGCONT lets it go on."""
         self.child(part).kill(number)
@@ -168,9 +178,15 @@ class Stack:
         self._parts[part].env["ONETAKE_CRASH"] = crash
         await self._parts[part].start()
 
+    @contextmanager
+    def no_clip_stored(self) -> Generator[None]:
+        """The worker that stores clips stands still in this block: what is started goes on, and does not end."""
+        with standing_still(self.running.devstack, "media"):
+            yield
+
     async def simulator_journal(self) -> dict[str, Any]:
         """The simulator's own journal: the truth about what was sent, accepted and charged."""
-        return await asyncio.to_thread(self._get, "/journal")
+        return await asyncio.to_thread(self.get, "/journal")
 
     async def job(self, task_id: str | None) -> dict[str, Any]:
         return next(job for job in (await self.simulator_journal())["jobs"] if job["task_id"] == task_id)
@@ -186,6 +202,17 @@ class Stack:
     async def control(self, what: str, **body: object) -> None:
         """Tell the simulator something: an outage, callbacks off."""
         await asyncio.to_thread(self._post, f"/control/{what}", body)
+
+    async def release(self, prompt: str) -> None:
+        """What the markers of this prompt hold up at the simulator goes on: a POST, a render, a list, a download."""
+        await self.control("release", prompt_sha256=sha256(prompt.encode()).hexdigest())
+
+    async def intended(self, generation_id: str, database_url: str | None = None) -> None:
+        """Wait until the intent to send is written, in another ledger than this stack's where one is named: the POST of
+        it is under way, or was."""
+        async with self.database(database_url) as database, asyncio.timeout(LIMIT_S):
+            while (await PostgresSubmissions(database).read(generation_id, 1)).state == "not_sent":
+                await asyncio.sleep(0.05)
 
     async def died(self, part: str, limit_s: float = LIMIT_S) -> str | None:
         """Wait until a part has ended, whoever ended it; returns the crash point at which it died, if at one."""
@@ -220,25 +247,57 @@ class Stack:
             return await violations(database)
 
     @asynccontextmanager
-    async def database(self) -> AsyncGenerator[Database]:
-        url = self.environment["ONETAKE_DATABASE_URL"]
+    async def database(self, named: str | None = None) -> AsyncGenerator[Database]:
+        url = named or self.environment["ONETAKE_DATABASE_URL"]
         database = await patiently(lambda: Database.connect(url, pool_size=1))
         try:
             yield database
         finally:
             await database.close()
 
+    async def make_old(self, *generation_ids: str) -> None:
+        """The reconciler leaves an open generation alone while it is new."""
+        async with self.database() as database:
+            aged = "update onetake.generation set created_at = created_at - interval '1 hour' where id = any ($1)"
+            await database.row(aged, list(generation_ids))
+
+    async def give_up(self, *started: Started) -> None:
+        """End runs that would only sit there. They are settled soon, and keep no room at their vendor from others."""
+        await self.terminate(*(each.workflow_id for each in started))
+        await self.make_old(*(each.id for each in started))
+
     async def terminate(self, *workflow_ids: str) -> None:
-        """End runs that would only sit there; nothing of theirs is settled."""
+        """End runs; nothing of theirs is settled."""
         engine = await self.temporal()
         for workflow_id in workflow_ids:
             await engine.get_workflow_handle(workflow_id).terminate("the test is over")
+
+    async def closed_history(self, workflow_id: str) -> list[HistoryEvent]:
+        """The history of a run that is over, or is about to be: its row may end a moment before it."""
+        handle = (await self.temporal()).get_workflow_handle(workflow_id)
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        return await self.history(workflow_id)
 
     async def history(self, workflow_id: str) -> list[HistoryEvent]:
         handle = (await self.temporal()).get_workflow_handle(workflow_id)
         return list((await handle.fetch_history()).events)
 
-    def _get(self, path: str) -> Any:
+    async def happened(self, workflow_id: str, event: str, *, times: int = 1) -> list[HistoryEvent]:
+        """The history of a run, once an event is in it so many times."""
+        async with asyncio.timeout(LIMIT_S):
+            while event_names(events := await self.history(workflow_id)).count(event) < times:
+                await asyncio.sleep(0.05)
+        return events
+
+    async def listed(self, workflow_id: str, status: str) -> None:
+        """Wait until Temporal's list, which is late, shows a run with this status."""
+        engine, query = await self.temporal(), f"WorkflowId = '{workflow_id}' AND ExecutionStatus = '{status}'"
+        async with asyncio.timeout(LIMIT_S):
+            while not (await engine.count_workflows(query)).count:
+                await asyncio.sleep(0.1)
+
+    def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.simulator_url}{path}", timeout=60) as answer:
             return json.load(answer)
 
@@ -259,7 +318,15 @@ async def patiently(connect: Callable[[], Awaitable[T]]) -> T:
 
 def bare_environ() -> dict[str, str]:
     """This process's environment without what would make a stack use servers of somebody else's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("ONETAKE_", "TEMPORAL_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("ONETAKE_", "TEMPORAL_", "OTEL_"))
+    }
+
+
+def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings that an environment names, by their fields."""
+    named = {name.removeprefix("ONETAKE_").lower(): value for name, value in environ.items()}
+    return {name: value for name, value in named.items() if name in Settings.model_fields}
 
 
 def unique(text: str) -> str:
@@ -272,9 +339,13 @@ def event_names(events: list[HistoryEvent]) -> list[str]:
 
 
 def activity_ids(events: list[HistoryEvent]) -> list[str]:
-    """The activity ids in the order in which they were scheduled."""
-    scheduled = [event.activity_task_scheduled_event_attributes for event in events]
-    return [attributes.activity_id for attributes in scheduled if attributes.activity_id]
+    """What was done, in its order: the ids of activities as scheduled, and the names of steps that were done in the
+    workflow's own task. A step that did not succeed there is named twice: it went on as an activity."""
+    return [name for event in events if (name := local_step(event) or _activity_id(event))]
+
+
+def _activity_id(event: HistoryEvent) -> str:
+    return event.activity_task_scheduled_event_attributes.activity_id
 
 
 def money(result: GenerationResult) -> tuple[int, int, int]:
@@ -289,5 +360,6 @@ async def ended(onetake: Onetake, generation_id: str, limit_s: float = LIMIT_S) 
 async def in_phase(onetake: Onetake, generation_id: str, *phases: str, limit_s: float = LIMIT_S) -> None:
     """Wait until a generation has reached one of these phases."""
     async with asyncio.timeout(limit_s):
-        while (await onetake.get(generation_id)).phase not in phases:
+        while (record := await onetake.get(generation_id)).phase not in phases:
+            assert record.phase != "done", f"it ended {record.status} before it was seen in {phases}"
             await asyncio.sleep(0.05)

@@ -28,11 +28,11 @@ async def test_hung_submissions_and_dripping_downloads_leave_the_others_alone(st
     calm_s = await typical_s(onetake, "calm")
     hung = [await stuck(onetake, "hung [[sim:submit-hang=50]]") for _ in range(8)]
     drips = [await stuck(onetake, "drip [[sim:asset-slow=1]]") for _ in range(3)]
-    await asyncio.gather(*(in_phase(onetake, each.id, "submitting") for each in hung))
+    await asyncio.gather(*(in_phase(onetake, each.id, "submitting", "resolving") for each in hung))
     await asyncio.gather(*(in_phase(onetake, each.id, "persisting") for each in drips))
     beside_s = await typical_s(onetake, "beside")
     assert "done" not in {(await onetake.get(each.id)).phase for each in hung + drips}
-    await stack.terminate(*(each.workflow_id for each in hung + drips))
+    await stack.give_up(*hung, *drips)
     assert beside_s <= calm_s * LARGEST_RATIO + ROUNDING_S
 
 

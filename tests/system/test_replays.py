@@ -10,11 +10,15 @@ from onetake.core.names import ReplayVerb
 from tests.system.harness import ROUTE, Stack, ended, in_phase, money, unique
 
 WHO = "operator test"
+HASTY = "0.0005"  # the scale at which a clip is sought for 11 s, and copies that are none are fetched 8 times
+PAGES = "[[sim:no-callback]][[sim:asset-html=12]]"  # a try that was cut off is none of the 8; a replay has 8 of its own
 REFUNDED = "wan26ai/wan-2.6/text-to-video"
 
 
 async def failed(onetake: Onetake, text: str, *, tenant: str = "default", route: str = ROUTE) -> str:
-    started = await onetake.start(route=route, prompt=unique(text), tenant=tenant, duration_s=SECONDS[route])
+    started = await onetake.start(
+        route=route, prompt=unique(text), tenant=tenant, duration_s=SECONDS[route], deadline_s=240
+    )
     assert (await ended(onetake, started.id)).status == "failed"
     return started.id
 
@@ -41,7 +45,9 @@ async def refused(onetake: Onetake, verb: ReplayVerb, generation_id: str, **more
 async def test_a_clip_that_could_not_be_fetched_is_fetched_again_without_new_money(
     stack: Stack, onetake: Onetake
 ) -> None:
-    generation_id = await failed(onetake, "gone for now [[sim:asset-403=3]]")
+    async with stack.client(time_scale=HASTY) as hasty:
+        generation_id = await failed(hasty, f"not yet {PAGES}")
+    assert await refused(onetake, "regenerate", generation_id) == "replay_cost_not_accepted"
     quote = await onetake.replays().quote("repersist", generation_id)
     assert (quote.refusal, quote.cost_micros) == (None, 0)
     replayed = await onetake.replays().replay("repersist", generation_id, who=WHO)
@@ -50,13 +56,14 @@ async def test_a_clip_that_could_not_be_fetched_is_fetched_again_without_new_mon
     record = await onetake.get(generation_id)
     assert (recovered.changed, record.status, money(record)) == (True, "completed", (200_000, 200_000, 0))
     assert record.correction is not None
-    assert (record.correction.who, record.correction.from_code) == (WHO, "asset_unavailable")
+    assert (record.correction.who, record.correction.from_code) == (WHO, "asset_not_video")
     assert await kinds(stack, generation_id) == ["hold", "post"]
     assert await refused(onetake, "repersist", generation_id) == "nothing_to_replay"
 
 
-async def test_a_link_that_has_expired_is_said_and_nothing_changes(onetake: Onetake) -> None:
-    generation_id = await failed(onetake, "gone [[sim:asset-403]]")
+async def test_a_link_that_has_expired_is_said_and_nothing_changes(stack: Stack, onetake: Onetake) -> None:
+    async with stack.client(time_scale=HASTY) as hasty:
+        generation_id = await failed(hasty, "gone [[sim:no-callback]][[sim:asset-403]]")
     await onetake.replays().replay("repersist", generation_id, who=WHO)
     recovered = await onetake.replays().recovered(generation_id)
     assert (recovered.changed, recovered.error and recovered.error.code) == (False, "asset_unavailable")
@@ -103,7 +110,7 @@ async def test_what_ended_without_cost_has_nothing_to_wait_for(onetake: Onetake)
 
 
 async def test_what_runs_is_finished_unknown_or_somebody_elses_is_not_replayed(stack: Stack, onetake: Onetake) -> None:
-    prompt = unique("running [[sim:delay=3]]")
+    prompt = unique("running [[sim:held]]")
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     await in_phase(onetake, started.id, "generating")
     verbs: tuple[ReplayVerb, ...] = ("reattach", "repersist", "regenerate")
@@ -113,6 +120,7 @@ async def test_what_runs_is_finished_unknown_or_somebody_elses_is_not_replayed(s
             with pytest.raises(Refused) as caught:
                 await onetake.replays().quote(verb, wrong.get("generation_id", started.id), tenant=wrong["tenant"])  # pyright: ignore[reportArgumentType]
             assert caught.value.code == "generation_not_found"
+    await stack.release(prompt)
     result = await ended(onetake, started.id)
     for verb in verbs:
         assert await refused(onetake, verb, started.id) == "nothing_to_replay"

@@ -1,7 +1,7 @@
 """A submission whose answer was lost, on real parts: found by a list, proven by a balance, or in suspense."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,7 +25,7 @@ from tests.system.harness import ROUTE, Stack, ended, in_phase, money, unique
 GMI = "gmi/wan-2.6/text-to-video"
 AIVIDEOAPI = "aivideoapi/wan-2.6/text-to-video"
 SCALE = "0.01"  # two looks lie 1.2 s apart, and an unknown outcome is given up after 18 s
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 
 Seen = tuple[str, str | None, tuple[int, int, int]]
 
@@ -56,7 +56,7 @@ LOST = {
     "never seen": "[[sim:submit-reset]][[sim:list-lost]]",
     "not taken": "[[sim:submit-reset-refused]]",
 }
-EQUALS = "[[sim:submit-reset]][[sim:submit-hang=8]]"  # while one waits for its answer, nobody looks for the other's job
+EQUALS = "[[sim:submit-reset]][[sim:submit-hang=18]]"  # both wait for their answers until they are released
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -82,12 +82,13 @@ async def _by_list(stack: Stack) -> dict[str, list[End]]:
 
 async def _after_the_end(stack: Stack) -> dict[str, list[End]]:
     """The list shows the job when the generation has long ended; the stack's reconciler has it looked for again."""
-    prompt, queue = unique("listed after the end [[sim:submit-reset]][[sim:list-late=20]]"), "resolve-after-the-end"
+    prompt, queue = unique("listed after the end [[sim:submit-reset]][[sim:list-late=1000]]"), "resolve-after-the-end"
     async with (
         stack.worker(queue, ONETAKE_TIME_SCALE="0.004"),
         stack.client(task_queue=queue, time_scale="0.004") as onetake,
     ):
         first = await ended(onetake, (await onetake.start(**_request(prompt))).id, LIMIT_S)
+        await stack.release(prompt)
         async with asyncio.timeout(LIMIT_S):
             while (record := await onetake.get(first.id)).correction is None:
                 await asyncio.sleep(0.2)
@@ -98,6 +99,9 @@ async def _alike(stack: Stack, onetake: Onetake, marker: str, number: int = 1, s
     """Start equal generations at once, and wait for their ends."""
     prompt = unique(f"a lost answer {marker}")
     started = [await onetake.start(**_request(prompt, seed)) for _ in range(number)]
+    if marker == EQUALS:
+        await until(lambda: stack.jobs_of(prompt), number)
+        await stack.release(prompt)
     results = [await ended(onetake, each.id, LIMIT_S) for each in started]
     return [await _end(stack, result, prompt) for result in results]
 
@@ -112,6 +116,13 @@ async def _after_an_equal_one(stack: Stack, onetake: Onetake) -> list[End]:
             await stack.died(name)
         async with stack.worker(queue, ONETAKE_TIME_SCALE=SCALE):
             return [await _end(stack, each, prompt) for each in (first, await ended(other, second.id, LIMIT_S))]
+
+
+async def until(found: Callable[[], Awaitable[Sequence[object]]], number: int) -> None:
+    """Wait until so many are there."""
+    async with asyncio.timeout(LIMIT_S):
+        while len(await found()) < number:
+            await asyncio.sleep(0.1)
 
 
 def _request(prompt: str, seed: int | None = None) -> dict[str, Any]:
@@ -191,6 +202,7 @@ async def test_what_a_zombie_records_while_the_outcome_is_sought_counts(ends: di
 TOOK_NOTHING: Seen = ("failed", "vendor_took_nothing", (240_000, 0, 0))
 IN_DOUBT: Seen = ("failed", "submission_outcome_unknown", (240_000, 0, 240_000))
 
+HELD = "[[sim:submit-slow=18]]"  # until it is released; the worker waits 20 s for an answer
 REFUSED = "[[sim:submit-reset-refused]]"
 TAKEN = "[[sim:submit-reset]][[sim:no-callback]]"
 
@@ -199,25 +211,37 @@ TAKEN = "[[sim:submit-reset]][[sim:no-callback]]"
 class Branch:
     """A stack with a ledger of its own, and an account at aivideoapi that nobody else uses."""
 
+    stack: Stack
+    database_url: str
     onetake: Onetake
     simulator_url: str
 
     async def ends(self, *markers: str) -> list[End]:
-        """Start one generation for each at the same time, and wait for their ends."""
+        """Start one generation for each at the same time, and wait for their ends. What holds up a POST ends when all
+        are under way."""
         prompts = [unique(f"who paid {marker}") for marker in markers]
         request = {"route": AIVIDEOAPI, "duration_s": 2, "resolution": "720p"}
         started = [await self.onetake.start(**request, prompt=prompt) for prompt in prompts]
+        if HELD in markers[0]:
+            for each in started:
+                await self.stack.intended(each.id, self.database_url)
+            for prompt in prompts:
+                await self._control("release", prompt_sha256=sha256(prompt.encode()).hexdigest())
         results = [await ended(self.onetake, each.id, LIMIT_S) for each in started]
         return [End(result, await self._jobs(prompt)) for result, prompt in zip(results, prompts, strict=True)]
 
     async def end_after_an_outage(self) -> End:
         """The answer is lost, and for a while the list is no list."""
-        prompt = unique("the list is away [[sim:submit-reset]]")
+        prompt = unique("the list is away [[sim:submit-reset]][[sim:list-late=1000]]")
         started = await self.onetake.start(**_request(prompt))
         await in_phase(self.onetake, started.id, "resolving")
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-            await http.post(f"{self.simulator_url}/control/outage", json={"vendor": "gmi", "seconds": 3})
+        await self._control("outage", vendor="gmi", seconds=3)
+        await self._control("release", prompt_sha256=sha256(prompt.encode()).hexdigest())
         return End(await ended(self.onetake, started.id, LIMIT_S), await self._jobs(prompt))
+
+    async def _control(self, what: str, **body: object) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+            (await http.post(f"{self.simulator_url}/control/{what}", json=body)).raise_for_status()
 
     async def _jobs(self, prompt: str) -> list[str]:
         digest = sha256(prompt.encode()).hexdigest()
@@ -245,7 +269,7 @@ async def branch(stack: Stack, name: str, exclusive_keys: str = "aivideoapi") ->
                 database_url=database_url, task_queue=f"branch-{name}", time_scale=SCALE, exclusive_keys=exclusive_keys
             ) as onetake,
         ):
-            yield Branch(onetake, url)
+            yield Branch(stack, database_url, onetake, url)
 
 
 async def _alone(stack: Stack) -> dict[str, list[End]]:
@@ -255,7 +279,8 @@ async def _alone(stack: Stack) -> dict[str, list[End]]:
 
 async def _crowded(stack: Stack) -> dict[str, list[End]]:
     async with branch(stack, "crowded") as crowded:
-        return {"crowded": await crowded.ends(REFUSED, REFUSED)}
+        beside_each_other = f"{HELD}{REFUSED}"  # however slow the machine is
+        return {"crowded": await crowded.ends(beside_each_other, beside_each_other)}
 
 
 async def _shared(stack: Stack) -> dict[str, list[End]]:

@@ -2,12 +2,11 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from onetake.client import Onetake
-from tests.system.harness import ROUTE, Stack, ended, money, unique
+from tests.system.harness import LIMIT_S, ROUTE, Stack, ended, in_phase, money, unique
 
 
 @asynccontextmanager
@@ -31,8 +30,11 @@ async def failing_once(stack: Stack, table: str, when: str, sqlstate: str, times
 
 
 async def test_an_unexpected_refusal_at_settle_is_not_the_end_of_the_settlement(stack: Stack, onetake: Onetake) -> None:
-    started = await onetake.start(route=ROUTE, prompt=unique("settle [[sim:delay=1]]"), duration_s=2)
+    prompt = unique("settle [[sim:held]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
+    await in_phase(onetake, started.id, "generating")
     async with failing_once(stack, "event", "insert", "XX000"):
+        await stack.release(prompt)
         result = await ended(onetake, started.id)
     assert (result.status, money(result)) == ("completed", (200_000, 200_000, 0))
 
@@ -70,22 +72,21 @@ async def test_a_worker_that_is_told_to_stop_takes_nothing_new_and_finishes_its_
     """A slow download of another queue must not keep the submit queue open."""
     queue = "stopping"
     async with stack.client(task_queue=queue) as onetake, stack.worker(queue) as first:
-        slow = await onetake.start(route=ROUTE, prompt=unique("slow [[sim:asset-slow=60000]]"), duration_s=2)
-        while (await onetake.get(slow.id)).phase != "persisting":
-            await asyncio.sleep(0.05)
-        prompt = unique("in flight [[sim:submit-hang=2]][[sim:no-callback]]")
+        slow = await onetake.start(route=ROUTE, prompt=unique("slow [[sim:asset-slow=1]]"), duration_s=2)
+        await in_phase(onetake, slow.id, "persisting")
+        prompt, late = unique("in flight [[sim:submit-hang=18]][[sim:no-callback]]"), unique("late")
         flying = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
-        while (await onetake.get(flying.id)).phase != "submitting" or not await stack.submits_of(prompt):
-            await asyncio.sleep(0.05)
-        stack.kill(first, signal.SIGTERM)
-        stopped_at = time.time()
-        late = unique("late")
-        await onetake.start(route=ROUTE, prompt=late, duration_s=2)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
+            while not await stack.submits_of(prompt):
+                await asyncio.sleep(0.05)
+            stack.kill(first, signal.SIGTERM)
+            while "worker_stopping" not in stack.log_of(first):
+                await asyncio.sleep(0.05)
+            await onetake.start(route=ROUTE, prompt=late, duration_s=2)
+            await stack.release(prompt)
             while (await onetake.get(flying.id)).vendor_task_id is None:
                 await asyncio.sleep(0.05)
-        arrivals = [each["received_at"] for each in await stack.submits_of(late)]
-        assert all(arrival < stopped_at + 1 for arrival in arrivals)
+        assert await stack.submits_of(late) == []
         stack.kill(first)
         async with stack.worker(queue):
             assert (await ended(onetake, flying.id)).status == "completed"

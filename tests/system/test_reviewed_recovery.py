@@ -16,22 +16,24 @@ from onetake.ledger.database import Database
 from onetake.operations.reconciler import Reconciler
 from tests.system.harness import ROUTE, Stack, ended, in_phase, money, unique
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 
 
 EMPTY, MISSING = "temporal-system", "nobody-made-this-one"
 
 
 async def test_a_pass_pointed_at_another_namespace_ends_nothing(stack: Stack, onetake: Onetake) -> None:
-    started = await onetake.start(route=ROUTE, prompt=unique("elsewhere [[sim:delay=3]]"), duration_s=2)
+    prompt = unique("elsewhere [[sim:held]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     await in_phase(onetake, started.id, "generating")
     async with stack.database() as database:
-        await make_old(database, started.id)
+        await stack.make_old(started.id)
         found = (await (await astray(stack, database, EMPTY)).run_once()).findings
         assert {each.action for each in found if each.generation_id == started.id} == {"none"}
         with pytest.raises(TryLater) as later:
             await (await astray(stack, database, MISSING)).run_once()
     assert later.value.code == "engine_unavailable"
+    await stack.release(prompt)
     result = await ended(onetake, started.id)
     assert (result.status, money(result)) == ("completed", (200_000, 200_000, 0))
 
@@ -47,9 +49,9 @@ async def astray(stack: Stack, database: Database, namespace: str) -> Reconciler
 async def test_what_was_canceled_before_it_started_is_never_started(stack: Stack, onetake: Onetake) -> None:
     prompt = unique("canceled and cut off")
     async with stack.database() as database:
-        generation_id = await row_alone(database, onetake, prompt, key=unique("key").replace(" ", ""), old=False)
+        generation_id = await row_alone(database, onetake, prompt, key=unique("key").replace(" ", ""))
         await onetake.cancel(generation_id)
-        await make_old(database, generation_id)
+        await stack.make_old(generation_id)
     record = await settled(onetake, generation_id)
     assert (record.status, money(record)) == ("failed", (0, 0, 0))
     assert await stack.submits_of(prompt) == []
@@ -59,9 +61,9 @@ async def test_what_a_late_attempt_knows_was_never_taken_does_not_stay_in_suspen
     stack: Stack, onetake: Onetake
 ) -> None:
     request = request_of({"route": ROUTE, "prompt": unique("turned away late"), "duration_s": 2})
-    plan = onetake.plan(request)
+    plan = await onetake.plan(request)
     async with stack.database() as database:
-        generation_id = await row_alone(database, onetake, request.prompt, old=False)
+        generation_id = await row_alone(database, onetake, request.prompt)
         submissions, ledger = PostgresSubmissions(database), PostgresLedger(database)
         await ledger.reserve(hold_for(generation_id, plan))
         begun = await submissions.begin(
@@ -72,7 +74,7 @@ async def test_what_a_late_attempt_knows_was_never_taken_does_not_stay_in_suspen
             request_sha256=bytes(32),
             seed=None,
         )
-        end = SettleInput(generation_id=generation_id, attempt=1, status="failed", resolution="none")
+        end = SettleInput(generation_id=generation_id, attempt=1, tenant="default", status="failed", resolution="none")
         assert (await ledger.settle(end)).cost.suspense_micros == 200_000
         await submissions.record(generation_id, 1, state="not_sent", post=begun.post)
     async with asyncio.timeout(LIMIT_S):
@@ -85,9 +87,9 @@ async def test_what_a_late_attempt_knows_was_never_taken_does_not_stay_in_suspen
 async def test_money_held_without_a_run_is_given_back(stack: Stack, onetake: Onetake) -> None:
     request = request_of({"route": ROUTE, "prompt": unique("held and never run"), "duration_s": 2})
     async with stack.database() as database:
-        generation_id = await row_alone(database, onetake, request.prompt, old=False)
-        await PostgresLedger(database).reserve(hold_for(generation_id, onetake.plan(request)))
-        await make_old(database, generation_id)
+        generation_id = await row_alone(database, onetake, request.prompt)
+        await PostgresLedger(database).reserve(hold_for(generation_id, await onetake.plan(request)))
+        await stack.make_old(generation_id)
     record = await settled(onetake, generation_id)
     assert (record.status, record.error and record.error.code) == ("failed", "run_lost")
     assert money(record) == (200_000, 0, 0)
@@ -116,22 +118,13 @@ def hold_for(generation_id: str, plan: Plan) -> ReserveInput:
     )
 
 
-async def row_alone(
-    database: Database, onetake: Onetake, prompt: str = "cut off", *, key: str | None = None, old: bool = True
-) -> str:
+async def row_alone(database: Database, onetake: Onetake, prompt: str, *, key: str | None = None) -> str:
     """What a client leaves that is killed between the row and the workflow."""
     request = request_of({"route": ROUTE, "prompt": prompt, "duration_s": 2, "idempotency_key": key})
     workflow_id = workflow_id_of("default", new_generation_id())
-    row = await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id, plan=onetake.plan(request))
-    if old:
-        await make_old(database, row.id)
+    plan = await onetake.plan(request)
+    row = await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id, plan=plan)
     return row.id
-
-
-async def make_old(database: Database, generation_id: str) -> None:
-    await database.row(
-        "update onetake.generation set created_at = created_at - interval '1 hour' where id = $1", generation_id
-    )
 
 
 async def settled(onetake: Onetake, generation_id: str) -> GenerationRecord:

@@ -1,11 +1,20 @@
 """The table that an operator sees in the Temporal UI: facts of the run, no prompt, no secret."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from onetake.core.contracts import Asset, Cost, ErrorInfo, GenerationRequest, GenerationResult, Persisted
+from onetake.core.contracts import (
+    Asset,
+    Cost,
+    ErrorInfo,
+    GenerationRequest,
+    GenerationResult,
+    Notice,
+    Persisted,
+    StatusReading,
+)
 from onetake.core.errors import VENDOR_SAID
 from onetake.core.names import PHASES, Phase
 from tests.providers.parts import PROMPT, plan_of, request_for
@@ -32,7 +41,7 @@ COST = Cost(reserved_micros=500_000, settled_micros=500_000)
 
 def _rows(phase: Phase, **known: Any) -> dict[str, str]:
     """The table as a dictionary, after a look at its form."""
-    text = details_of(GenerationState(phase=phase, **known), NOW)
+    text = details_of(GenerationState(phase=phase, since=NOW, **known))
     assert PROMPT not in text
     assert "canary" not in text
     assert "$" not in text.replace("\\$", ""), "the UI reads a pair of them as mathematics"
@@ -59,18 +68,36 @@ def test_every_phase_says_what_is_being_done(phase: Phase) -> None:
 
 
 def test_waiting_says_when_the_next_read_comes_and_when_it_ends() -> None:
-    rows = _rows("generating", generation_id="gen_1", plan=PLAN, task_id="task_1")
+    due = NOW + timedelta(seconds=30)
+    rows = _rows("generating", generation_id="gen_1", plan=PLAN, task_id="task_1", next_read_at=due)
     assert rows["Generation"] == "`gen_1`"
     assert rows["Route"] == "apixo/wan-2.6/text-to-video, 5 s, 720p"
     assert rows["Price"] == "$0.50 ($0.10 a second)"
-    assert rows["Next read"] == "on a callback, else at 2026-01-02 03:04:35 UTC, then every 10 to 15 s"
+    assert rows["Next read"] == "on a callback, else at 2026-01-02 03:04:35 UTC"
     assert rows["Deadline"].startswith("2026-01-02 03:34:05 UTC, then it ends as failed")
     assert rows["Vendor's id"] == "`task_1`"
 
 
 def test_a_vendor_without_callbacks_promises_none() -> None:
-    rows = _rows("generating", plan=PLAN.model_copy(update={"callbacks": False}))
-    assert rows["Next read"].startswith("at 2026-01-02 03:04:35 UTC")
+    rows = _rows("generating", plan=PLAN.model_copy(update={"callbacks": False}), next_read_at=NOW)
+    assert rows["Next read"] == "at 2026-01-02 03:04:05 UTC"
+
+
+def test_a_callback_says_that_the_vendor_is_asked_now() -> None:
+    rows = _rows("generating", plan=PLAN, woken_at=NOW)
+    assert rows["Next read"].startswith("now, for a callback came at 2026-01-02 03:04:05 UTC")
+
+
+def test_waiting_says_what_the_vendor_said_last_or_why_it_could_not_be_asked() -> None:
+    reading = StatusReading(state="open", vendor_state="REVIEWING")
+    assert _rows("generating", plan=PLAN, reading=reading)["Vendor says"] == "REVIEWING"
+    refusal = ErrorInfo(code="vendor_auth", message="HTTP 401", hint="Mend the key.")
+    assert _rows("generating", plan=PLAN, reading=reading, refusal=refusal)["Last read"] == "`vendor_auth`: HTTP 401"
+
+
+def test_a_job_that_the_vendor_does_not_take_yet_says_why() -> None:
+    busy = ErrorInfo(code="vendor_throttled", message="Too many.", hint="")
+    assert _rows("submitting", plan=PLAN, waits_for=busy)["Waiting"] == "`vendor_throttled`: Too many."
 
 
 def test_an_unknown_outcome_says_when_its_resolution_ends_and_how() -> None:
@@ -97,7 +124,8 @@ def test_an_unknown_outcome_says_what_is_asked(facts: dict[str, object], asked: 
 
 
 def test_the_end_says_what_it_cost_and_where_the_clip_is_without_its_link() -> None:
-    persisted = Persisted(assets=(CLIP,), manifest_key="acme/gen_1/1/manifest.json")
+    reading = StatusReading(state="succeeded", vendor_state="success")
+    persisted = Persisted(reading=reading, assets=(CLIP,), manifest_key="acme/gen_1/1/manifest.json")
     rows = _rows("done", plan=PLAN, persisted=persisted, result=_result(assets=(CLIP,)))
     assert rows["Phase"] == "**done**: completed"
     assert rows["Asset"] == "`acme/gen_1/1/0.mp4` (1.2 MB, 5.0 s, 1280x720)"
@@ -161,3 +189,13 @@ def test_a_vendor_that_repeats_the_prompt_is_not_quoted(words: str, kept: bool) 
     assert (words in without_quotes(error, request).message) is kept
     ours = ErrorInfo(code="request_invalid", message="/prompt: a fox walking through neon rain", hint="")
     assert without_quotes(ours, request) == ours
+
+
+def test_a_cost_that_a_person_must_book_is_told() -> None:
+    notices = (
+        Notice(code="vendor_cost_in_review", message="the vendor reports $9.00"),
+        Notice(code="x", message="else"),
+    )
+    rows = _rows("done", plan=PLAN, result=_result(warnings=notices))
+    assert rows["In review"] == "the vendor reports $9.00"
+    assert "else" not in str(rows)

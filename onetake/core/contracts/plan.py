@@ -1,9 +1,13 @@
 """The plan: all that a run knows of its route, pinned when the generation was accepted."""
 
 from decimal import Decimal
-from typing import Self
+from typing import Annotated, Self
+
+from pydantic import Field
 
 from onetake.core.contracts.base import Message, Value
+from onetake.core.contracts.policy import CountLimit
+from onetake.core.contracts.request import GenerationRequest
 from onetake.core.names import FailedJobCost, InputKind, media_queue, read_queue, submit_queue
 
 
@@ -14,6 +18,16 @@ class Cadence(Value):
     interval_s: float
     growth: float
     max_interval_s: float
+
+
+class Pace(Value):
+    """What is known of a vendor's callbacks and of renders like one.
+
+    `usual_s`: seconds from acceptance by the vendor to the end that we saw, the median of the latest; None when fewer
+    than 5 are known."""
+
+    callbacks_arrive: bool = False
+    usual_s: float | None = None
 
 
 class Queues(Value):
@@ -28,7 +42,12 @@ class Queues(Value):
     @classmethod
     def of(cls, base: str, vendor: str) -> Self:
         """The queues of one vendor's generations in the deployment whose own queue is `base`."""
-        return cls(base=base, submit=submit_queue(base, vendor), read=read_queue(base, vendor), media=media_queue(base))
+        return cls(
+            base=base,
+            submit=submit_queue(base, vendor),
+            read=read_queue(base, vendor),
+            media=media_queue(base, vendor),
+        )
 
 
 class Price(Value):
@@ -43,7 +62,10 @@ class Price(Value):
 class Plan(Message):
     """All that the workflow knows of a route, pinned when the generation was accepted.
 
-    Times are already scaled by `time_scale` (1 in production; tests and the demo shorten them).
+    Times are already scaled by `time_scale` (1 in production; tests and the demo shorten them). `policies` are those
+    that decided something, in words; `limits` are kept by the ledger when the plan is stored. Costs that the vendor
+    reports are booked without a person up to `reported_cost_most` times the price. A clip that was paid for is sought
+    for `result_lifetime_s` seconds. A vendor that `bills_generated` seconds only reserves for those that were ordered.
     """
 
     route: str
@@ -57,13 +79,18 @@ class Plan(Message):
     width: int | None = None
     height: int | None = None
     sound: bool | None = None
+    watermark: bool | None = None
+    prompt_extend: bool | None = None
+    policies: tuple[str, ...] = ()
+    limits: tuple[CountLimit, ...] = ()
     cadence: Cadence
     deadline_s: float
     unknown_deadline_s: float
-    throttle_limit_s: float
     unreachable_limit_s: float
     heartbeat_timeout_s: float
     failed_job_cost: FailedJobCost
+    reported_cost_most: Annotated[Decimal, Field(ge=1, allow_inf_nan=False)] = Decimal(3)
+    bills_generated: bool = False
     callbacks: bool
     cancelable: bool
     takes_seed: bool
@@ -73,4 +100,10 @@ class Plan(Message):
     queues: Queues
     max_asset_bytes: int
     duration_tolerance_s: float
+    result_lifetime_s: float = 21_600.0
     time_scale: float = 1.0
+
+    def decided(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with what policies decided in the caller's place: what is sent."""
+        ours = {"watermark": self.watermark, "prompt_extend": self.prompt_extend}
+        return request.model_copy(update={name: value for name, value in ours.items() if value is not None})

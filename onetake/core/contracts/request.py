@@ -1,7 +1,7 @@
 """What a service asks for. It refuses unknown fields: a dropped field would be a different, billed job."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,10 @@ from onetake.core.names import DEFAULT_TENANT
 
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Label = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+MOST_LABELS: Final = 64
+# What a run may be started with, as JSON. Naming every broken rule of a payload of 2 MB, the most that Temporal takes,
+# would need longer than the 2 s that a workflow task may think.
+MOST_START_BYTES: Final = 256 * 1024
 
 
 class GenerationRequest(BaseModel):
@@ -54,7 +58,13 @@ class GenerationRequest(BaseModel):
     max_cost_usd: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
     deadline_s: Annotated[StrictInt, Field(ge=1, le=86_400)] | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None = None
-    labels: dict[Label, Label] = Field(default_factory=dict[str, str])
+    quote_id: Annotated[str, Field(pattern=r"^quo_[0-9a-f-]{36}$")] | None = None
+    labels: Annotated[dict[Label, Label], Field(max_length=MOST_LABELS)] = Field(default_factory=dict[str, str])
+
+    @property
+    def names_media(self) -> bool:
+        """Whether something has to be fetched and looked at before the request can be accepted."""
+        return any((self.image, self.videos, self.references, self.audio_url))
 
     def afford(self, amount_micros: int) -> None:
         """Raises Refused(`max_cost_exceeded`) when this amount is more than the request allows."""

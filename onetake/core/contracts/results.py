@@ -28,6 +28,11 @@ class ErrorInfo(Value):
         """What an exception of ours says."""
         return cls(code=error.code, message=str(error), hint=error.hint)
 
+    @property
+    def detail(self) -> str:
+        """What was measured: the message without the catalogue's sentence."""
+        return self.message.removeprefix(CATALOGUE[self.code].sentence).strip() if self.code in CATALOGUE else ""
+
 
 class Notice(Value):
     """Something about a completed generation that its owner should know."""
@@ -88,6 +93,13 @@ class Correction(Value):
     from_code: str | None = None
 
 
+class Waiting(Value):
+    """A generation's place in the line for its vendor, and about how many seconds that will take."""
+
+    place: int
+    about_s: float
+
+
 class GenerationRecord(GenerationResult):
     """A generation in a list: the result and what people search by. `parent_id` is the generation it renders again."""
 
@@ -100,3 +112,4 @@ class GenerationRecord(GenerationResult):
     cancel_requested: bool = False
     parent_id: str | None = None
     correction: Correction | None = None
+    waiting: Waiting | None = None

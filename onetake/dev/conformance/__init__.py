@@ -21,7 +21,7 @@ __all__ = ["Finding", "Registries", "Report", "check", "shipped_registries"]
 def check(names: Sequence[str], *, against: str | None = None, registries: Registries | None = None) -> list[Report]:
     """Try these vendors, at the simulator of that address or at one that lives as long as this call.
 
-    Blocks, for about six seconds a vendor; a vendor that is not entered everywhere is not tried. Raises ValueError
+    Blocks, for a few seconds a vendor; a vendor that is not entered everywhere is not tried. Raises ValueError
     when the address is no simulator's.
     """
     registries = registries or shipped_registries()

@@ -1,6 +1,8 @@
 """Scenarios about reading answers: to a submission, to a status read, and the body of a callback.
 
 The answers are the simulated vendor's own, and the same ones bent: another status, another leaf, cut in half.
+
+It is over 400 lines because each scenario is a few lines, and all of them bend the same answers.
 """
 
 import json
@@ -17,6 +19,8 @@ from onetake.dev.conformance.patterns import leaves, replaced, sample_of
 from onetake.dev.conformance.under_test import LINKS, VendorUnderTest, answer
 from onetake.dev.simulator.vendor import REFUSED_ON_DEMAND, TASK_NOT_FOUND
 from providers.catalogue import FailureRow, OutcomeRow
+from providers.states import SYNONYMS, Meaning
+from providers.vendor import STATUS_DECIDES
 
 UNKNOWN = "submission_outcome_unknown"  # the code under which an ambiguous row stands
 LONG_ID = "i" * 10_000
@@ -92,13 +96,26 @@ async def no_error_is_an_acceptance(vendor: VendorUnderTest) -> AsyncIterator[st
 
 
 async def a_server_error_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
-    """A server error is ambiguous whatever it says: nobody sends again what may have been accepted."""
+    """A server error is ambiguous whatever it says, unless a row of the table says that its charge is refunded: nobody
+    sends again what may have been accepted."""
     words = ["", "try again", *(sample_of(row.words) for row in vendor.facts.outcomes if row.words)]
     for status, text in product((500, 501, 502, 503, 504, 520, 599), words):
         for body in _with_words(vendor.simulated.error(status, text), text):
-            outcome = vendor.adapter.submit_outcome(answer(status, body)).outcome
-            if outcome != "ambiguous":
+            outcome, error = _read(vendor, status, body)
+            refunded = any(row.charged == "refunded" and row.error == error for row in _rows(vendor, status))
+            if outcome != "ambiguous" and not refunded:
                 yield f"submit_outcome: HTTP {status} ({text!r}) must be ambiguous, and is {outcome}"
+
+
+async def a_status_alone_turns_away(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """A 401, 402, 403 or 429 turns a submission away whatever its body is: a page of a proxy, half a JSON, nothing."""
+    whole = json.dumps(vendor.simulated.error(429, "too many requests")).encode()
+    for status, (label, response) in product(sorted(STATUS_DECIDES), _garbage(whole)):
+        bare = [row for row in _rows(vendor, status) if row.code is None and row.words is None]
+        wanted = bare[0].outcome if bare else "ambiguous"
+        outcome = vendor.adapter.submit_outcome(_under(response, status)).outcome
+        if outcome != wanted:
+            yield f"submit_outcome: {label} under {status} must be {wanted}, and is {outcome}: use not_understood"
 
 
 async def too_many_requests_are_a_throttle(vendor: VendorUnderTest) -> AsyncIterator[str]:
@@ -170,13 +187,13 @@ async def an_unfinished_job_is_open(vendor: VendorUnderTest) -> AsyncIterator[st
 
 
 async def only_an_unknown_state_is_an_alarm(vendor: VendorUnderTest) -> AsyncIterator[str]:
-    """A state that nobody documented raises an alarm, those in `open_states` raise none."""
+    """A state that nobody documented raises an alarm, those in `states` raise none."""
     for state in ("pending", "processing", "unknown"):
         _, body = await vendor.status(state)
         status = vendor.adapter.read_status(answer(200, body))
         if status is not None and bool(status.alarm) != (state == "unknown"):
             word = status.reading.vendor_state
-            yield f"read_status: {word} {'has no' if state == 'unknown' else 'has an'} alarm: use still_open"
+            yield f"read_status: {word} {'has no' if state == 'unknown' else 'has an'} alarm: use status_of"
 
 
 async def a_finished_job_has_its_links(vendor: VendorUnderTest) -> AsyncIterator[str]:
@@ -187,6 +204,53 @@ async def a_finished_job_has_its_links(vendor: VendorUnderTest) -> AsyncIterator
         if status is None or (status.reading.state, status.links) != ("succeeded", tuple(links)):
             found = f"{status.reading.state} with {len(status.links)}" if status else "not understood"
             yield f"read_status: a success with {len(links)} links is {found}"
+
+
+async def a_word_for_success_is_read_in_any_spelling(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """A clip under any word for success, in whatever spelling, is a success with its links."""
+    _, body = await vendor.status("success", LINKS)
+    for word in _spelled(vendor, "succeeded"):
+        status = vendor.adapter.read_status(answer(200, replaced(body, vendor.simulated.state_at, word)))
+        if status is None or (status.reading.state, status.links) != ("succeeded", LINKS):
+            yield f"read_status: {word!r} with a link must be a success: use status_of"
+
+
+async def a_word_for_failure_is_no_success(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """Any word for failure, in whatever spelling, is a failure, with or without a link."""
+    for links in (LINKS, ()):
+        _, body = await vendor.status("success", links)
+        for word in (*_spelled(vendor, "failed"), *_spelled(vendor, "canceled")):
+            status = vendor.adapter.read_status(answer(200, replaced(body, vendor.simulated.state_at, word)))
+            if status is None or status.reading.state != "failed" or status.links:
+                yield f"read_status: {word!r} with {len(links)} links must be a failure: use status_of"
+
+
+async def a_clip_under_an_odd_word_is_shown(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """A clip under a word that nobody knows, or that says that the job is at work, is shown: an open job with links."""
+    _, body = await vendor.status("success", LINKS)
+    for word in ("KIT-REVIEWING", None, 7, *vendor.facts.states.open):
+        status = vendor.adapter.read_status(answer(200, replaced(body, vendor.simulated.state_at, word)))
+        if status is None or not status.shows_clip or status.links != LINKS or not status.alarm:
+            yield f"read_status: {word!r} with a link must show it, with an alarm: use status_of"
+
+
+async def links_are_found_in_any_shape(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """The links of a success are found as a text, a list, an object, a list of objects, and as JSON in a text."""
+    _, body = await vendor.status("success", LINKS)
+    (link,) = LINKS
+    shapes: tuple[JsonValue, ...] = (link, [link], {"url": link}, {"urls": [link]}, [{"id": "0", "url": link}])
+    for shape in (*shapes, *map(json.dumps, shapes)):
+        status = vendor.adapter.read_status(answer(200, replaced(body, vendor.simulated.result_at, shape)))
+        if status is None or status.links != LINKS:
+            yield f"read_status: the links are not found in {json.dumps(shape)[:60]}: use links_of"
+
+
+async def a_time_of_creation_is_the_jobs(vendor: VendorUnderTest) -> AsyncIterator[str]:
+    """The time at which the vendor made the job, where it is read, is right to the second."""
+    job, body = await vendor.status("success", LINKS)
+    status = vendor.adapter.read_status(answer(200, body))
+    if status is not None and status.created_at is not None and abs(status.created_at - job.created_at) >= 1:
+        yield f"read_status: created_at is {status.created_at}, and the job was made at {job.created_at}: use moment_of"
 
 
 async def links_are_addresses(vendor: VendorUnderTest) -> AsyncIterator[str]:
@@ -301,6 +365,17 @@ def _failure(vendor: VendorUnderTest, body: JsonValue) -> str | None:
 
 def _fits(row: OutcomeRow, status: int) -> bool:
     return re.fullmatch(row.http, str(status)) is not None
+
+
+def _rows(vendor: VendorUnderTest, status: int) -> list[OutcomeRow]:
+    return [row for row in vendor.facts.outcomes if _fits(row, status)]
+
+
+def _spelled(vendor: VendorUnderTest, meaning: Meaning) -> list[str]:
+    """The words of this meaning, unless the vendor's own table says something else of them, each in three spellings."""
+    words = [*vendor.facts.states.documented(meaning), *SYNONYMS[meaning]]
+    own = [word for word in words if vendor.facts.states.meaning(word) == meaning]
+    return [spelled for word in own for spelled in (word, word.upper(), f" {word.title()}\n")]
 
 
 def _errors_for(vendor: VendorUnderTest, row: OutcomeRow) -> Iterator[tuple[int, JsonValue]]:

@@ -47,6 +47,7 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
         answers.every_row_of_the_outcome_table_is_reached,
         answers.no_error_is_an_acceptance,
         answers.a_server_error_is_ambiguous,
+        answers.a_status_alone_turns_away,
         answers.too_many_requests_are_a_throttle,
         answers.an_error_inside_a_200_is_no_acceptance,
         answers.what_is_not_understood_is_ambiguous,
@@ -57,6 +58,11 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
         answers.an_unfinished_job_is_open,
         answers.only_an_unknown_state_is_an_alarm,
         answers.a_finished_job_has_its_links,
+        answers.a_word_for_success_is_read_in_any_spelling,
+        answers.a_word_for_failure_is_no_success,
+        answers.a_clip_under_an_odd_word_is_shown,
+        answers.links_are_found_in_any_shape,
+        answers.a_time_of_creation_is_the_jobs,
         answers.links_are_addresses,
         answers.a_failed_job_has_failed,
         answers.every_row_of_the_failure_table_is_reached,
@@ -165,7 +171,7 @@ def _title(scenario: Callable[..., object]) -> str:
 
 def _require_simulator(url: str) -> None:
     try:
-        answer = httpx.get(f"{url}/healthz", trust_env=False, timeout=5)
+        answer = httpx.get(f"{url}/healthz", trust_env=False, timeout=60)
         vendors = answer.json()["vendors"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         vendors = None

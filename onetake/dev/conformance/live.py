@@ -19,13 +19,13 @@ from onetake.core.contracts import GenerationRequest, Plan
 from onetake.core.errors import OnetakeError, TryLater
 from onetake.core.money import format_usd
 from onetake.core.ports import SubmitOutcome, VendorStatus
-from onetake.dev.conformance.peer import Peer, answering, playing
+from onetake.dev.conformance.peer import LIMIT_S, Peer, answering, playing
 from onetake.dev.conformance.under_test import VendorUnderTest
-from onetake.media.outbound import Outbound
-from providers.driver import Driver, new_http_client
+from onetake.media.authorities import tls_context
+from onetake.media.outbound import Limits, Outbound
+from providers.driver import Clients, Driver
 
-LIMIT_S = 60.0
-CALLBACK_LIMIT_S = 10.0  # counted from the end of the job
+PATIENT = Limits(connect_s=LIMIT_S, headers_s=LIMIT_S, read_s=LIMIT_S, window_s=LIMIT_S)
 EVERY_S = 0.1
 RENDER_S = 0.3
 
@@ -63,11 +63,11 @@ class Live:
     @asynccontextmanager
     async def driver(self, api_key: str | None = None) -> AsyncGenerator[Driver]:
         vendor = self.vendor
-        async with new_http_client() as http:
-            outbound = Outbound(frozenset({urlsplit(self.url).netloc}))
+        async with Clients.opened(httpx.Timeout(LIMIT_S)) as clients:
+            outbound = Outbound(frozenset({urlsplit(self.url).netloc}), limits=PATIENT)
             try:
                 key = api_key or vendor.api_key
-                yield Driver(vendor.name, vendor.adapter, self.base_url, key, http=http, outbound=outbound)
+                yield Driver(vendor.name, vendor.adapter, self.base_url, key, clients=clients, outbound=outbound)
             finally:
                 await outbound.aclose()
 
@@ -93,9 +93,9 @@ class Live:
         run.status = await self.ended(driver, run.plan, run.outcome.vendor_task_id)
         if run.status and run.status.links:
             run.clip = await _download(driver, run.status.links[0])
-        if callback_url:
-            run.callback = await _delivered(gateway, f"/callbacks/{vendor.name}/{token}")
         run.journal, run.submissions = await self._booked(run)
+        if run.journal.get("callback_host"):  # the simulated vendor has understood where to call
+            run.callback = await _delivered(gateway, f"/callbacks/{vendor.name}/{token}")
         return run
 
     async def ended(self, driver: Driver, plan: Plan, task_id: str) -> VendorStatus | None:
@@ -113,7 +113,8 @@ class Live:
     async def _booked(self, run: Run) -> tuple[Mapping[str, Any], int]:
         """The job in the simulator's journal, and how many submissions of its prompt the journal has."""
         prompt_sha256 = hashlib.sha256(run.request.prompt.encode()).hexdigest()
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10) as http:
+        tls = tls_context()
+        async with httpx.AsyncClient(base_url=self.url, verify=tls, trust_env=False, timeout=LIMIT_S) as http:
             job = (await http.get(f"/journal/jobs/{run.outcome.vendor_task_id}")).json()
             journal = (await http.get("/journal", params={"vendor": self.vendor.name})).json()
         return job, sum(submit["prompt_sha256"] == prompt_sha256 for submit in journal["submits"])
@@ -240,7 +241,7 @@ async def _download(driver: Driver, link: str) -> bytes | str:
 
 
 async def _delivered(gateway: Peer, path: str) -> bytes | None:
-    async for _ in _until_limit(CALLBACK_LIMIT_S):
+    async for _ in _until_limit():
         for request in gateway.requests:
             head, _, body = request.partition(b"\r\n\r\n")
             if head.startswith(f"POST {path} ".encode()):
@@ -248,10 +249,10 @@ async def _delivered(gateway: Peer, path: str) -> bytes | None:
     return None
 
 
-async def _until_limit(limit_s: float = LIMIT_S) -> AsyncIterator[None]:
+async def _until_limit() -> AsyncIterator[None]:
     """Come round until the time is over."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + limit_s
+    end = loop.time() + LIMIT_S
     while loop.time() < end:
         yield
         await asyncio.sleep(EVERY_S)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 LOOPBACK = "127.0.0.1"
+LIMIT_S = 300.0  # of what comes for certain, also on a machine that stands still for a while
 
 
 @dataclass

@@ -186,7 +186,8 @@ _SECTIONS = ("[vendor]", "[credit]", "[cadence]", "[[outcomes]]", "[[routes]]")
 def _under_test(name: str, registries: Registries) -> VendorUnderTest:
     simulated = registries.simulators[name]
     key = f"{simulated.key_prefix}sim-{name}-key"
-    fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE)}
+    # The vendor's own defaults: what is compared with them must not depend on what they cost.
+    fields = {f"{name}_api_key": SecretStr(key), "prices": str(prices.FILE), "defaults": "vendor"}
     # Validated and not loaded: the kit does not look at the environment.
     settings = Settings.model_validate(fields)
     data = cast("Catalogue", registries.data)

@@ -16,13 +16,13 @@ from pydantic import JsonValue
 
 from onetake.core.errors import TryLater
 from onetake.core.ports import SubmitOutcome
-from onetake.dev.conformance.peer import LOOPBACK, Peer, Play, answering, hanging, playing, resetting, writing
+from onetake.dev.conformance.peer import LIMIT_S, LOOPBACK, Peer, Play, answering, hanging, playing, resetting, writing
 from onetake.dev.conformance.under_test import CALLBACK_URL, VendorUnderTest
 from onetake.media.outbound import Outbound
-from providers.driver import LONGEST_RETRY_AFTER_S, MOST_ANSWER_BYTES, Driver, new_http_client
+from providers.driver import LONGEST_RETRY_AFTER_S, MOST_ANSWER_BYTES, Clients, Driver
 
-PATIENT = httpx.Timeout(connect=5, read=10, write=10, pool=5)
-SHORT = httpx.Timeout(connect=5, read=0.3, write=5, pool=5)
+PATIENT = httpx.Timeout(LIMIT_S)
+SHORT = httpx.Timeout(LIMIT_S, read=0.3)
 BASE_PATH = "/kit/base"
 
 
@@ -46,20 +46,17 @@ async def one_post_with_the_key_in_its_header(vendor: VendorUnderTest) -> AsyncI
 async def a_throttle_carries_the_vendors_pause(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A throttle carries the pause that the vendor asks for, in seconds or as a date, and no nonsense."""
     body = _bytes(vendor.simulated.error(429, "too many requests"))
-    date = email.utils.formatdate(time.time() + 60, usegmt=True)
-    pauses: Mapping[str, tuple[float, float] | None] = {
-        "7": (7, 7),
-        date: (50, 61),
-        "999999": (LONGEST_RETRY_AFTER_S, LONGEST_RETRY_AFTER_S),
-        "-5": None,
-        "soon": None,
-    }
-    for header, pause in pauses.items():
+    longest = LONGEST_RETRY_AFTER_S
+    for header, pause in {"7": 7, "999999": longest, "-5": None, "soon": None}.items():
         outcome, _ = await _submit(vendor, answering(429, body, f"retry-after: {header}"))
-        found = outcome.retry_after_s
-        fits = found is None if pause is None else found is not None and pause[0] <= found <= pause[1]
-        if outcome.outcome != "throttled" or not fits:
-            yield f"Retry-After: {header} became {outcome.outcome}, {found}"
+        if (outcome.outcome, outcome.retry_after_s) != ("throttled", pause):
+            yield f"Retry-After: {header} became {outcome.outcome}, {outcome.retry_after_s}"
+    until = int(before := time.time()) + 200
+    date = email.utils.formatdate(until, usegmt=True)
+    outcome, _ = await _submit(vendor, answering(429, body, f"retry-after: {date}"))
+    found = outcome.retry_after_s
+    if outcome.outcome != "throttled" or found is None or not until - time.time() <= found <= until - before:
+        yield f"Retry-After: {date} became {outcome.outcome}, {found}"
 
 
 async def a_broken_connection_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
@@ -82,7 +79,7 @@ async def a_broken_connection_is_ambiguous(vendor: VendorUnderTest) -> AsyncIter
 async def a_huge_answer_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
     """A gzip bomb, 10 MB and an id of 10,000 characters are ambiguous, and are not kept."""
     receipt = _bytes(vendor.simulated.receipt(await vendor.job(), with_task_id=True))
-    bomb = gzip.compress(b" " * (10 * MOST_ANSWER_BYTES) + receipt)
+    bomb = gzip.compress(b" " * (10 * MOST_ANSWER_BYTES) + receipt, compresslevel=1)
     job = await vendor.job()
     long_id = vendor.simulated.receipt(job.model_copy(update={"task_id": "i" * 10_000}), with_task_id=True)
     plays: Mapping[str, Play] = {
@@ -142,7 +139,8 @@ async def _ambiguous(vendor: VendorUnderTest, label: str, play: Play) -> AsyncIt
     outcome, peer = await _submit(vendor, play)
     if outcome.outcome != "ambiguous" or outcome.vendor_task_id is not None:
         yield f"{label} must be ambiguous, and is {outcome.outcome}"
-    if len(peer.requests) != 1:
+    cut_off = play is hanging and not peer.requests  # given up before the peer had read it
+    if len(peer.requests) != 1 and not cut_off:
         yield f"{label}: {len(peer.requests)} requests were sent for one submission"
 
 
@@ -166,10 +164,10 @@ async def _status_failure(vendor: VendorUnderTest, play: Play) -> str:
 
 @asynccontextmanager
 async def _driver(vendor: VendorUnderTest, base_url: str, times: httpx.Timeout = PATIENT) -> AsyncGenerator[Driver]:
-    async with new_http_client(times) as http:
+    async with Clients.opened(times) as clients:
         outbound = Outbound()
         try:
-            yield Driver(vendor.name, vendor.adapter, base_url, vendor.api_key, http=http, outbound=outbound)
+            yield Driver(vendor.name, vendor.adapter, base_url, vendor.api_key, clients=clients, outbound=outbound)
         finally:
             await outbound.aclose()
 

@@ -1,8 +1,11 @@
 """Which port each part listens on: the well known one when it is free, else another, and who holds the first."""
 
+import atexit
 import random
 import re
 import socket
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +28,10 @@ DEFAULT_PORTS: Final[dict[str, int]] = {
 # program takes the port between our look and the server's start.
 _FREE_RANGE: Final = range(20_000, 32_000)
 
+# Names on this machine of the ports that this process has chosen last, whose servers may not listen yet.
+_chosen: Final = deque[socket.socket]()
+_MOST_CHOSEN: Final = 64
+
 
 def choose_ports(choice: PortChoice, note: Callable[[str, str], None]) -> dict[str, int]:
     """One port a part, all different. `note(part, text)` hears of every default port that was taken."""
@@ -40,11 +47,33 @@ def choose_ports(choice: PortChoice, note: Callable[[str, str], None]) -> dict[s
 
 
 def free_port(taken: set[int]) -> int:
-    """A port nobody listens on now and that is not in `taken`."""
+    """A port that nobody listens on now, that is not in `taken`, and that no process has chosen by this lately."""
     for number in random.sample(_FREE_RANGE, 200):
-        if number not in taken and is_free(number):
+        if number not in taken and is_free(number) and _choose(number):
             return number
     raise OSError(f"no free port between {_FREE_RANGE.start} and {_FREE_RANGE.stop}")
+
+
+def _choose(port: int) -> bool:
+    """Whether it is ours now: on Linux a name, which ends with this process, keeps every other one from it."""
+    if sys.platform != "linux":
+        return True
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0onetake-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _chosen.append(name)
+    if len(_chosen) > _MOST_CHOSEN:
+        _chosen.popleft().close()
+    return True
+
+
+@atexit.register
+def _forget() -> None:
+    while _chosen:
+        _chosen.pop().close()
 
 
 def is_free(port: int) -> bool:

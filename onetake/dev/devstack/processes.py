@@ -269,14 +269,13 @@ def end_leftovers(record: Path) -> None:
     except (OSError, ValueError, KeyError):
         return
     left = [it for it in entries if it["identity"] and identity_of(it["pid"]) == it["identity"]]
-    for it in left:
-        send(it["pid"], signal.Signals(it["signal"]))
-    deadline = time.monotonic() + STOP_LIMIT_S / 2
-    while left and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        left = [it for it in left if identity_of(it["pid"]) == it["identity"]]
-    for it in left:
-        send(it["pid"], signal.SIGKILL)
+    for kills in (False, True):
+        for it in left:
+            send(it["pid"], signal.SIGKILL if kills else signal.Signals(it["signal"]))
+        deadline = time.monotonic() + STOP_LIMIT_S / 2
+        while left and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            left = [it for it in left if identity_of(it["pid"]) == it["identity"]]
     record.unlink(missing_ok=True)
 
 

@@ -25,10 +25,14 @@ _CONNECT_LIMIT_S: Final = 20.0
 # task of every workflow would wait for its tick. And a task queue is served by one server: four partitions of each,
 # which is the default, only cost four times as much.
 _DYNAMIC_CONFIG: Final = (
+    "matching.enableFairness=true",
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",
     "history.transferProcessorMaxPollRPS=2000",
     "history.timerProcessorMaxPollRPS=2000",
+    # A build of the workers is seen to be drained within seconds, and not minutes.
+    'matching.wv.VersionDrainageStatusRefreshInterval="3s"',
+    'matching.wv.VersionDrainageStatusVisibilityGracePeriod="3s"',
 )
 
 

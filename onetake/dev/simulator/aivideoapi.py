@@ -190,6 +190,8 @@ class Aivideoapi(SimulatedVendor):
     name: ClassVar[str] = "aivideoapi"
     base_path: ClassVar[str] = "/aivideoapi/v1"
     key_prefix: ClassVar[str] = "sk-"
+    state_at: ClassVar[tuple[str, ...]] = ("status",)
+    result_at: ClassVar[tuple[str, ...]] = ("output",)
     refunds_failed_jobs: ClassVar[bool] = True  # the guide, "Query Task"
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=()
@@ -249,7 +251,7 @@ class Aivideoapi(SimulatedVendor):
 
     def error(self, status: int, detail: str) -> JsonValue:
         code, kind, words = _error(status, detail)
-        return {"error": {"code": code, "message": detail if status == 400 else words, "type": kind}}
+        return {"error": {"code": code, "message": detail if status in (400, 503) else words, "type": kind}}
 
     def error_in_200(self, status: int, detail: str) -> JsonValue:
         _, _, words = _error(status, detail)

@@ -227,6 +227,8 @@ class Apixo(SimulatedVendor):
 
     name: ClassVar[str] = "apixo"
     base_path: ClassVar[str] = "/apixo/api/v1"
+    state_at: ClassVar[tuple[str, ...]] = ("data", "state")
+    result_at: ClassVar[tuple[str, ...]] = ("data", "resultJson")
     refunds_failed_jobs: ClassVar[bool] = False
     # "Webhooks": 200 and nothing else within 30 s, up to 3 retries with growing gaps (their lengths are our choice).
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(

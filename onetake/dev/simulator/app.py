@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.applications import Starlette
@@ -78,10 +78,21 @@ class _Message(BaseModel):
 class _Outage(_Message):
     vendor: str
     seconds: float = Field(ge=0)
+    status: Literal[429, 503] = 503
+
+
+class _Limits(_Message):
+    vendor: str
+    jobs: int | None = Field(default=None, ge=0)
+    reads_per_s: float | None = Field(default=None, ge=0)
 
 
 class _Callbacks(_Message):
     enabled: bool
+
+
+class _Release(_Message):
+    prompt_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class _Prerender(_Message):
@@ -151,6 +162,9 @@ class _Simulator:
             Route("/journal", self.show_journal),
             Route("/journal/jobs/{task_id}", self.show_job),
             Route("/control/outage", self.outage, methods=["POST"]),
+            Route("/control/limits", self.set_limits, methods=["POST"]),
+            Route("/control/limits", self.show_limits),
+            Route("/control/release", self.release, methods=["POST"]),
             Route("/control/callbacks", self.callbacks, methods=["POST"]),
             Route("/control/prerender", self.prerender, methods=["POST"]),
             Route("/files/{task_id}/{number}.mp4", self.assets.serve, methods=["GET", "HEAD"]),
@@ -178,9 +192,25 @@ class _Simulator:
     async def outage(self, request: Request) -> Response:
         message = await _read(_Outage, request)
         if message is None or message.vendor not in self.vendors:
-            return _json({"error": f"say vendor ({', '.join(self.vendors)}) and seconds"}, 400)
-        self.handler.begin_outage(message.vendor, message.seconds)
-        return _json({"vendor": message.vendor, "seconds": message.seconds})
+            return _json({"error": f"say vendor ({', '.join(self.vendors)}), seconds, and status 429 or 503"}, 400)
+        self.handler.begin_outage(message.vendor, message.seconds, message.status)
+        return _json(message.model_dump())
+
+    async def set_limits(self, request: Request) -> Response:
+        message = await _read(_Limits, request)
+        if message is None or message.vendor not in self.vendors:
+            return _json({"error": f"say vendor ({', '.join(self.vendors)}), and jobs, reads_per_s or both"}, 400)
+        book = self.handler.limits.set(message.vendor, message.jobs, message.reads_per_s)
+        return _json({"vendor": message.vendor, **book.shown()})
+
+    async def show_limits(self, _request: Request) -> Response:
+        return _json({name: self.handler.limits.book(name).shown() for name in self.vendors})
+
+    async def release(self, request: Request) -> Response:
+        message = await _read(_Release, request)
+        if message is None:
+            return _json({"error": "say prompt_sha256, in lower-case hex"}, 400)
+        return _json({"jobs": self.handler.release(message.prompt_sha256)})
 
     async def callbacks(self, request: Request) -> Response:
         message = await _read(_Callbacks, request)

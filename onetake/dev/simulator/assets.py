@@ -5,10 +5,13 @@ box of a further clip has its number too.
 """
 
 import asyncio
+import gzip
 import hashlib
 import hmac
+import io
 import re
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from onetake.dev.simulator.faults import Script
+from onetake.dev.simulator.faults import Fault, Script
 from onetake.dev.simulator.journal import AssetRequested, Delivered, Entry, Job, Journal
 from onetake.dev.simulator.rendering import Clip, Clips, free_box, variant_of
 from onetake.dev.simulator.wire import CutShort
@@ -35,8 +38,6 @@ class Links:
 
     def urls(self, job: Job) -> list[str]:
         """Return the links of the job's clips; they live from the end of the job, however often they are read."""
-        if "no-url" in job.script:
-            return []
         several = job.script.find("urls")
         return [self._url(job, number) for number in range(int(several.value) if several else 1)]
 
@@ -59,6 +60,10 @@ def clip_of(job: Job) -> Clip:
     clip = Clip(job.duration_s, job.width, job.height, job.sound, variant_of(job.task_id))
     if "silent" in job.script:
         clip = replace(clip, sound=False)
+    if "wrong-pixels" in job.script:
+        clip = replace(clip, width=clip.width // 2, height=clip.height // 2)
+    if "half-duration" in job.script:
+        clip = replace(clip, duration_s=max(clip.duration_s // 2, 1))
     return replace(clip, duration_s=clip.duration_s + 3) if "wrong-duration" in job.script else clip
 
 
@@ -69,6 +74,7 @@ class _File:
     clip: Path
     clip_bytes: int
     box: bytes
+    version: int = 0
 
     @classmethod
     def of(cls, clip: Path, job: Job, number: str) -> "_File":
@@ -80,7 +86,8 @@ class _File:
 
     @property
     def etag(self) -> str:
-        return f'"{hashlib.sha256(self.box + str(self.size).encode()).hexdigest()[:32]}"'
+        named = self.box + f"{self.size} {self.version}".encode()
+        return f'"{hashlib.sha256(named).hexdigest()[:32]}"'
 
     @property
     def half(self) -> bytes:
@@ -100,12 +107,17 @@ class _File:
         tail = slice(max(0, start - self.clip_bytes), max(0, end - self.clip_bytes))
         return head + self.box[tail]
 
-    async def chunks(self, start: int, end: int, bytes_per_s: int | None = None) -> AsyncIterator[bytes]:
-        step = _CHUNK_BYTES if bytes_per_s is None else max(1, bytes_per_s // 10)
-        for at in range(start, end, step):
+    async def chunks(
+        self, start: int, end: int, bytes_per_s: Callable[[], int | None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        at = start
+        while at < end:
+            rate = bytes_per_s()
+            step = _CHUNK_BYTES if rate is None else max(1, rate // 10)
             yield self.read(at, min(at + step, end))
-            if bytes_per_s is not None:
-                await asyncio.sleep(step / max(1, bytes_per_s))
+            at += step
+            if rate is not None:
+                await asyncio.sleep(step / max(1, rate))
 
 
 class Assets:
@@ -132,16 +144,21 @@ class Assets:
         earlier_requests = entry.asset_requests
         if is_get:
             self._journal.record(AssetRequested(task_id=entry.job.task_id, at=now))
-        if answer := _refused(script, earlier_requests):
+        if answer := _refused(entry.job, earlier_requests, now) or _elsewhere(request, script):
             return answer
         file = _File.of(await self._clips.path(clip_of(entry.job)), entry.job, request.path_params["number"])
         if is_get and (answer := _spoilt(script, file, earlier_requests)):
             return answer
-        return self._whole_or_range(request, entry, file)
+        if "asset-changes" in script:
+            file = replace(file, version=earlier_requests)
+        return self._whole_or_range(request, entry, file, earlier_requests)
 
-    def _whole_or_range(self, request: Request, entry: Entry, file: _File) -> Response:
+    def _whole_or_range(self, request: Request, entry: Entry, file: _File, earlier_requests: int) -> Response:
+        script = entry.job.script
         headers = {"Accept-Ranges": "bytes", "ETag": file.etag, "Cache-Control": "private"}
         wanted = _range(request, file)
+        if "asset-no-ranges" in script:
+            headers, wanted = {"Cache-Control": "private"}, (0, file.size, False)
         if wanted is None:
             return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{file.size}"})
         start, end, is_part = wanted
@@ -151,24 +168,61 @@ class Assets:
         status = 206 if is_part else 200
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type="video/mp4")
-        return StreamingResponse(self._body(entry, file, start, end), status, headers, "video/mp4")
+        most = _still(script, "asset-cut-at", earlier_requests)
+        if most is not None and most < end - start:
+            code = "206 Partial Content" if is_part else "200 OK"
+            return CutShort({"content-type": "video/mp4", **headers}, file.read(start, start + most), status=code)
+        body = self._body(entry, file, (start, end), earlier_requests)
+        return StreamingResponse(body, status, headers, "video/mp4")
 
-    async def _body(self, entry: Entry, file: _File, start: int, end: int) -> AsyncIterator[bytes]:
-        slow = entry.job.script.find("asset-slow")
-        async for chunk in file.chunks(start, end, int(slow.value) if slow else None):
+    async def _body(
+        self, entry: Entry, file: _File, part: tuple[int, int], earlier_requests: int
+    ) -> AsyncIterator[bytes]:
+        start, end = part
+        async for chunk in file.chunks(start, end, lambda: _still(entry.job.script, "asset-slow", earlier_requests)):
             yield chunk
         if end == file.size:
             self._journal.record(Delivered(task_id=entry.job.task_id, at=time.time()))
 
 
-def _refused(script: Script, earlier_requests: int) -> Response | None:
-    forbidden = script.find("asset-403")
-    if forbidden and earlier_requests < int(forbidden.value or earlier_requests + 1):
-        return Response("forbidden\n", 403, media_type="text/plain")
+def _refused(job: Job, earlier_requests: int, now: float) -> Response | None:
+    script, away = job.script, job.script.find("asset-away")
+    for status in (403, 404):
+        refused = script.find(f"asset-{status}")
+        if refused and _counts(refused, earlier_requests):
+            return Response("refused on demand\n", status, media_type="text/plain")
+    if away and now < (job.finished_at or now) + away.numbers[0]:
+        return Response("away on demand\n", int((*away.numbers, 404)[1]), media_type="text/plain")
     failing = script.find("asset-500")
     if failing and earlier_requests < int(failing.value):
         return Response("internal error\n", 500, media_type="text/plain")
     return None
+
+
+_FOREIGN_ADDRESSES = {
+    "private": "https://10.0.0.1/clip.mp4",
+    "metadata": "https://169.254.169.254/latest/meta-data/",
+    "plain": "http://media.example.com/clip.mp4",
+    "file": "file:///etc/passwd",
+}
+
+
+def _elsewhere(request: Request, script: Script) -> Response | None:
+    redirect = script.find("asset-redirect")
+    if redirect is None:
+        return None
+    location = _FOREIGN_ADDRESSES.get(redirect.value, str(request.url))
+    return Response(status_code=302, headers={"Location": location})
+
+
+def _still(script: Script, name: str, earlier_requests: int) -> int | None:
+    """The number of a fault that lasts for ever or for the first downloads; None when it is over, or was not asked
+    for."""
+    fault = script.find(name)
+    if fault is None:
+        return None
+    number, *times = fault.numbers
+    return int(number) if not times or earlier_requests < times[0] else None
 
 
 def _spoilt(script: Script, file: _File, earlier_requests: int) -> Response | None:
@@ -176,7 +230,17 @@ def _spoilt(script: Script, file: _File, earlier_requests: int) -> Response | No
     resets = script.find("asset-reset")
     if resets and earlier_requests < int(resets.value):
         return _cut(file.half, {"content-length": str(file.size)}, reset=True)
-    return next((_SPOILT[fault.name](file) for fault in script if fault.name in _SPOILT), None)
+    if length := script.find("asset-length"):
+        return _cut(file.whole, {"content-length": length.value})
+    if foreign := script.find("asset-as"):
+        return Response(_FOREIGN[foreign.value], 200, media_type="video/mp4")
+    spoilt = (fault for fault in script if fault.name in _SPOILT and _counts(fault, earlier_requests))
+    return next((_SPOILT[fault.name](file) for fault in spoilt), None)
+
+
+def _counts(fault: Fault, earlier_requests: int) -> bool:
+    """Whether a fault of `[=N]` requests is still to be met."""
+    return fault.value == "" or earlier_requests < int(fault.value)
 
 
 def _cut(body: bytes, lengths: Mapping[str, str] | None = None, *, reset: bool = False) -> Response:
@@ -193,7 +257,27 @@ _SPOILT: dict[str, Callable[[_File], Response]] = {
     "asset-two-lengths": lambda file: _cut(
         file.half, {"content-length": str(file.size), "Content-Length": str(file.size // 2)}
     ),
+    "asset-compressed": lambda file: Response(
+        gzip.compress(file.whole), 200, {"Content-Encoding": "gzip"}, media_type="video/mp4"
+    ),
     "asset-endless": lambda file: StreamingResponse(_endless(file), 200, media_type="video/mp4"),
+}
+
+
+def _archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("clip.txt", "no clip")
+    return file.getvalue()
+
+
+_FOREIGN: dict[str, bytes] = {
+    "json": b'{"error": "the link has expired"}\n',
+    "zip": _archive(),
+    "playlist": b"#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1/a.ts\n#EXT-X-ENDLIST\n",
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>\n',
+    "elf": b"\x7fELF" + bytes(100),
+    "sound": b"ID3\4" + bytes(2000),
 }
 
 

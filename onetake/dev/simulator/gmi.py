@@ -146,6 +146,8 @@ class Gmi(SimulatedVendor):
 
     name: ClassVar[str] = "gmi"
     base_path: ClassVar[str] = "/gmi"
+    state_at: ClassVar[tuple[str, ...]] = ("status",)
+    result_at: ClassVar[tuple[str, ...]] = ("outcome",)
     refunds_failed_jobs: ClassVar[bool] = False
     # None are documented, and no request has a field for one.
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(acknowledges=lambda _: True, timeout_s=0, retry_gaps_s=())

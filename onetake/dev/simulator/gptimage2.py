@@ -184,7 +184,10 @@ class Gptimage2(SimulatedVendor):
 
     name: ClassVar[str] = "gptimage2"
     base_path: ClassVar[str] = "/gptimage2/v1"
+    state_at: ClassVar[tuple[str, ...]] = ("status",)
+    result_at: ClassVar[tuple[str, ...]] = ("results",)
     refunds_failed_jobs: ClassVar[bool] = True  # E: charged for a successful video only
+    bills_generated: ClassVar[bool] = True  # E: reserved for the duration, settled on what was generated
     # E, "Callback Mechanism": 10 s, any 2xx, up to three retries.
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=(1, 2, 4)

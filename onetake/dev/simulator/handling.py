@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -16,8 +17,18 @@ from starlette.responses import Response
 from onetake.dev.simulator.assets import Links, clip_of
 from onetake.dev.simulator.callbacks import CallbackSender
 from onetake.dev.simulator.faults import Fault, Script, script
-from onetake.dev.simulator.journal import Entry, Job, Journal, StatusRead, Submit, Submitted
-from onetake.dev.simulator.reading import LOGIN_PAGE, fault_of, shown_job, shown_state, spoilt_answer
+from onetake.dev.simulator.journal import Entry, Job, Journal, Released, StatusRead, StatusRefused, Submit, Submitted
+from onetake.dev.simulator.limits import Limits
+from onetake.dev.simulator.reading import (
+    LOGIN_PAGE,
+    as_the_markers_say,
+    fault_of,
+    has_links,
+    page_of,
+    shown_job,
+    shown_state,
+    spoilt_answer,
+)
 from onetake.dev.simulator.rendering import Clips
 from onetake.dev.simulator.vendor import (
     REFUSED_ON_DEMAND,
@@ -74,11 +85,32 @@ class RequestHandler:
         self._links = links
         self._callbacks = callbacks
         self._terms = terms
-        self._outages: dict[str, float] = {}
+        self._outages: dict[str, tuple[float, int]] = {}
+        self._releases: dict[str, asyncio.Event] = {}
+        self.limits = Limits(lambda vendor: journal.running(vendor, time.time()))
 
-    def begin_outage(self, vendor: str, seconds: float) -> None:
-        """Answer 503 on this vendor's API for so long; 0 ends it. Media and callbacks go on."""
-        self._outages[vendor] = time.monotonic() + seconds
+    def begin_outage(self, vendor: str, seconds: float, status: int) -> None:
+        """Answer with this status on this vendor's API for so long; 0 ends it. Media and callbacks go on."""
+        self._outages[vendor] = time.monotonic() + seconds, status
+
+    def release(self, prompt_sha256: str) -> int:
+        """End at once all that markers hold up of this prompt: submissions, renders, downloads, and a place in the
+        list. Returns how many jobs it has."""
+        self._release(prompt_sha256).set()
+        found = self._journal.of_prompt(prompt_sha256)
+        held = [entry for entry in found if "held" in entry.job.script]
+        self._journal.record(Released(prompt_sha256=prompt_sha256, at=time.time()))
+        for entry in held:
+            self._callbacks.start(entry)
+        return len(found)
+
+    def _release(self, prompt_sha256: str) -> asyncio.Event:
+        return self._releases.setdefault(prompt_sha256, asyncio.Event())
+
+    async def _hold(self, prompt_sha256: str, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._release(prompt_sha256).wait()
 
     async def submit(self, vendor: SimulatedVendor, request: Request) -> Response:
         received_at = time.time()
@@ -97,8 +129,11 @@ class RequestHandler:
         try:
             self._admit(vendor, request)
             entry = self._find(vendor, task_id)
+            self.limits.admit_read(vendor.name, time.time())
             return self._read_status(vendor, entry)
         except Refusal as refusal:
+            if (entry := self._journal.entries.get(task_id)) and entry.job.vendor == vendor.name:
+                self._journal.record(StatusRefused(task_id=task_id, at=time.time()))
             return _error(vendor, refusal)
 
     async def account(self, vendor: SimulatedVendor, request: Request, answer: AccountAnswer) -> Response:
@@ -129,12 +164,14 @@ class RequestHandler:
 
     def _shown(self, vendor: SimulatedVendor, entry: Entry) -> JsonValue:
         now = time.time()
-        job, state = shown_job(entry.job, now), shown_state(entry, now)
-        return vendor.status(job, state, self._links.urls(job) if state == "success" else [])
+        job, state = shown_job(entry, now), shown_state(entry, now)
+        urls = self._links.urls(job) if state == "success" and has_links(entry) else []
+        return as_the_markers_say(vendor, job, state, urls)
 
     def _admit(self, vendor: SimulatedVendor, request: Request) -> None:
-        if time.monotonic() < self._outages.get(vendor.name, 0):
-            raise Refusal(503, "the service is temporarily unavailable")
+        until, status = self._outages.get(vendor.name, (0, 0))
+        if time.monotonic() < until:
+            raise Refusal(status, "the service is temporarily unavailable")
         vendor.authorise(request.headers)
 
     async def _judge(self, arrival: _Arrival, request: Request) -> Response:
@@ -149,7 +186,7 @@ class RequestHandler:
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         if slow := faults.find("submit-slow"):
-            await asyncio.sleep(slow.number)
+            await self._hold(arrival.prompt_sha256, slow.number)
         if answer := self._refuse_on_demand(arrival, faults):
             return answer
         return await self._accept(arrival, order, faults)
@@ -164,8 +201,10 @@ class RequestHandler:
                     self._turn_away_first(arrival, fault, 429, "too many requests")
                 case "busy":
                     self._turn_away_first(arrival, fault, 503, "the service is busy")
-                case "submit-500":
-                    raise Refusal(500, "failed on demand")
+                case "submit-500" | "submit-503":
+                    raise Refusal(int(fault.name[-3:]), fault.value or "failed on demand")
+                case "submit-page" if not self._is_enough(arrival, fault, fault.page_status):
+                    return self._turned_away(arrival, fault.page_status, fault, page_of(fault))
                 case "reject-200":
                     body = arrival.vendor.error_in_200(int(fault.value), REFUSED_ON_DEMAND)
                     return self._turned_away(arrival, 200, fault, _json(200, to_json(body)))
@@ -178,10 +217,14 @@ class RequestHandler:
         return None
 
     def _turn_away_first(self, arrival: _Arrival, fault: Fault, status: int, detail: str) -> None:
+        if not self._is_enough(arrival, fault, status):
+            raise Refusal(status, detail, fault.count_and_retry_after[1])
+
+    def _is_enough(self, arrival: _Arrival, fault: Fault, status: int) -> bool:
+        """Whether as many submissions of this prompt have been answered so as the marker asks for."""
         assert arrival.prompt_sha256 is not None
-        count, headers = fault.count_and_retry_after
-        if self._journal.answers(arrival.vendor.name, arrival.prompt_sha256, status) < count:
-            raise Refusal(status, detail, headers)
+        answered = self._journal.answers(arrival.vendor.name, arrival.prompt_sha256, status)
+        return answered >= fault.count_and_retry_after[0]
 
     def _turned_away(self, arrival: _Arrival, status: int | None, fault: Fault, answer: Response) -> Response:
         self._journal.record(Submitted(submit=arrival.record(status, fault.name)))
@@ -189,8 +232,9 @@ class RequestHandler:
 
     async def _accept(self, arrival: _Arrival, order: ClipOrder, faults: Script) -> Response:
         vendor = arrival.vendor
+        self.limits.admit_submit(vendor.name)
         job = self._job(arrival, order, faults)
-        status, answer = _answer(vendor, job)
+        status, answer = _answer(vendor, job, self._before(vendor) if "submit-other-id" in faults else job.task_id)
         self._journal.record(Submitted(submit=arrival.record(status, "accepted", job.task_id), job=job))
         entry = self._journal.entries[job.task_id]
         if not {"fail", "never"} & {fault.name for fault in faults}:
@@ -199,7 +243,7 @@ class RequestHandler:
             await self._callbacks.try_once(entry)
         self._callbacks.start(entry)
         if hang := faults.find("submit-hang"):
-            await asyncio.sleep(hang.number)
+            await self._hold(job.prompt_sha256, hang.number)
         return answer
 
     def _job(self, arrival: _Arrival, order: ClipOrder, faults: Script) -> Job:
@@ -217,7 +261,7 @@ class RequestHandler:
             width=order.width,
             height=order.height,
             sound=order.sound,
-            charged_micros=order.price_micros * percent // 100,
+            charged_micros=_billed(vendor, order, faults) * percent // 100,
             refund_if_failed=self._terms.refunds(vendor) and "no-refund" not in faults,
             callback_url=order.callback_url,
             prompt_sha256=arrival.prompt_sha256,
@@ -228,6 +272,11 @@ class RequestHandler:
             echo=order.echo,
             said=order.said,
         )
+
+    def _before(self, vendor: SimulatedVendor) -> str:
+        """The id of the vendor's latest job; an odd one when it has none."""
+        ids = [entry.job.task_id for entry in self._journal.entries.values() if entry.job.vendor == vendor.name]
+        return ids[-1] if ids else vendor.new_task_id()
 
     def _find(self, vendor: SimulatedVendor, task_id: str) -> Entry:
         if not task_id:
@@ -249,13 +298,22 @@ class RequestHandler:
         return answer
 
 
-def _answer(vendor: SimulatedVendor, job: Job) -> tuple[int | None, Response]:
-    """Return what the client is told of an accepted job; the status is None when it is told nothing."""
+def _billed(vendor: SimulatedVendor, order: ClipOrder, faults: Script) -> int:
+    """The price of what was ordered, or of the seconds that are made where the vendor bills these."""
+    if not vendor.bills_generated or "half-duration" not in faults:
+        return order.price_micros
+    return order.price_micros * max(order.duration_s // 2, 1) // order.duration_s
+
+
+def _answer(vendor: SimulatedVendor, job: Job, named: str) -> tuple[int | None, Response]:
+    """Return what the client is told of an accepted job, under the task id `named`; the status is None when it is told
+    nothing."""
     if "submit-reset" in job.script:
         return None, Reset()
     if "submit-502-accepted" in job.script:
         return 502, _json(502, to_json(vendor.error(502, "failed on demand")))
-    return 200, _json(200, to_json(vendor.receipt(job, with_task_id="submit-no-id" not in job.script)))
+    told = job.model_copy(update={"task_id": named})
+    return 200, _json(200, to_json(vendor.receipt(told, with_task_id="submit-no-id" not in job.script)))
 
 
 def _is_listed(job: Job, now: float) -> bool:

@@ -21,6 +21,7 @@ from onetake.dev.simulator.faults import Fault, Script
 
 JobState = Literal["pending", "processing", "success", "failed"]
 PENDING_SHARE = 0.2  # of the render time; processing takes the rest
+HOLDING = frozenset({"held", "list-late", "asset-slow"})
 
 
 class _Frozen(BaseModel):
@@ -71,13 +72,19 @@ class Job(_Frozen):
 
     @property
     def finished_at(self) -> float | None:
-        """When the job ends, or None when it never does."""
-        return None if "never" in self.script else self.created_at + self.render_s
+        """When the job ends, or None when it never does, or not before it is released."""
+        return None if "never" in self.script or "held" in self.script else self.created_at + self.render_s
 
     @property
     def fail_code(self) -> str | None:
         fault = self.script.find("fail")
         return fault.value if fault else None
+
+    def released(self, at: float) -> "Job":
+        """This job once nothing that its markers ask for holds it up any more."""
+        held = "held" in self.script
+        faults = tuple(fault for fault in self.faults if fault.name not in HOLDING)
+        return self.model_copy(update={"faults": faults, "render_s": at - self.created_at if held else self.render_s})
 
     def state(self, now: float) -> JobState:
         if self.finished_at is not None and now >= self.finished_at:
@@ -106,6 +113,14 @@ class StatusRead(_Frozen):
     status: int | None
 
 
+class StatusRefused(_Frozen):
+    """A status read that the vendor answered without looking at the job: it was out, or we were too fast."""
+
+    event: Literal["refused"] = "refused"
+    task_id: str
+    at: float
+
+
 class AssetRequested(_Frozen):
     """A GET of the clip, whatever the answer."""
 
@@ -132,7 +147,18 @@ class CallbackTried(_Frozen):
     acknowledged: bool
 
 
-Event = Annotated[Submitted | StatusRead | AssetRequested | Delivered | CallbackTried, Field(discriminator="event")]
+class Released(_Frozen):
+    """Whatever holds up the jobs of a prompt ended."""
+
+    event: Literal["released"] = "released"
+    prompt_sha256: str
+    at: float
+
+
+Event = Annotated[
+    Submitted | StatusRead | StatusRefused | AssetRequested | Delivered | CallbackTried | Released,
+    Field(discriminator="event"),
+]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -143,6 +169,7 @@ class Entry:
         self.job = job
         self.status_reads = 0
         self.final_reads = 0  # those that were answered after the job's end
+        self.last_read_at: float | None = None  # refused ones too
         self.asset_requests = 0
         self.downloads = 0
         self.callbacks: list[CallbackTried] = []
@@ -166,6 +193,7 @@ class Entry:
             "callbacks": [tried.model_dump(mode="json", exclude={"event", "task_id"}) for tried in self.callbacks],
             "callback_acknowledged": self.acknowledged,
             "status_reads": self.status_reads,
+            "last_read_at": self.last_read_at,
             "asset_requests": self.asset_requests,
             "downloads": self.downloads,
         }
@@ -198,6 +226,15 @@ class Journal:
         """What this vendor has charged, less what it has refunded."""
         jobs = [entry.job for entry in self.entries.values() if entry.job.vendor == vendor]
         return sum(job.charged_micros - job.refunded_micros(now) for job in jobs)
+
+    def of_prompt(self, prompt_sha256: str) -> list[Entry]:
+        """The jobs of this prompt."""
+        return [entry for entry in self.entries.values() if entry.job.prompt_sha256 == prompt_sha256]
+
+    def running(self, vendor: str, now: float) -> int:
+        """How many jobs of this vendor have not ended."""
+        jobs = (entry.job for entry in reversed(self.entries.values()) if entry.job.vendor == vendor)
+        return sum(job.finished_at is None or now < job.finished_at for job in jobs)
 
     def page(self, now: float, vendor: str | None = None) -> dict[str, JsonValue]:
         """The whole journal, or one vendor's part of it: `submits`, `jobs`, `totals`."""
@@ -240,16 +277,22 @@ class Journal:
                 self._apply_submit(event)
             case StatusRead():
                 self._apply_status_read(event)
+            case StatusRefused():
+                self.entries[event.task_id].last_read_at = event.at
             case AssetRequested():
                 self.entries[event.task_id].asset_requests += 1
             case Delivered():
                 self.entries[event.task_id].downloads += 1
             case CallbackTried():
                 self.entries[event.task_id].callbacks.append(event)
+            case Released():
+                for entry in self.of_prompt(event.prompt_sha256):
+                    entry.job = entry.job.released(event.at)
 
     def _apply_status_read(self, event: StatusRead) -> None:
         entry = self.entries[event.task_id]
         ended = entry.job.finished_at is not None and event.at >= entry.job.finished_at
+        entry.last_read_at = event.at
         entry.status_reads += 1
         entry.final_reads += ended and event.status == 200
 

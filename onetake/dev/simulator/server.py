@@ -47,21 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # uvicorn raises the signal again once it has stopped: an ordinary end, not a death by signal.
     for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, _stop_quietly)
+        signal.signal(ending, _stop)
     try:
         with _listen(options.host, options.port) as listener:
             address = _address(listener)
             server = _server(_config(options), address)
             print(_greeting(address), flush=True)  # noqa: T201 - the one line that a caller waits for
             server.run([listener])
+    except _AskedToEnd:
+        return 0
     except OSError as error:
         print(f"the simulator cannot start: {_reason(error, options)}", file=sys.stderr)  # noqa: T201
         return _UNAVAILABLE
     return 0
 
 
-def _stop_quietly(_signal: int, _frame: FrameType | None) -> None:
-    pass
+class _AskedToEnd(BaseException):
+    """While it starts, or after it has stopped."""
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise _AskedToEnd
 
 
 def _server(config: SimulatorConfig, address: str) -> uvicorn.Server:

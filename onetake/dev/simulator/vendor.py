@@ -95,7 +95,10 @@ class SimulatedVendor(ABC):
     name: ClassVar[str]
     base_path: ClassVar[str]  # what stands for the documented base address: `/NAME` and its path
     refunds_failed_jobs: ClassVar[bool]
+    bills_generated: ClassVar[bool] = False  # the seconds that it made, and not those that were ordered
     callbacks: ClassVar[CallbackPolicy]
+    state_at: ClassVar[tuple[str, ...]]  # where the state's word stands in a status answer
+    result_at: ClassVar[tuple[str, ...]]  # where the links stand
     key_prefix: ClassVar[str] = ""  # what the simulator's default key begins with
 
     def __init__(self, api_key: str) -> None:

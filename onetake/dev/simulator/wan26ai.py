@@ -120,6 +120,8 @@ class Wan26ai(SimulatedVendor):
 
     name: ClassVar[str] = "wan26ai"
     base_path: ClassVar[str] = "/wan26ai/api"
+    state_at: ClassVar[tuple[str, ...]] = ("data", "status")
+    result_at: ClassVar[tuple[str, ...]] = ("data", "response")
     refunds_failed_jobs: ClassVar[bool] = True  # "Credit consumption": failed jobs are automatically refunded
     callbacks: ClassVar[CallbackPolicy] = CallbackPolicy(
         acknowledges=lambda status: 200 <= status < 300, timeout_s=10, retry_gaps_s=()

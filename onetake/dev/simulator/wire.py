@@ -59,15 +59,16 @@ class Silence(Response):
 class CutShort(Response):
     """Write these headers and these bytes as they are, whatever the headers promise, and close the connection."""
 
-    def __init__(self, headers: Mapping[str, str], body: bytes, *, reset: bool = False) -> None:
+    def __init__(self, headers: Mapping[str, str], body: bytes, *, reset: bool = False, status: str = "200 OK") -> None:
         super().__init__()
+        self._status = status
         self._reset = reset
         self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._bytes = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - below ASGI
         transport = _transport(scope)
-        transport.write(f"HTTP/1.1 200 OK\r\n{self._lines}connection: close\r\n\r\n".encode())
+        transport.write(f"HTTP/1.1 {self._status}\r\n{self._lines}connection: close\r\n\r\n".encode())
         transport.write(self._bytes)
         if self._reset:
             await asyncio.sleep(_UNTIL_READ_S)  # a reset overtakes what the peer has not read

@@ -48,6 +48,7 @@ create index generation_newest on onetake.generation (created_at desc, id desc);
 create index generation_failed on onetake.generation ((error ->> 'code'), created_at desc, id desc)
     where error ->> 'code' is not null;
 create index generation_open on onetake.generation (created_at desc, id desc) where status in ('queued', 'in_progress');
+create index generation_open_of_tenant on onetake.generation (tenant) where status in ('queued', 'in_progress');
 create index generation_parent on onetake.generation (parent_id) where parent_id is not null;
 
 -- The second barrier behind the functions, whoever writes.
@@ -55,6 +56,9 @@ create function onetake.forbid() returns trigger language plpgsql as $$
 begin
     raise exception 'onetake: % of % is forbidden: %', tg_op, tg_table_name, tg_name using errcode = 'OT001';
 end $$;
+
+create trigger generation_is_kept before delete or truncate on onetake.generation
+    for each statement execute function onetake.forbid();
 
 -- A phase never moves back. An end changes only from failed to completed, and only as its correction says.
 create function onetake.guard_generation() returns trigger language plpgsql as $$
@@ -71,6 +75,7 @@ create trigger generation_only_moves_forward before update on onetake.generation
     when (new.phase < old.phase or (old.phase = 'done' and new.status <> old.status))
     execute function onetake.guard_generation();
 
+-- Raises OT403 when a limit that the plan carries allows no more.
 -- outcome: created, replayed, key_reused or workflow_reused, with the row that decided it. A run id and a plan are kept
 -- from the first call that brings one; `plan` is the one that is kept. The parent is the generation that is rendered
 -- again.
@@ -83,12 +88,14 @@ language plpgsql as $$
 declare
     v_row onetake.generation;
 begin
+    perform onetake.lock_limits(p_plan);
     insert into onetake.generation (id, tenant, workflow_id, origin_run_id, idempotency_key, request_sha256, request,
         plan, route, vendor, user_key, feature, labels, parent_id, status)
     values (p_id, p_tenant, p_workflow_id, p_run_id, p_key, p_request_sha256, p_request, p_plan, p_route, p_vendor,
         p_user, p_feature, p_labels, p_parent_id, case when p_run_id is null then 'queued' else 'in_progress' end)
     on conflict do nothing;
     if found then
+        perform onetake.keep_limits(p_id, p_plan);
         outcome := 'created'; id := p_id; workflow_id := p_workflow_id; plan := p_plan; return;
     end if;
 
@@ -119,5 +126,34 @@ begin
             updated_at = now()
         where g.id = v_row.id
           and (g.origin_run_id is null and p_run_id is not null or g.plan is null and p_plan is not null);
+        if v_row.plan is null then
+            perform onetake.keep_limits(v_row.id, p_plan);
+        end if;
     end if;
+end $$;
+
+-- Keep the plan that is stored, with the given kinds of references; store the given plan where there is none. Returns
+-- what is stored; null for an unknown generation. An attempt at validation that was only stopped may come late: what
+-- the run goes by already is not touched. Raises OT403 when a limit that a first plan carries allows no more.
+create function onetake.pin(p_id text, p_plan jsonb) returns jsonb language plpgsql as $$
+declare
+    v_before jsonb;
+    v_plan jsonb;
+begin
+    select g.plan into v_before from onetake.generation g where g.id = p_id;
+    if v_before is null then
+        perform onetake.lock_limits(p_plan);
+    end if;
+    select g.plan into v_before from onetake.generation g where g.id = p_id for no key update;
+    update onetake.generation g
+    set plan = case
+            when g.plan is null then p_plan
+            when exists (select from onetake.hold h where h.generation_id = p_id) then g.plan
+            else jsonb_set(g.plan, '{reference_kinds}', p_plan -> 'reference_kinds') end,
+        updated_at = now()
+    where g.id = p_id returning g.plan into v_plan;
+    if v_before is null then
+        perform onetake.keep_limits(p_id, v_plan);
+    end if;
+    return v_plan;
 end $$;

@@ -1,5 +1,10 @@
 -- Money: budgets and the balances of their windows, holds and their one resolution, and the journal of both.
 
+-- Percentages of a limit, each once, in order.
+create function onetake.are_thresholds(p_thresholds smallint[]) returns boolean language sql immutable as $$
+    select p_thresholds = array(select distinct t from unnest(p_thresholds) t where t between 1 and 100 order by t)
+$$;
+
 -- A policy. No row for a scope means that this scope sets no limit, and neither does one that was removed: it stays,
 -- because holds name its windows. Keys of users and features are 'tenant/name'.
 create table onetake.budget (
@@ -9,13 +14,15 @@ create table onetake.budget (
     period       text not null check (period in ('day', 'month', 'total')),
     limit_micros bigint not null check (limit_micros >= 0),
     time_zone    text not null default 'UTC',
+    thresholds   smallint[] not null default '{50,80,100}' check (onetake.are_thresholds(thresholds)),
     removed_at   timestamptz,
     unique (scope, scope_key, period)
 );
 
 -- The balances of one budget in one window of time; made on first use, never reset. `overrun_micros` is what is used
 -- beyond the limit, exactly: zero unless a vendor charged more than was held, the limit was lowered or more was in use
--- when the budget was made. Holds that are older than the budget are `counted` after it was made.
+-- when the budget was made. Holds that are older than the budget are `counted` after it was made. The use at which the
+-- next threshold is to be recorded is `next_threshold_micros`: 0 when it is not worked out, null when all are recorded.
 create table onetake.budget_window (
     id             bigint generated always as identity primary key,
     budget_id      bigint not null references onetake.budget,
@@ -27,13 +34,16 @@ create table onetake.budget_window (
     spent_micros   bigint not null default 0 check (spent_micros >= 0),
     overrun_micros bigint not null default 0 check (overrun_micros >= 0),
     counted        boolean not null default true,
+    next_threshold_micros bigint default 0,
     unique (budget_id, starts_at),
     check (starts_at < ends_at),
     check (held_micros + spent_micros <= limit_micros + overrun_micros)
 ) with (fillfactor = 50);  -- room for the hot row's versions on its own page
 
+-- No foreign keys here and in the journal: each would look up, for each row of a batch, what the function that writes
+-- the row has just locked or written. onetake/ledger/invariants.py proves that no row lacks what it belongs to.
 create table onetake.hold (
-    generation_id text not null references onetake.generation,
+    generation_id text not null,
     attempt       int not null check (attempt > 0),
     amount_micros bigint not null check (amount_micros > 0),
     state         text not null default 'held' check (state in ('held', 'posted', 'released', 'suspended')),
@@ -41,12 +51,16 @@ create table onetake.hold (
     window_ids    bigint[] not null,  -- in lock order
     price_version text not null,
     unit          text not null,
+    epoch         text not null default onetake.epoch(),  -- of the database that answered that the money is held
     created_at    timestamptz not null default now(),
     resolved_at   timestamptz,
     primary key (generation_id, attempt),
     check ((state = 'posted') = (actual_micros is not null)),
     check ((state = 'held') = (resolved_at is null))
 ) with (fillfactor = 80);
+
+create trigger hold_is_kept before delete or truncate on onetake.hold
+    for each statement execute function onetake.forbid();
 
 create index hold_open on onetake.hold (created_at) where state in ('held', 'suspended');
 
@@ -57,13 +71,12 @@ create table onetake.event (
     generation_id    text not null,
     attempt          int not null,
     kind             text not null check (kind in
-                     ('hold', 'post', 'release', 'overrun', 'suspense', 'suspense_resolved', 'correction')),
+                     ('hold', 'post', 'release', 'overrun', 'suspense', 'review', 'suspense_resolved', 'correction')),
     amount_micros    bigint not null check (amount_micros >= 0),
     available_micros bigint[] not null,
     detail           jsonb,
     at               timestamptz not null default clock_timestamp(),
-    unique (generation_id, attempt, kind),
-    foreign key (generation_id, attempt) references onetake.hold
+    unique (generation_id, attempt, kind)
 );
 
 -- One resolution: a post may come with the release of the rest, a suspense stands alone.
@@ -149,7 +162,8 @@ $$;
 -- what is in use books the difference as overrun, so that only new reservations are refused. A budget that is new, was
 -- removed or moves to another time zone has holds that do not name its open window. The window that opens within a
 -- minute is made too: a reservation may begin in it before this commits.
-create function onetake.set_budget(p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text)
+create function onetake.set_budget(
+    p_scope text, p_scope_key text, p_period text, p_limit bigint, p_time_zone text, p_thresholds smallint[])
 returns bigint[] language plpgsql as $$
 declare
     v_before onetake.budget;
@@ -159,15 +173,16 @@ begin
     select * into v_before from onetake.budget b
     where b.scope = p_scope and b.scope_key = p_scope_key and b.period = p_period for no key update;
     v_knew_all := found and v_before.removed_at is null and v_before.time_zone = p_time_zone;
-    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone)
-    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone)
-    on conflict (scope, scope_key, period)
-    do update set limit_micros = p_limit, time_zone = p_time_zone, removed_at = null
+    insert into onetake.budget as b (scope, scope_key, period, limit_micros, time_zone, thresholds)
+    values (p_scope, p_scope_key, p_period, p_limit, p_time_zone, p_thresholds)
+    on conflict (scope, scope_key, period) do update
+    set limit_micros = p_limit, time_zone = p_time_zone, thresholds = p_thresholds, removed_at = null
     returning b.id into v_budget_id;
     perform from onetake.budget_window w where w.budget_id = v_budget_id and w.ends_at > onetake.clock()
     order by w.lock_rank, w.id for no key update;
     update onetake.budget_window w
-    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit)
+    set limit_micros = p_limit, overrun_micros = greatest(0, w.held_micros + w.spent_micros - p_limit),
+        next_threshold_micros = 0
     where w.budget_id = v_budget_id and w.ends_at > onetake.clock();
     if not v_knew_all then
         insert into onetake.budget_window as w (budget_id, starts_at, ends_at, lock_rank, limit_micros, counted)
@@ -231,28 +246,13 @@ begin
     perform onetake.move_balances(array[p_window_id], v_held, v_spent);
 end $$;
 
--- `reached` is the highest threshold, of 50, 80 and 100 percent, that what is held and spent has reached.
-create view onetake.budget_balance as
-select b.scope, b.scope_key as key, b.period, b.time_zone, b.limit_micros, used.held_micros, used.spent_micros,
-       used.overrun_micros, b.limit_micros - used.micros as available_micros,
-       (select max(threshold) from unnest(array[0, 50, 80, 100]) as threshold
-        where used.micros::numeric * 100 >= b.limit_micros::numeric * threshold) as reached_percent,
-       nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
-       nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
-from onetake.budget b
-left join onetake.budget_window w
-    on w.budget_id = b.id and w.starts_at = onetake.window_start(b.period, b.time_zone, onetake.clock())
-cross join lateral (
-    select coalesce(w.held_micros, 0) as held_micros, coalesce(w.spent_micros, 0) as spent_micros,
-           coalesce(w.overrun_micros, 0) as overrun_micros,
-           coalesce(w.held_micros + w.spent_micros, 0) as micros) used
-where b.removed_at is null;
-
--- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation).
+-- outcome: held (also on a repeat), refused, ended (the generation is over) or unknown (no such generation). The row of
+-- the generation is locked, so that an end and a second reservation wait, but not changed: `generation_record` shows
+-- what a hold says of its phase.
 create function onetake.reserve(
     p_generation_id text, p_attempt int, p_tenant text, p_user text, p_feature text, p_route text, p_vendor text,
     p_amount bigint, p_unit text, p_price_version text,
-    out outcome text, out held_micros bigint, out budget_count int, out refusal jsonb)
+    out outcome text, out held_micros bigint, out budget_count int, out refusal jsonb, out epoch text)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -261,17 +261,16 @@ declare
     v_missing bigint[];
     v_tightest bigint;
     v_room bigint;
-    v_window bigint;
-    v_available bigint[] := '{}';
+    v_rooms bigint[];
 begin
-    select g.phase into v_phase from onetake.generation g where g.id = p_generation_id;
-    if not found then
-        outcome := 'unknown'; return;
-    end if;
-    select h.amount_micros, cardinality(h.window_ids) into held_micros, budget_count
-    from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
-    if v_phase = 'done' or found then
-        outcome := case when v_phase = 'done' then 'ended' else 'held' end; return;
+    select g.phase, h.amount_micros, cardinality(h.window_ids), h.epoch
+    into v_phase, held_micros, budget_count, epoch
+    from onetake.generation g left join onetake.hold h on h.generation_id = g.id and h.attempt = p_attempt
+    where g.id = p_generation_id;
+    outcome := case when v_phase is null then 'unknown' when v_phase = 'done' then 'ended'
+        when held_micros is not null then 'held' end;
+    if outcome is not null then
+        return;
     end if;
 
     loop
@@ -289,147 +288,182 @@ begin
         outcome := 'refused'; refusal := onetake.refusal(v_tightest, p_amount, v_room); return;
     end if;
 
-    begin  -- a miss below undoes this block
-        update onetake.generation g
-        set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
-        where g.id = p_generation_id and g.phase <> 'done';
-        if not found then
-            outcome := 'ended'; return;
-        end if;
-        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
-        values (p_generation_id, p_attempt, p_amount, coalesce(v_windows, '{}'), p_price_version, p_unit)
-        on conflict do nothing;
-        if not found then
-            select 'held', h.amount_micros, cardinality(h.window_ids) into outcome, held_micros, budget_count
-            from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
-            return;
-        end if;
-        foreach v_window in array coalesce(v_windows, '{}') loop
-            update onetake.budget_window w set held_micros = w.held_micros + p_amount
-            where w.id = v_window and w.held_micros + w.spent_micros + p_amount <= w.limit_micros
-            returning w.limit_micros - w.held_micros - w.spent_micros into v_room;
-            if not found then
-                raise exception 'onetake: a budget is too small' using errcode = 'OT402';
-            end if;
-            v_available := v_available || v_room;
-        end loop;
+    perform from onetake.generation g where g.id = p_generation_id and g.phase <> 'done' for no key update;
+    if not found then
+        outcome := 'ended'; return;
+    end if;
+    select h.amount_micros, cardinality(h.window_ids), h.epoch into held_micros, budget_count, epoch
+    from onetake.hold h where h.generation_id = p_generation_id and h.attempt = p_attempt;
+    if found then  -- made while the lock was waited for
+        outcome := 'held'; return;
+    end if;
+    select array_agg(locked.room order by locked.lock_rank, locked.id),
+           (array_agg(locked.id order by locked.room))[1], min(locked.room)
+    into v_rooms, v_tightest, v_room
+    from (
+        select w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros as room
+        from onetake.budget_window w
+        where w.id = any (v_windows) order by w.lock_rank, w.id for no key update) locked;
+    if v_room < p_amount then
+        outcome := 'refused'; refusal := onetake.refusal(v_tightest, p_amount, v_room); return;
+    end if;
+    epoch := onetake.epoch();
+    with held as (
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit, epoch)
+        values (p_generation_id, p_attempt, p_amount, coalesce(v_windows, '{}'), p_price_version, p_unit, epoch)
+    ), logged as (
         insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
-        values (p_generation_id, p_attempt, 'hold', p_amount, v_available);
-        outcome := 'held'; held_micros := p_amount; budget_count := cardinality(v_available);
-    exception when sqlstate 'OT402' then
-        select 'refused', onetake.refusal(w.id, p_amount, w.limit_micros - w.held_micros - w.spent_micros)
-        into outcome, refusal from onetake.budget_window w where w.id = v_window;
-    end;
+        values (p_generation_id, p_attempt, 'hold', p_amount,
+                array(select r.room - p_amount from unnest(v_rooms) with ordinality as r (room, n) order by r.n))
+    )
+    update onetake.budget_window w set held_micros = w.held_micros + p_amount where w.id = any (v_windows);
+    outcome := 'held'; held_micros := p_amount; budget_count := coalesce(cardinality(v_windows), 0);
 end $$;
 
 -- Many reservations in one transaction, so that they share one lock hand-off and one flush. Each is admitted or refused
--- on its own, in the order given; the same key may occur twice. Outcomes as above, one row for each item.
+-- on its own, in the order given; the same key may occur twice. Outcomes as above, one row for each item; with
+-- p_skip_locked also `locked`: somebody else holds its generation or one of its windows, which are not waited for.
 create function onetake.reserve_many(
     p_generation_ids text[], p_attempts int[], p_tenants text[], p_users text[], p_features text[], p_routes text[],
-    p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[])
-returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb)
+    p_vendors text[], p_amounts bigint[], p_units text[], p_price_versions text[],
+    p_skip_locked boolean)
+returns table (item int, outcome text, held_micros bigint, budget_count int, refusal jsonb, epoch text)
 language plpgsql
 set plan_cache_mode = force_generic_plan  -- or it plans anew for each batch, which takes longer than to run it
 as $$
 #variable_conflict use_column
 declare
-    v_new int[];            -- items that have no hold yet, in order
+    v_open text[];           -- generations that have not ended and are locked now, by this call
+    v_new int[];             -- items that have no hold yet, in order
     v_missing bigint[];
-    v_pair_item int[];      -- pairs (item, window), ordered by item: the item,
-    v_pair_slot int[];      --   the window's place in the three arrays below,
-    v_pair_after bigint[];  --   what the window had left after this item; null when it was refused
-    v_window bigint[];      -- the windows of all items, in lock order,
-    v_before bigint[];      --   what each had left
-    v_room bigint[];        --   and has left
-    v_admitted int[] := '{}';
+    v_slot_window bigint[];  -- the windows of all items, in lock order,
+    v_before bigint[];       --   what each had left; null when somebody else holds it,
+    v_room bigint[];         --   and has left
+    v_pair_item int[];       -- pairs (item, window), ordered by item and lock order: the item,
+    v_pair_slot int[];       --   the window's place in the three arrays above,
+    v_pair_window bigint[];  --   the window,
+    v_pair_after bigint[];   --   and what it had left after this item
+    v_first int[] := array_fill(null::int, array[cardinality(p_generation_ids)]);  -- the first pair of an item,
+    v_last int[] := v_first;                                                       --   and its last when it is admitted
     v_refused_by bigint[] := array_fill(null::bigint, array[cardinality(p_generation_ids)]);
     v_refused_room bigint[] := v_refused_by;
     v_item int;
-    v_first int;
     v_pair int := 1;
+    v_fits boolean;
+    v_admitted int := 0;
+    v_epoch text := onetake.epoch();
 begin
-    perform from onetake.generation g where g.id = any (p_generation_ids) order by g.id for no key update;
+    if p_skip_locked then
+        v_open := array(
+            select g.id from onetake.generation g where g.id = any (p_generation_ids) and g.phase <> 'done'
+            order by g.id for no key update skip locked);
+    else
+        v_open := array(
+            select g.id from onetake.generation g where g.id = any (p_generation_ids) and g.phase <> 'done'
+            order by g.id for no key update);
+    end if;
     select array_agg(fresh.item order by fresh.item) into v_new
     from (
         select distinct on (i.generation_id, i.attempt) i.item::int
         from unnest(p_generation_ids, p_attempts) with ordinality as i (generation_id, attempt, item)
-        join onetake.generation g on g.id = i.generation_id and g.phase <> 'done'
-        where not exists (
+        where i.generation_id = any (v_open) and not exists (
             select from onetake.hold h where h.generation_id = i.generation_id and h.attempt = i.attempt)
         order by i.generation_id, i.attempt, i.item) fresh;
 
     loop
-        with scoped as (
-            select i.item, s.scope, s.scope_key from unnest(v_new) as i (item)
+        with scope as (
+            select s.scope, s.scope_key, array_agg(i.item) as items from unnest(v_new) as i (item)
             cross join lateral onetake.scopes_of(
                 p_tenants[i.item], p_users[i.item], p_features[i.item], p_routes[i.item], p_vendors[i.item]) s
-        ), slotted as (
-            select d.scope, d.scope_key, w.budget_id, w.window_id,
+            group by s.scope, s.scope_key
+        ), slot as materialized (
+            select s.items, w.budget_id, w.window_id,
                    (row_number() over (order by w.lock_rank, w.window_id))::int as slot
-            from (select distinct scope, scope_key from scoped) d
-            cross join lateral onetake.windows_of(d.scope, d.scope_key) w
-        ), pair as (select * from scoped join slotted using (scope, scope_key))
-        select array_agg(distinct p.budget_id) filter (where p.window_id is null),
-               array_agg(p.item order by p.item, p.slot), array_agg(p.slot order by p.item, p.slot),
-               (select array_agg(window_id order by slot) from slotted)
-        into v_missing, v_pair_item, v_pair_slot, v_window
-        from pair p;
+            from scope s cross join lateral onetake.windows_of(s.scope, s.scope_key) w
+        ), pair as (
+            select item, slot.slot, slot.window_id from slot cross join unnest(slot.items) as item)
+        select array_agg(pair.item order by pair.item, pair.slot), array_agg(pair.slot order by pair.item, pair.slot),
+               array_agg(pair.window_id order by pair.item, pair.slot),
+               (select array_agg(slot.window_id order by slot.slot) from slot),
+               (select array_agg(slot.budget_id) from slot where slot.window_id is null)
+        into v_pair_item, v_pair_slot, v_pair_window, v_slot_window, v_missing from pair;
         exit when v_missing is null;
         perform onetake.open_windows(v_missing);
     end loop;
 
-    select array_agg(locked.room order by locked.lock_rank, locked.id) into v_before
-    from (
-        select w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros as room
-        from onetake.budget_window w where w.id = any (v_window) order by w.lock_rank, w.id for no key update) locked;
+    if p_skip_locked then
+        with free as (
+            select w.id, w.limit_micros - w.held_micros - w.spent_micros as room from onetake.budget_window w
+            where w.id = any (v_slot_window) order by w.lock_rank, w.id for no key update skip locked)
+        select array_agg(free.room order by slot.number) into v_before
+        from unnest(v_slot_window) with ordinality as slot (id, number) left join free using (id);
+    else
+        select array_agg(locked.room order by locked.lock_rank, locked.id) into v_before
+        from (
+            select w.id, w.lock_rank, w.limit_micros - w.held_micros - w.spent_micros as room
+            from onetake.budget_window w
+            where w.id = any (v_slot_window) order by w.lock_rank, w.id for no key update) locked;
+    end if;
     v_room := v_before;
-    v_pair_after := array_fill(null::bigint, array[coalesce(cardinality(v_pair_item), 0)]);
+    v_pair_after := v_pair_window;
     foreach v_item in array coalesce(v_new, '{}') loop
-        v_first := v_pair;
+        v_first[v_item] := v_pair;
+        v_fits := true;
         while v_pair_item[v_pair] = v_item loop
-            if v_room[v_pair_slot[v_pair]] < p_amounts[v_item] and v_refused_by[v_item] is null then
-                v_refused_by[v_item] := v_window[v_pair_slot[v_pair]];
-                v_refused_room[v_item] := v_room[v_pair_slot[v_pair]];
+            if v_room[v_pair_slot[v_pair]] is null then
+                v_fits := false;
+            elsif v_room[v_pair_slot[v_pair]] < p_amounts[v_item] then
+                v_fits := false;
+                if v_refused_by[v_item] is null then
+                    v_refused_by[v_item] := v_pair_window[v_pair];
+                    v_refused_room[v_item] := v_room[v_pair_slot[v_pair]];
+                end if;
             end if;
             v_pair := v_pair + 1;
         end loop;
-        if v_refused_by[v_item] is null then
-            v_admitted := v_admitted || v_item;
-            for v_admit in v_first .. v_pair - 1 loop
+        if v_fits then
+            v_last[v_item] := v_pair - 1;
+            v_admitted := v_admitted + 1;
+            for v_admit in v_first[v_item] .. v_pair - 1 loop
                 v_room[v_pair_slot[v_admit]] := v_room[v_pair_slot[v_admit]] - p_amounts[v_item];
                 v_pair_after[v_admit] := v_room[v_pair_slot[v_admit]];
             end loop;
         end if;
     end loop;
 
-    update onetake.generation g
-    set phase = greatest(g.phase, 'submitting'), status = 'in_progress', updated_at = now()
-    where g.id in (select p_generation_ids[a] from unnest(v_admitted) a);
-    with pair as (
-        select p.item, array_agg(v_window[p.slot] order by p.slot) as windows,
-               array_agg(p.after order by p.slot) as available
-        from unnest(v_pair_item, v_pair_slot, v_pair_after) as p (item, slot, after)
-        where p.after is not null group by p.item
+    with admitted as materialized (
+        select a.*, v_pair_window[a.first:a.last] as windows, v_pair_after[a.first:a.last] as available
+        from unnest(p_generation_ids, p_attempts, p_amounts, p_price_versions, p_units, v_first, v_last) with ordinality
+            as a (generation_id, attempt, amount, price_version, unit, first, last, item)
+        where a.last is not null
     ), held as (
-        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit)
-        select p_generation_ids[a], p_attempts[a], p_amounts[a], coalesce(pair.windows, '{}'), p_price_versions[a],
-               p_units[a]
-        from unnest(v_admitted) a left join pair on pair.item = a
+        insert into onetake.hold (generation_id, attempt, amount_micros, window_ids, price_version, unit, epoch)
+        select a.generation_id, a.attempt, a.amount, coalesce(a.windows, '{}'), a.price_version, a.unit, v_epoch
+        from admitted a
+    ), logged as (
+        insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
+        select a.generation_id, a.attempt, 'hold', a.amount, coalesce(a.available, '{}') from admitted a
+        order by a.item
     )
-    insert into onetake.event (generation_id, attempt, kind, amount_micros, available_micros)
-    select p_generation_ids[a], p_attempts[a], 'hold', p_amounts[a], coalesce(pair.available, '{}')
-    from unnest(v_admitted) a left join pair on pair.item = a order by a;
     update onetake.budget_window w set held_micros = w.held_micros + t.before - t.after
-    from unnest(v_window, v_before, v_room) as t (window_id, before, after)
+    from unnest(v_slot_window, v_before, v_room) as t (window_id, before, after)
     where w.id = t.window_id and t.before > t.after;
 
+    if v_admitted = cardinality(p_generation_ids) then
+        return query
+        select a.item::int, 'held', a.amount, a.last - a.first + 1, null::jsonb, v_epoch
+        from unnest(p_amounts, v_first, v_last) with ordinality as a (amount, first, last, item) order by a.item;
+        return;
+    end if;
     return query
     select i.item::int,
            case when g.id is null then 'unknown' when g.phase = 'done' then 'ended'
-                when h.generation_id is not null then 'held' else 'refused' end,
+                when h.generation_id is not null then 'held'
+                when v_refused_by[i.first] is null then 'locked' else 'refused' end,
            h.amount_micros, cardinality(h.window_ids),
-           case when h.generation_id is null and g.phase <> 'done' then onetake.refusal(
-                v_refused_by[i.first], p_amounts[i.item], v_refused_room[i.first]) end
+           case when h.generation_id is null and g.phase <> 'done' and v_refused_by[i.first] is not null
+                then onetake.refusal(v_refused_by[i.first], p_amounts[i.item], v_refused_room[i.first]) end,
+           h.epoch
     from (
         select k.*, (min(k.item) over (partition by k.generation_id, k.attempt))::int as first
         from unnest(p_generation_ids, p_attempts) with ordinality as k (generation_id, attempt, item)) i

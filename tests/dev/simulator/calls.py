@@ -2,12 +2,14 @@
 
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -65,6 +67,12 @@ class Apixo:
 
     def job(self, task_id: str) -> dict[str, Any]:
         return self.http.get(f"/journal/jobs/{task_id}").json()
+
+    def release(self, task_id: str) -> None:
+        """Let go the job, and all others of its prompt."""
+        self.http.post(
+            "/control/release", json={"prompt_sha256": self.job(task_id)["prompt_sha256"]}
+        ).raise_for_status()
 
     def journal(self) -> dict[str, Any]:
         return self.http.get("/journal").json()
@@ -139,3 +147,18 @@ def sink(*statuses: int) -> Generator[Sink]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def raw_get(url: str) -> tuple[bytes, bytes]:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=LIMIT_S) as connection:
+        connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: simulator\r\n\r\n".encode())
+        head, _, body = received_all(connection).partition(b"\r\n\r\n")
+        return head.lower(), body
+
+
+def received_all(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while chunk := connection.recv(1 << 16):
+        received += chunk
+    return bytes(received)

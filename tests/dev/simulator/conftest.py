@@ -1,10 +1,13 @@
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from onetake.dev.simulator import app, assets, callbacks, gptimage2, handling
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
+from tests.clock import Clock
 from tests.dev.simulator.calls import Apixo
 
 
@@ -21,3 +24,12 @@ def apixo(clips_home: Path) -> Generator[Apixo]:
         client = Apixo(url)
         with client.http:
             yield client
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of all simulators of this process: it stands still, and goes on when it is told to."""
+    clock = Clock(time.time())
+    for module in (app, assets, callbacks, gptimage2, handling):
+        monkeypatch.setattr(module, "time", clock)
+    return clock

@@ -11,6 +11,7 @@ import pytest
 
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
+from tests.clock import Clock
 from tests.dev.simulator.calls import LIMIT_S, seen, sink, until, web
 from tests.dev.simulator.rules.aivideoapi import KEY, MODES, STILL, body_of
 
@@ -163,15 +164,16 @@ def test_another_path_and_another_task_are_not_found(vendor: Caller) -> None:
     assert "error" in vendor.http.get(GENERATIONS).json()
 
 
-def test_a_task_is_the_one_of_the_document_from_pending_to_completed(vendor: Caller) -> None:
-    began = time.time()
-    task_id = vendor.task("[[sim:delay=0.6]] a fox", duration=2, resolution="720p", aspect_ratio="3:4")
+def test_a_task_is_the_one_of_the_document_from_pending_to_completed(vendor: Caller, clock: Clock) -> None:
+    task_id = vendor.task("[[sim:delay=3]] a fox", duration=2, resolution="720p", aspect_ratio="3:4")
     first = vendor.read(task_id).json()
     head = {"id": task_id, "model": "wan-2.6-text-to-video", "created_at": first["created_at"]}
     assert head | {"status": "pending", "progress": None} == first
-    assert abs(first["created_at"] - began) <= 1
-    until(lambda: vendor.read(task_id).json()["status"], lambda status: status == "processing", 2)
-    done = vendor.ended(task_id)
+    assert first["created_at"] == int(clock.time())
+    clock.advance(1)
+    assert vendor.read(task_id).json()["status"] == "processing"
+    clock.advance(2)
+    done = vendor.read(task_id).json()
     (url,) = done["output"]["urls"]
     completed = {"status": "completed", "completed_at": done["completed_at"]}
     assert head | completed | {"output": {"urls": [url], "metadata": {}}} == done

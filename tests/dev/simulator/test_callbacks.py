@@ -85,6 +85,19 @@ def test_the_callback_can_come_before_the_answer(apixo: Apixo) -> None:
         assert receiver.bodies[0]["data"]["state"] == "success"
 
 
+def test_a_job_that_is_held_ends_and_calls_back_once_it_is_let_go(apixo: Apixo) -> None:
+    with sink() as receiver:
+        held = apixo.task("[[sim:held]][[sim:delay=0.01]] a fox", callback=receiver.url, duration=2)
+        other = apixo.task("[[sim:delay=0.01]] a fox", callback=receiver.url, duration=2)
+        assert _tried(apixo, other, 1) == ["200"]
+        assert (apixo.state(held)["state"], apixo.job(held)["finished_at"]) == ("processing", None)
+        for _ in range(2):
+            apixo.release(held)
+        assert _tried(apixo, held, 1) == ["200"]
+        assert apixo.finished(held)["resultJson"]
+        assert [other, held] == _ids(receiver)
+
+
 def test_no_callback_and_many_callbacks(apixo: Apixo) -> None:
     with sink() as receiver:
         silent = apixo.task("[[sim:no-callback]] a fox", callback=receiver.url, duration=2)

@@ -13,7 +13,8 @@ import pytest
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.faults import MARKERS, script
 from onetake.dev.simulator.server import running
-from tests.dev.simulator.calls import KEY, LIMIT_S, Apixo, seen, until, web
+from tests.clock import Clock
+from tests.dev.simulator.calls import KEY, LIMIT_S, Apixo, raw_get, received_all, seen, until, web
 
 
 def _jobs_of(apixo: Apixo, reason: str) -> tuple[bool, int | None, str]:
@@ -35,27 +36,12 @@ def _raw(apixo: Apixo, prompt: str) -> bytes:
     """Submit by hand and return every byte of the answer; ConnectionResetError when the peer resets."""
     with _connection(apixo) as connection:
         connection.sendall(_request(prompt))
-        return _all(connection)
-
-
-def _raw_get(url: str) -> tuple[bytes, bytes]:
-    parts = urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=LIMIT_S) as connection:
-        connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: simulator\r\n\r\n".encode())
-        head, _, body = _all(connection).partition(b"\r\n\r\n")
-        return head.lower(), body
+        return received_all(connection)
 
 
 def _connection(apixo: Apixo) -> socket.socket:
     parts = urlsplit(apixo.url)
     return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=LIMIT_S)
-
-
-def _all(connection: socket.socket) -> bytes:
-    received = bytearray()
-    while chunk := connection.recv(1 << 16):
-        received += chunk
-    return bytes(received)
 
 
 def _busy_share() -> float:
@@ -153,11 +139,13 @@ def test_submit_html_and_submit_no_id_are_200_without_an_id(apixo: Apixo) -> Non
     assert _jobs_of(apixo, "accepted")[0]
 
 
-def test_delay_and_never_set_the_time_of_a_job(apixo: Apixo) -> None:
-    slow, never = apixo.task("[[sim:delay=0.6]]", duration=2), apixo.task("[[sim:never]]")
-    until(lambda: apixo.state(never)["state"], lambda state: state == "processing")
-    assert apixo.state(slow)["state"] in ("pending", "processing")
-    assert apixo.finished(slow)["costTime"] == 600
+def test_delay_and_never_set_the_time_of_a_job(apixo: Apixo, clock: Clock) -> None:
+    slow, never = apixo.task("[[sim:delay=2]]", duration=2), apixo.task("[[sim:never]]")
+    clock.advance(1.9)
+    assert [apixo.state(each)["state"] for each in (slow, never)] == ["processing", "processing"]
+    clock.advance(0.1)
+    assert apixo.state(slow)["costTime"] == 2000
+    clock.advance(86_400)
     assert apixo.state(never)["state"] == "processing"
     assert apixo.job(never)["finished_at"] is None
 
@@ -201,29 +189,34 @@ def test_a_status_read_that_hangs_ends_when_the_caller_leaves(apixo: Apixo) -> N
     assert apixo.read(task_id).status_code == 200
 
 
-def test_status_reads_can_be_down_for_a_time_and_lost_from_a_time_on(apixo: Apixo) -> None:
-    down, lost = apixo.task("[[sim:status-down=0.4]][[sim:never]]"), apixo.task("[[sim:status-lost=0.4]][[sim:never]]")
-    assert apixo.read(down).status_code == 503
-    until(lambda: apixo.read(down).status_code, lambda status: status == 200)
-    until(lambda: apixo.read(lost).status_code, lambda status: status == 404)
-    assert apixo.read(lost).status_code == 404
-    found = apixo.task("[[sim:status-lost=0,0.3]][[sim:never]]")
-    assert apixo.read(found).status_code == 404
-    until(lambda: apixo.read(found).status_code, lambda status: status == 200)
+def test_status_reads_can_be_down_for_a_time_and_lost_from_a_time_on(apixo: Apixo, clock: Clock) -> None:
+    faults = ("status-down=4", "status-lost=4", "status-lost=0,3")
+    tasks = [apixo.task(f"[[sim:{fault}]][[sim:never]]") for fault in faults]
+
+    def read() -> list[int]:
+        return [apixo.read(task).status_code for task in tasks]
+
+    assert read() == [503, 200, 404]
+    clock.advance(5)
+    assert read() == [200, 404, 200]
+    assert read() == [200, 404, 200]
 
 
 @pytest.mark.parametrize("word", ['"REVIEWING"', '"SUCCESS"', "null", "7", "true"])
-def test_a_state_can_be_any_word_until_the_job_is_done(apixo: Apixo, word: str) -> None:
-    task_id = apixo.task(f"[[sim:status-word={word}]][[sim:delay=0.3]]", duration=2)
+def test_a_state_can_be_any_word_until_the_job_is_done(apixo: Apixo, clock: Clock, word: str) -> None:
+    task_id = apixo.task(f"[[sim:status-word={word}]][[sim:delay=1]]", duration=2)
     assert apixo.state(task_id)["state"] == json.loads(word)
-    assert until(lambda: apixo.state(task_id), lambda data: data["state"] == "success")["taskId"] == task_id
+    clock.advance(1)
+    assert apixo.state(task_id)["state"] == "success"
 
 
-def test_status_regress_shows_the_job_running_before_it_waits(apixo: Apixo) -> None:
+def test_status_regress_shows_the_job_running_before_it_waits(apixo: Apixo, clock: Clock) -> None:
     task_id = apixo.task("[[sim:status-regress]][[sim:delay=1]]", duration=2)
     assert apixo.state(task_id)["state"] == "processing"
-    until(lambda: apixo.state(task_id)["state"], lambda state: state == "pending")
-    assert apixo.finished(task_id)["state"] == "success"
+    clock.advance(0.9)
+    assert apixo.state(task_id)["state"] == "pending"
+    clock.advance(0.1)
+    assert apixo.state(task_id)["state"] == "success"
 
 
 def test_a_job_can_run_again_after_its_end_or_fail_after_its_success(apixo: Apixo) -> None:
@@ -238,18 +231,17 @@ def test_a_job_can_run_again_after_its_end_or_fail_after_its_success(apixo: Apix
     assert web.get(url).status_code == 404
 
 
-def test_a_refund_can_come_late_or_never(clips_home: Path) -> None:
+def test_a_refund_can_come_late_or_never(clips_home: Path, clock: Clock) -> None:
     config = SimulatorConfig(clips_home=clips_home, refund_failed_jobs={"apixo": True})
     with running(config) as url, (apixo := Apixo(url)).http:
         failed = "[[sim:fail=Timeout]][[sim:delay=0]]"
         soon, late, never = (
-            apixo.task(f"{failed}{marker}", duration=2)
-            for marker in ("", "[[sim:refund-late=0.5]]", "[[sim:no-refund]]")
+            apixo.task(f"{failed}{marker}", duration=2) for marker in ("", "[[sim:refund-late=5]]", "[[sim:no-refund]]")
         )
-        until(lambda: apixo.job(soon)["refunded_micros"], lambda micros: micros > 0)
-        assert apixo.job(late)["state"] == "failed"
-        assert until(lambda: apixo.job(late)["refunded_micros"], lambda micros: micros > 0) == 200_000
-        assert apixo.job(never)["refunded_micros"] == 0
+        assert [apixo.job(each)["state"] for each in (soon, late, never)] == ["failed"] * 3
+        assert [apixo.job(each)["refunded_micros"] for each in (soon, late, never)] == [200_000, 0, 0]
+        clock.advance(5)
+        assert [apixo.job(each)["refunded_micros"] for each in (soon, late, never)] == [200_000, 200_000, 0]
 
 
 def test_bad_result_is_a_success_that_cannot_be_read_and_urls_is_one_with_several(apixo: Apixo) -> None:
@@ -260,15 +252,36 @@ def test_bad_result_is_a_success_that_cannot_be_read_and_urls_is_one_with_severa
     assert [body.partition(b"freetask_")[2][24:] for body in bodies] == [b"", b"/1", b"/2"]
 
 
-def test_status_unknown_lasts_until_the_job_is_done(apixo: Apixo) -> None:
-    task_id = apixo.task("[[sim:status-unknown]][[sim:delay=0.3]]", duration=2)
+def test_status_unknown_lasts_until_the_job_is_done(apixo: Apixo, clock: Clock) -> None:
+    task_id = apixo.task("[[sim:status-unknown]][[sim:delay=1]]", duration=2)
     assert apixo.state(task_id)["state"] == "reviewing"
-    assert apixo.finished(task_id)["state"] == "success"
+    clock.advance(1)
+    assert apixo.state(task_id)["state"] == "success"
 
 
 def test_no_url_is_a_success_without_a_link(apixo: Apixo) -> None:
     data = apixo.finished(apixo.task("[[sim:no-url]]", duration=2))
     assert json.loads(data["resultJson"]) == {"resultUrls": []}
+
+
+def test_no_url_may_end_after_some_reads(apixo: Apixo) -> None:
+    task_id = apixo.task("[[sim:no-url=2]]", duration=2)
+    read = [json.loads(apixo.finished(task_id)["resultJson"])["resultUrls"] for _ in range(3)]
+    assert [len(urls) for urls in read] == [0, 0, 1]
+
+
+def test_a_link_may_be_refused_for_a_while(apixo: Apixo, clock: Clock) -> None:
+    def link(marker: str) -> str:
+        return apixo.link(apixo.task(f"{marker}[[sim:delay=0]]", duration=2))
+
+    url = link("[[sim:asset-404=2]]")
+    assert [web.get(url).status_code for _ in range(3)] == [404, 404, 200]
+    url = link("[[sim:asset-html=1]]")
+    assert [web.get(url).text.startswith("<!doctype html>") for _ in range(2)] == [True, False]
+    url, other = link("[[sim:asset-away=15,410]]"), link("[[sim:asset-away=60]]")
+    assert [web.get(url).status_code, web.get(other).status_code] == [410, 404]
+    clock.advance(15)
+    assert [web.get(url).status_code, web.get(other).status_code] == [200, 404]
 
 
 def test_asset_403_and_asset_500(apixo: Apixo) -> None:
@@ -292,7 +305,7 @@ def test_asset_cut_promises_the_whole_and_closes_at_half(apixo: Apixo) -> None:
     task_id = apixo.task("[[sim:asset-cut]]", duration=2)
     url = apixo.link(task_id)
     whole = int(web.head(url).headers["content-length"])
-    head, body = _raw_get(url)
+    head, body = raw_get(url)
     assert f"content-length: {whole}".encode() in head
     assert whole // 2 == len(body)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -303,7 +316,7 @@ def test_asset_cut_promises_the_whole_and_closes_at_half(apixo: Apixo) -> None:
 def test_asset_cut_closed_promises_nothing_and_closes_at_half(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-cut-closed]]", duration=2))
     whole = int(web.head(url).headers["content-length"])
-    head, body = _raw_get(url)
+    head, body = raw_get(url)
     assert b"content-length" not in head
     assert b"transfer-encoding" not in head
     assert whole // 2 == len(body)
@@ -314,7 +327,7 @@ def test_asset_cut_closed_promises_nothing_and_closes_at_half(apixo: Apixo) -> N
 def test_a_chunked_body_is_cut_before_its_last_chunk(apixo: Apixo) -> None:
     url = apixo.link(apixo.task("[[sim:asset-cut-chunked]]", duration=2))
     half = int(web.head(url).headers["content-length"]) // 2
-    head, body = _raw_get(url)
+    head, body = raw_get(url)
     assert b"transfer-encoding: chunked" in head
     assert body.startswith(f"{half:x}\r\n".encode())
     with pytest.raises(httpx.RemoteProtocolError):
@@ -332,10 +345,10 @@ def test_asset_reset_breaks_the_first_downloads_in_the_middle(apixo: Apixo) -> N
 def test_lengths_can_lie(apixo: Apixo) -> None:
     short = apixo.link(apixo.task("[[sim:asset-short-length]]", duration=2))
     whole = int(web.head(short).headers["content-length"])
-    head, body = _raw_get(short)
+    head, body = raw_get(short)
     assert (f"content-length: {whole // 2}".encode() in head, len(body)) == (True, whole)
     two = apixo.link(apixo.task("[[sim:asset-two-lengths]]", duration=2))
-    assert _raw_get(two)[0].count(b"content-length: ") == 2
+    assert raw_get(two)[0].count(b"content-length: ") == 2
     with pytest.raises(httpx.RemoteProtocolError):
         web.get(two)
 
@@ -363,7 +376,10 @@ def test_asset_endless_never_ends_and_stops_when_the_client_leaves(apixo: Apixo)
     assert apixo.job(task_id)["downloads"] == 0
 
 
-@pytest.mark.parametrize(("marker", "duration_s", "has_sound"), [("silent", 2, False), ("wrong-duration", 5, True)])
+@pytest.mark.parametrize(
+    ("marker", "duration_s", "has_sound"),
+    [("silent", 2, False), ("wrong-duration", 5, True), ("half-duration", 1, True)],
+)
 def test_a_clip_can_differ_from_what_was_ordered(apixo: Apixo, marker: str, duration_s: int, has_sound: bool) -> None:
     content = web.get(apixo.link(apixo.task(f"[[sim:{marker}]]", duration=2))).content
     clip = seen(content)

@@ -4,8 +4,10 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import av
 import pytest
 
+from onetake.dev.simulator import rendering
 from onetake.dev.simulator.app import VENDORS, SimulatorConfig
 from onetake.dev.simulator.journal import Journal
 from onetake.dev.simulator.rendering import VARIANTS, Clip, render
 from onetake.dev.simulator.server import running
+from tests.clock import Clock
 from tests.dev.simulator.calls import LIMIT_S, Apixo, seen, sink, until, web
 
 
@@ -28,19 +32,21 @@ def simulator(**settings: Any) -> Generator[Apixo]:
             yield client
 
 
-def test_a_job_is_pending_then_processing_then_done(clips_home: Path) -> None:
-    with simulator(clips_home=clips_home, render_s=1.5) as apixo:
-        began_ms = time.time() * 1000
+def test_a_job_is_pending_then_processing_then_done(clips_home: Path, clock: Clock) -> None:
+    with simulator(clips_home=clips_home, render_s=4) as apixo:
+        began_ms = clock.time() * 1000
         task_id = apixo.task("a fox", duration=2)
         first = apixo.state(task_id)
         assert {"taskId", "state", "createTime"} == set(first)
         assert first["state"] == "pending"
-        assert abs(first["createTime"] - began_ms) < 500
-        until(lambda: apixo.state(task_id), lambda data: data["state"] == "processing", 1)
-        done = apixo.finished(task_id)
+        assert abs(first["createTime"] - began_ms) <= 1, "milliseconds"
+        clock.advance(1)
+        assert apixo.state(task_id)["state"] == "processing"
+        clock.advance(3)
+        done = apixo.state(task_id)
         assert {"taskId", "state", "createTime", "completeTime", "costTime", "resultJson"} == set(done)
-        assert (done["costTime"], done["state"]) == (1500, "success")
-        assert abs(done["completeTime"] - done["createTime"] - 1500) <= 1
+        assert (done["costTime"], done["state"]) == (4000, "success")
+        assert abs(done["completeTime"] - done["createTime"] - 4000) <= 1
 
 
 def test_the_result_is_a_json_text_with_one_link_that_stays_the_same(apixo: Apixo) -> None:
@@ -99,12 +105,18 @@ def test_the_variants_look_different(tmp_path: Path) -> None:
     assert len(pictures) == VARIANTS
 
 
-def test_a_submission_never_waits_for_its_rendering(clips_home: Path) -> None:
-    with simulator(clips_home=clips_home, render_s=0.1) as apixo:
-        began = time.monotonic()
-        task_id = apixo.task("a long fox", duration=15, resolution="1080p")
-        assert time.monotonic() - began < 1
-        assert apixo.finished(task_id)["state"] == "success"
+def test_a_submission_never_waits_for_its_rendering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_render = threading.Event()
+
+    def rendered(clip: Clip, path: Path, stop: threading.Event) -> None:
+        may_render.wait(LIMIT_S)
+        render(clip, path, stop)
+
+    monkeypatch.setattr(rendering, "render", rendered)
+    with simulator(home=tmp_path, render_s=0) as apixo:
+        url = apixo.link(apixo.task("a fox", duration=2))
+        may_render.set()
+        assert web.get(url).status_code == 200
 
 
 def test_clips_can_be_rendered_beforehand(tmp_path: Path) -> None:
@@ -148,16 +160,19 @@ def test_ranges_heads_and_conditions_are_those_of_http(apixo: Apixo) -> None:
     assert web.get(url, headers={"Range": "bytes=0-0,5-6"}).status_code == 200
 
 
-def test_a_link_is_refused_when_it_was_changed_or_has_expired(apixo: Apixo, clips_home: Path) -> None:
-    url = apixo.link(apixo.task("a fox", duration=2))
+def test_a_link_is_refused_when_it_was_changed_or_has_expired(apixo: Apixo, clips_home: Path, clock: Clock) -> None:
+    task_id = apixo.task("a fox", duration=2)
+    clock.advance(1)
+    url = apixo.link(task_id)
     assert web.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
     assert web.get(url.replace("expires=", "expires=1")).status_code == 403
     assert web.get(url.replace("/0.mp4", "/1.mp4")).status_code == 403
     assert web.get(url.partition("?")[0]).status_code == 403
-    with simulator(clips_home=clips_home, render_s=0.05, link_life_s=1.5) as short:
+    with simulator(clips_home=clips_home, render_s=0, link_life_s=60) as short:
         link = short.link(short.task("a fox", duration=2))
         assert web.get(link).status_code == 200
-        until(lambda: web.get(link).status_code, lambda status: status == 403)
+        clock.advance(60)
+        assert web.get(link).status_code == 403
 
 
 def test_the_journal_knows_every_submission_the_money_and_the_delivery(clips_home: Path) -> None:
@@ -207,7 +222,7 @@ def test_a_failed_job_stays_charged_unless_the_simulator_is_told_otherwise(
         assert (200_000, refunded_micros) == (job["charged_micros"], job["refunded_micros"])
 
 
-def test_a_restart_keeps_jobs_links_and_the_journal(tmp_path: Path) -> None:
+def test_a_restart_keeps_jobs_links_and_the_journal(tmp_path: Path, clock: Clock) -> None:
     with simulator(home=tmp_path, render_s=1.0) as apixo:
         running_task, waiting_task = apixo.task("[[sim:delay=2.5]] a fox", duration=2), apixo.task("[[sim:never]]")
         done_task = apixo.task("[[sim:delay=0]] another fox", duration=2)
@@ -216,17 +231,20 @@ def test_a_restart_keeps_jobs_links_and_the_journal(tmp_path: Path) -> None:
     with simulator(home=tmp_path, render_s=9) as apixo:
         assert apixo.state(waiting_task)["state"] in ("pending", "processing")
         assert content == web.get(apixo.link(done_task)).content
-        assert apixo.finished(running_task)["costTime"] == 2500
+        assert apixo.state(running_task)["state"] == "pending"
+        clock.advance(2.5)
+        assert apixo.state(running_task)["costTime"] == 2500
         assert journal["submits"] == apixo.journal()["submits"]
         assert journal["totals"]["charged_micros"] == apixo.journal()["totals"]["charged_micros"]
         assert apixo.job(done_task)["downloads"] == 2
 
 
-def test_a_restart_still_owes_the_callback(tmp_path: Path) -> None:
+def test_a_restart_still_owes_the_callback(tmp_path: Path, clock: Clock) -> None:
     with sink() as receiver:
         with simulator(home=tmp_path) as apixo:
-            task_id = apixo.task("[[sim:delay=1.5]] a fox", callback=receiver.url, duration=2)
+            task_id = apixo.task("[[sim:delay=3600]] a fox", callback=receiver.url, duration=2)
         assert receiver.bodies == []
+        clock.advance(3600)
         with simulator(home=tmp_path) as apixo:
             until(lambda: apixo.job(task_id), lambda job: job["callback_acknowledged"])
         with simulator(home=tmp_path) as apixo:
@@ -294,16 +312,51 @@ def test_an_outage_answers_503_everywhere_and_is_in_the_journal(clips_home: Path
         assert [apixo.submit("a fox").status_code, apixo.read(task_id).status_code] == [503, 503]
         assert apixo.submit("a fox").json()["code"] == 503
         assert (apixo.last_submit()["accepted"], apixo.last_submit()["status"]) == (False, 503)
+        apixo.http.post("/control/outage", json=outage | {"status": 429})
+        assert [apixo.submit("a fox").status_code, apixo.read(task_id).status_code] == [429, 429]
+        refused_at = apixo.job(task_id)["last_read_at"]
         apixo.http.post("/control/outage", json=outage | {"seconds": 0})
         assert apixo.read(task_id).status_code == 200
+        job = apixo.job(task_id)
+        assert (job["status_reads"], job["last_read_at"] > refused_at) == (1, True)
         assert apixo.http.post("/control/outage", json={"vendor": "nobody", "seconds": 1}).status_code == 400
 
 
-def test_two_hundred_submissions_a_second_with_clips_at_hand(clips_home: Path) -> None:
-    with simulator(clips_home=clips_home) as apixo:
-        apixo.http.post("/control/prerender", json={"duration_s": 2, "resolution": "720p"})
-        before = time.process_time()
-        for number in range(200):
-            apixo.task(f"fox {number}", duration=2)
-        # Client and simulator share this process: both together stay within a core and a half.
-        assert time.process_time() - before < 1.5
+def test_a_vendor_takes_so_many_jobs_at_once_and_keeps_a_book(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.05) as apixo:
+        limits = {"vendor": "apixo", "jobs": 2}
+        assert apixo.http.post("/control/limits", json=limits).status_code == 200
+        answers = [apixo.submit("a fox [[sim:never]]") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+        assert "retry-after" not in answers[2].headers
+        assert (apixo.last_submit()["accepted"], apixo.last_submit()["status"]) == (False, 429)
+        book = apixo.http.get("/control/limits").json()["apixo"]
+        assert (book["submits"], book["refused_submits"], book["most_jobs"]) == (4, 2, 2)
+        apixo.http.post("/control/limits", json={"vendor": "apixo"})
+        assert apixo.submit("a fox").status_code == 200
+        assert apixo.http.post("/control/limits", json={"vendor": "nobody", "jobs": 1}).status_code == 400
+
+
+def test_a_vendor_answers_so_many_reads_a_second(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.05) as apixo:
+        task_id = apixo.task("[[sim:never]]")
+        apixo.http.post("/control/limits", json={"vendor": "apixo", "reads_per_s": 2})
+        assert apixo.read(task_id).status_code == 200
+        statuses = [apixo.read(task_id).status_code for _ in range(8)]
+        assert 429 in statuses
+        book = apixo.http.get("/control/limits").json()["apixo"]
+        assert (book["reads"], book["refused_reads"], book["most_reads_per_s"]) == (9, statuses.count(429), 2)
+
+
+def test_what_is_held_up_goes_on_when_it_is_released(clips_home: Path) -> None:
+    with simulator(clips_home=clips_home, render_s=0.05) as apixo, sink(200) as receiver:
+        prompt = "a fox [[sim:submit-slow=600]][[sim:submit-hang=600]][[sim:held]][[sim:asset-slow=1]]"
+        asked = {"prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest()}
+        with ThreadPoolExecutor(1) as pool:
+            submission = pool.submit(apixo.task, prompt, callback=receiver.url)
+            until(lambda: apixo.http.post("/control/release", json=asked).json(), lambda found: found == {"jobs": 1})
+            task_id = submission.result()
+        assert apixo.finished(task_id)["state"] == "success"
+        until(lambda: apixo.job(task_id), lambda job: job["callback_acknowledged"])
+        assert seen(web.get(apixo.link(task_id)).content)["duration_s"] > 0
+        assert apixo.http.post("/control/release", json={"prompt_sha256": "A fox"}).status_code == 400

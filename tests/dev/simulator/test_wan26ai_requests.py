@@ -1,5 +1,6 @@
 """Every rule that wan26ai.app documents for a request, just inside and just outside, and the words of its answers."""
 
+import calendar
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
+from tests.clock import Clock
 from tests.dev.simulator.calls import LIMIT_S, seen, sink, until, web
 from tests.dev.simulator.rules.wan26ai import MODES, STILL, body_of
 
@@ -106,7 +108,7 @@ def test_a_wrong_key_is_refused_by_every_endpoint(wan26ai: Wan26ai, value: str) 
         assert answer.json()["message"].startswith("Unauthorized - Missing or invalid API key.")
 
 
-def test_a_task_is_read_by_get_and_by_post_alike(wan26ai: Wan26ai) -> None:
+def test_a_task_is_read_by_get_and_by_post_alike(wan26ai: Wan26ai, clock: Clock) -> None:
     task_id = _accepts(wan26ai, body_of(callback_url="https://example.com/hook", public=False))
     data = wan26ai.state(task_id)
     assert data == wan26ai.http.post("/wan26ai/api/status", json={"task_id": task_id}).json()["data"]
@@ -122,7 +124,7 @@ def test_a_task_is_read_by_get_and_by_post_alike(wan26ai: Wan26ai) -> None:
     assert sanitized == data["request"], "no callback address"
     assert data["consumed_credits"] == 115, "credits deduct when the task is created"
     created_at = time.strptime(data["created_at"], "%Y-%m-%dT%H:%M:%SZ")
-    assert abs(time.mktime(created_at) - time.mktime(time.gmtime())) < 60
+    assert calendar.timegm(created_at) == int(clock.time())
 
 
 @pytest.mark.parametrize(

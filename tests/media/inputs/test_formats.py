@@ -31,6 +31,8 @@ STARTS: dict[bytes, str | None] = {
     b"\0\0\0\x18ftypM4A ": "m4a",
     b"\0\0\0\x14ftypqt  ": "mov",
     b"\0\0\0\x18ftypisom": "mp4",
+    b"\0\0\0\x08wide\0\1\2\3mdat": "mov",
+    b"\0\0\0\x08wide\0\1\2\3free": None,
     b"\0\0\0\x18moov": None,
     b"ID3\x04\0\0": "mp3",
     b"\xff\xfb\x90\x64": "mp3",

@@ -6,14 +6,14 @@ import pytest
 
 from onetake.core.errors import Refused, TryLater
 from onetake.core.ports import MediaRules
-from onetake.media import inputs
+from onetake.media import hosts, inputs
 from onetake.media.inputs import INPUT_LIMITS, MediaInspector
 from onetake.media.outbound import Limits, Outbound
 from onetake.media.reader import ClipProcess
 from onetake.media.spool import Spool
 from tests.media.inputs.media_host import MediaHost, picture
 from tests.media.inputs.rules import CLOSED, FORMATS, kinds_of, refusal, rule, told
-from tests.media.outbound.parts import ok, saying, serving
+from tests.media.outbound.parts import LIMIT_S, ok, saying, serving
 
 # -- Sizes -------------------------------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ async def test_a_body_without_an_end_is_read_up_to_the_limit_of_its_own_kind(ins
 
 
 async def test_a_declared_size_above_the_limit_is_refused_without_the_body(inspector: MediaInspector) -> None:
-    async with serving(saying(ok(b"\x89PNG", length=10**12), pause_s=3600)) as (port, _), asyncio.timeout(60):
+    async with serving(saying(ok(b"\x89PNG", length=10**12), pause_s=3600)) as (port, _), asyncio.timeout(LIMIT_S):
         assert (await told(inspector, rule(f"http://127.0.0.1:{port}/x")))[1] == "more than 1 MB"
 
 
@@ -139,13 +139,16 @@ async def test_a_verdict_does_not_wait_for_a_host_that_is_down(
 async def test_a_host_that_is_slow_is_given_up_in_time_and_holds_up_nobody(
     inspector: MediaInspector, media_host: MediaHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "FETCH_S", 2.0)
-    async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n\x89PNG", pause_s=20)) as (port, _):
-        slow = asyncio.create_task(told(inspector, rule(f"http://127.0.0.1:{port}/a.png")))
-        await asyncio.sleep(0.1)
+    async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n\x89PNG", pause_s=LIMIT_S)) as (port, _):
+        one = rule(f"http://127.0.0.1:{port}/a.png")
+        slow = asyncio.create_task(told(inspector, one))
+        await asyncio.sleep(0)
         assert await kinds_of(inspector, rule(media_host.url("picture.png")))
         assert not slow.done()
-        assert (await slow)[1] == "an address that cannot be read (not within 2 s)"
+        slow.cancel()
+        await asyncio.wait([slow])
+        monkeypatch.setattr(inputs, "FETCH_S", 0.5)
+        assert (await told(inspector, one))[1] == "an address that cannot be read (not within 0.5 s)"
 
 
 async def test_all_inputs_are_fetched_side_by_side(inspector: MediaInspector) -> None:
@@ -162,25 +165,51 @@ async def test_all_inputs_are_fetched_side_by_side(inspector: MediaInspector) ->
         assert len(visits) == 5
 
 
-async def test_no_more_requests_are_looked_at_than_there_are_slots(
+def looks_at(inspector: MediaInspector, port: int, number: int) -> list[asyncio.Task[object]]:
+    one = [rule(f"http://127.0.0.1:{port}/{each}") for each in range(number)]
+    return [asyncio.create_task(inspector.inspect(MediaRules((each,)), last_look=True)) for each in one]
+
+
+async def test_a_slow_host_gets_its_share_of_looks_and_others_are_looked_at_meanwhile(
     inspector: MediaInspector, media_host: MediaHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "SLOT_S", 0.05)
-    async with serving(saying(b"", pause_s=1)) as (port, _):
-        slow = [
-            asyncio.create_task(inspector.inspect(MediaRules((rule(f"http://127.0.0.1:{port}/{n}"),)), last_look=True))
-            for n in range(inputs.MOST_REQUESTS)
-        ]
-        await asyncio.sleep(0.1)
-        with pytest.raises(TryLater, match="too many inputs"):
-            await kinds_of(inspector, rule(media_host.url("picture.png")))
-        assert all(isinstance(each, Refused) for each in await asyncio.gather(*slow, return_exceptions=True))
-    assert await kinds_of(inspector, rule(media_host.url("picture.png")))
+    """64 requests that name a host which does not answer: some are looked at, the rest give their slots back."""
+    monkeypatch.setattr(hosts, "TURN_S", 0.3)
+    enough = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await enough.wait()
+
+    async with asyncio.timeout(LIMIT_S), serving(silent) as (port, visits):
+        slow = looks_at(inspector, port, 64)
+        while sum(each.done() for each in slow) + len(visits) < 64:
+            await asyncio.sleep(0.01)
+        done, looked = [each for each in slow if each.done()], [each for each in slow if not each.done()]
+        assert {type(each.exception()) for each in done} == {TryLater}
+        assert {getattr(each.exception(), "code", "") for each in done} == {"inputs_busy"}
+        assert await kinds_of(inspector, rule(media_host.url("picture.png")))
+        (at_once,) = looks_at(inspector, port, 1)
+        await asyncio.wait([at_once])
+        assert isinstance(at_once.exception(), TryLater), "who is known to be slow is not waited for"
+        assert len(visits) == len(looked) == hosts.MOST_OF_A_HOST
+        enough.set()
+        assert {type(each) for each in await asyncio.gather(*looked, return_exceptions=True)} == {Refused}
+        (again,) = looks_at(inspector, port, 1)
+        await asyncio.wait([again])
+        assert isinstance(again.exception(), Refused), "its share is free again"
+
+
+async def test_a_quick_host_may_have_more_than_its_share_in_turn(
+    inspector: MediaInspector, media_host: MediaHost
+) -> None:
+    rules = [MediaRules((rule(media_host.url("picture.png")),)) for _ in range(5 * hosts.MOST_OF_A_HOST)]
+    found = await asyncio.gather(*(inspector.inspect(each, last_look=True) for each in rules))
+    assert found == [{"/image": "image"}] * len(rules)
 
 
 def test_a_look_fits_into_its_activity() -> None:
-    """20 s for the whole activity, which also waits for a slot, reads the clips and writes the row."""
+    """20 s for the whole activity, which also waits for its turn, reads the clips and writes the row."""
     assert inputs.FETCH_S < inputs.LOOK_S
-    assert inputs.SLOT_S + inputs.LOOK_S < 16
+    assert hosts.TURN_S + inputs.LOOK_S < 17
     assert isinstance(INPUT_LIMITS, Limits)
     assert INPUT_LIMITS.connect_s < inputs.QUICK_S < INPUT_LIMITS.headers_s

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetake.core.errors import Failed
-from onetake.media.addresses import judge, judge_address, reach_of
+from onetake.media.addresses import judge, judge_address, over_https, reach_of
 
 
 def rule_of(url: str, *trusted: str) -> str:
@@ -182,3 +182,20 @@ def test_any_text_is_judged_or_refused(text: str) -> None:
     with suppress(Failed):
         judged = judge(text)
     assert judged is None or (judged.url.scheme == "https" and judged.port in {443, 8443})
+
+
+@pytest.mark.parametrize(
+    ("url", "changed"),
+    [
+        ("http://a.example/k?sig=%2F", "https://a.example/k?sig=%2F"),
+        ("http://a.example:80/k", "https://a.example/k"),
+        ("HTTP://A.example", "https://A.example"),
+        ("http://a.example:8080/k", None),
+        ("https://a.example/k", None),
+        ("http://trusted.example/k", None),
+        ("http://user@a.example/k", "https://user@a.example/k"),  # and is judged
+        ("ftp://a.example/k", None),
+    ],
+)
+def test_a_plain_http_link_has_one_over_https(url: str, changed: str | None) -> None:
+    assert over_https(url, frozenset({"trusted.example"})) == changed

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from onetake.media.reader import ClipProcess
-from tests.media.reader.parts import render
+from tests.media.reader.parts import LIMIT_S, render
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,5 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 async def reader() -> AsyncIterator[ClipProcess]:
-    async with ClipProcess() as reader:
+    async with ClipProcess(limit_s=LIMIT_S) as reader:
         yield reader

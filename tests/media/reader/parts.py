@@ -8,6 +8,7 @@ import av.error
 import av.filter
 
 FPS = 24
+LIMIT_S = 300.0  # of a read on however busy a machine: only what hangs takes longer
 X264 = {"preset": "ultrafast", "g": "24"}
 
 

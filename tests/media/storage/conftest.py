@@ -14,8 +14,20 @@ def server(servers: Servers) -> Server:
     return Server(servers.addresses.s3_endpoint, servers.keys, bucket, servers.objects / bucket)
 
 
-@pytest.fixture(scope="session")
-async def store(server: Server) -> AsyncIterator[BucketStore]:
+@pytest.fixture(scope="session", params=["verifies", "unproven"])
+async def store(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[BucketStore]:
+    """The store as it verifies what it is sent, and as it is used when nothing is known of it."""
+    store = server.store()
+    await store.ensure_bucket()
+    if request.param == "verifies":
+        await store.check()
+    assert store.verifies == (request.param == "verifies")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def unproven(server: Server) -> AsyncIterator[BucketStore]:
     store = server.store()
     await store.ensure_bucket()
     yield store

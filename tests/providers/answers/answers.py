@@ -18,11 +18,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """`task_id` is the one that every accepted row names; `says_units` where a receipt may say what was charged."""
+    """`task_id` is the one that every accepted row names."""
 
     rows: tuple[Row, ...]
     task_id: str
-    says_units: bool = False
 
 
 def response_of(row: Row) -> httpx.Response:

@@ -81,7 +81,7 @@ AMBIGUOUS = (
     Row("429 that names a task", 429, envelope(429, data=TASK), "ambiguous"),
     Row("429 in a 200 with a task", 200, envelope(429, data=TASK), "ambiguous"),
     Row("400 without an error", 400, {}, "ambiguous"),
-    Row("403 of another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
+    Row("403 of another envelope", 403, {"reason": "blocked by a proxy"}, "rejected", "vendor_auth"),
     Row("an empty body", 200, b"", "ambiguous"),
     Row("truncated JSON", 200, b'{"code":200,"data":{"taskId":"task_12', "ambiguous"),
     Row("two documents", 200, b'{"code":200}{"code":200}', "ambiguous"),
@@ -97,7 +97,7 @@ AMBIGUOUS = (
     Row("no content type", 200, envelope(200, data=TASK), "ambiguous", None, None),
     *(
         Row(f"HTML at {status}", status, b"<html>a page</html>", "ambiguous", None, content_type)
-        for status in (200, 302, 400, 401, 402, 403, 404, 422, 429, 500, 502, 503)
+        for status in (200, 302, 400, 404, 408, 409, 422, 500, 502, 503)
         for content_type in ("text/html", JSON)
     ),
 )

@@ -51,7 +51,7 @@ ROWS = (
     Row("200 in a 500", 500, TASK, "ambiguous"),
     *(Row(str(code), code, error(code), "ambiguous") for code in (302, 408, 409, 418, 500, 502, 503, 504)),
     Row("an error of text", 400, {"error": "no"}, "ambiguous"),
-    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "ambiguous"),
+    Row("another envelope", 403, {"reason": "blocked by a proxy"}, "rejected", "vendor_auth"),
     Row("no id", 200, {"status": "pending"}, "ambiguous"),
     Row("null id", 200, {"id": None}, "ambiguous"),
     Row("a number as id", 200, {"id": 12}, "ambiguous"),
@@ -68,4 +68,4 @@ ROWS = (
 )
 
 
-ANSWERS = Answers(ROWS, TASK_ID, says_units=True)
+ANSWERS = Answers(ROWS, TASK_ID)

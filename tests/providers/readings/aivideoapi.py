@@ -17,10 +17,9 @@ def _answer(body: object, status: int = 200) -> httpx.Response:
 OPEN: list[tuple[object, str]] = [
     ("pending", "pending"),
     ("processing", "processing"),
+    ("Pending", "Pending"),
     ("Completed", "Completed"),
-    ("FAILED", "FAILED"),
     ("success", "success"),
-    ("canceled", "canceled"),
     ("", "none"),
     (None, "none"),
     (7, "7"),
@@ -32,11 +31,13 @@ LINKS: list[tuple[object, list[str]]] = [
     ({"urls": ["https://a.example/1"], "last_frame_url": "https://a.example/1.png"}, ["https://a.example/1"]),
     ({"urls": ["https://a.example/1", "https://a.example/2"]}, ["https://a.example/1", "https://a.example/2"]),
     ({"urls": []}, []),
-    ({"urls": "https://a.example/1"}, []),
-    ({"urls": [1, None, {"url": "https://a.example"}, "javascript:x"]}, []),
+    ({"urls": "https://a.example/1"}, ["https://a.example/1"]),
+    ({"urls": [1, None, {"url": "https://a.example"}, "javascript:x"]}, ["https://a.example"]),
+    ({"urls": [1, None, {"last_frame_url": "https://a.example"}, "javascript:x"]}, []),
+    ({"last_frame_url": "https://a.example/1.png"}, []),
     ({}, []),
     (None, []),
-    (["https://a.example/1"], []),
+    (["https://a.example/1"], ["https://a.example/1"]),
 ]
 # By family; its own code says nothing of the answer. A refund is promised, and no answer shows it.
 FAILED: list[tuple[object, str]] = [
@@ -74,6 +75,7 @@ OUTAGES: list[tuple[int, object]] = [
 NO_JSON = [b"", b"null", b"[]", b'{"status":"fail', b"<html>"]
 ROWS = (
     *(Row(state, _answer(task(state)), "open", shown) for state, shown in OPEN),
+    *(Row(word, _answer(task(word)), "failed", word, "vendor_failed") for word in ("FAILED", "canceled")),
     Row("no state", _answer({"id": TASK_ID}), "open"),
     *(Row(given, _answer(task("completed", output=given)), "succeeded", links=tuple(links)) for given, links in LINKS),
     *(Row(failure, _answer(task("failed", error=failure)), "failed", code=code) for failure, code in FAILED),

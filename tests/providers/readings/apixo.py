@@ -13,8 +13,9 @@ OPEN: list[tuple[object, str]] = [
     ("pending", "pending"),
     ("processing", "processing"),
     ("REVIEWING", "REVIEWING"),
+    ("Pending ", "Pending"),
+    ("done", "done"),
     ("Success", "Success"),
-    ("FAILED", "FAILED"),
     (" success ", "success"),
     ("", "none"),
     (None, "none"),
@@ -31,13 +32,14 @@ LINKS: list[tuple[object, tuple[str, ...]]] = [
         ("https://a.example/1", "https://a.example/2"),
     ),
     ('{"resultUrls":[]}', ()),
-    ('{"resultUrls":"https://a.example/1"}', ()),
-    ('{"resultUrls":[1,null,{"url":"https://a.example"},"ftp://a.example","javascript:x"]}', ()),
+    ('{"resultUrls":"https://a.example/1"}', ("https://a.example/1",)),
+    ('{"resultUrls":[1,null,{"url":"https://a.example"},"ftp://a.example","javascript:x"]}', ("https://a.example",)),
+    ('{"resultUrls":[1,null,{"urls":7},"ftp://a.example","javascript:x"]}', ()),
     ('{"resultUrls":["https://a.exa', ()),
-    ('["https://a.example/1"]', ()),
+    ('["https://a.example/1"]', ("https://a.example/1",)),
     ("", ()),
     (None, ()),
-    ({"resultUrls": ["https://a.example/1"]}, ()),
+    ({"resultUrls": ["https://a.example/1"]}, ("https://a.example/1",)),
     ("[" * 100_000, ()),
 ]
 # By family. The document says nothing of refunds: nothing is guessed.
@@ -59,6 +61,8 @@ OTHER_STATUSES = [301, 400, 401, 403, 408, 429, 500, 502, 503, 504]
 WITHOUT_A_JOB = [b"", b"null", b"[]", b"{}", b'{"data":[]}', b'{"code":200,"data":{"state":"fail']
 ROWS = (
     *(Row(state, _answer({"taskId": "t", "state": state}), "open", shown) for state, shown in OPEN),
+    *(Row(word, _answer({"state": word}), "failed", word, "vendor_failed") for word in ("FAILED", "Failed")),
+    Row("cancelled", _answer({"taskId": "t", "state": "cancelled"}), "failed", "cancelled", "vendor_failed"),
     Row("no state", _answer({"taskId": "t"}), "open"),
     *(
         Row(given, _answer({"taskId": "t", "state": "success", "resultJson": given}), "succeeded", links=links)

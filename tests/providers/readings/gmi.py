@@ -16,8 +16,8 @@ OPEN: list[tuple[object, str]] = [
     ("dispatched", "dispatched"),
     ("processing", "processing"),
     ("finished", "finished"),
+    ("done", "done"),
     ("Success", "Success"),
-    ("canceled", "canceled"),
     ("", "none"),
     (None, "none"),
     (7, "7"),
@@ -32,19 +32,21 @@ LINKS: list[tuple[object, tuple[str, ...]]] = [
     ({"media_urls": [{"id": "0", "url": A}], "video_url": B}, (A,)),
     ({"media_urls": [], "video_url": B}, (B,)),
     ({"video_url": B}, (B,)),
-    ({"media_urls": A}, ()),
-    ({"media_urls": [{"id": "0"}, 7, None, [A], {"url": [A]}, "ftp://a.example/1"]}, ()),
-    ({"video_url": [A]}, ()),
+    ({"media_urls": A}, (A,)),
+    ({"media_urls": [{"id": "0"}, 7, None, "ftp://a.example/1"]}, ()),
+    ({"media_urls": [{"id": "0"}, [A], {"url": [B]}]}, (A, B)),
+    ({"video_url": [A]}, (A,)),
+    ({"thumbnail_image_url": A}, ()),
     ({}, ()),
-    ([A], ()),
-    (A, ()),
+    ([A], (A,)),
+    (A, (A,)),
     (None, ()),
 ]
 OTHER_STATUSES = [300, 400, 401, 429, 500, 503]
-TOO_SOON = {"media_urls": [{"url": "https://a.example/1"}]}
 ROWS = (
-    *(Row(given, _answer(given, outcome=TOO_SOON), "open", shown) for given, shown in OPEN),
+    *(Row(given, _answer(given), "open", shown) for given, shown in OPEN),
     *(Row(given, _answer("success", outcome=given), "succeeded", links=links) for given, links in LINKS),
+    *(Row(word, _answer(word), "failed", word, "vendor_failed") for word in ("canceled", "Failed")),
     *(Row(status, _answer("failed", http=status), None) for status in OTHER_STATUSES),
 )
 READINGS = Readings(ROWS, ID)

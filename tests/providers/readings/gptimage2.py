@@ -17,9 +17,9 @@ def _answer(body: object, status: int = 200) -> httpx.Response:
 OPEN: list[tuple[object, str]] = [
     ("pending", "pending"),
     ("processing", "processing"),
+    ("Pending", "Pending"),
     ("Completed", "Completed"),
-    ("FAILED", "FAILED"),
-    ("cancelled", "cancelled"),
+    ("success", "success"),
     ("", "none"),
     (None, "none"),
     (7, "7"),
@@ -31,10 +31,11 @@ LINKS: list[tuple[object, list[str]]] = [
     (["https://a.example/1"], ["https://a.example/1"]),
     (["https://a.example/1", "http://a.example/2"], ["https://a.example/1", "http://a.example/2"]),
     ([], []),
-    ("https://a.example/1", []),
-    ([1, None, {"url": "https://a.example"}, "javascript:x"], []),
+    ("https://a.example/1", ["https://a.example/1"]),
+    ([1, None, {"url": "https://a.example"}, "javascript:x"], ["https://a.example"]),
+    ([1, None, {"cover": "https://a.example"}, "javascript:x"], []),
     (None, []),
-    ({"urls": ["https://a.example/1"]}, []),
+    ({"urls": ["https://a.example/1"]}, ["https://a.example/1"]),
 ]
 # By family; its own code says nothing of the answer. A refund is promised, and no answer shows it.
 FAILED: list[tuple[object, str]] = [
@@ -71,6 +72,7 @@ OUTAGES: list[tuple[int, object]] = [
 NO_JSON = [b"", b"null", b"[]", b'{"status":"fail', b"<html>"]
 ROWS = (
     *(Row(state, _answer(task(state)), "open", shown) for state, shown in OPEN),
+    *(Row(word, _answer(task(word)), "failed", word, "vendor_failed") for word in ("FAILED", "cancelled")),
     Row("no state", _answer({"id": TASK_ID}), "open"),
     *(Row(given, _answer(task("completed", results=given)), "succeeded", links=tuple(links)) for given, links in LINKS),
     *(Row(failure, _answer(task("failed", error=failure)), "failed", code=code) for failure, code in FAILED),

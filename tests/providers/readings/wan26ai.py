@@ -19,9 +19,9 @@ def task(status: object, **more: Any) -> dict[str, Any]:
 OPEN: list[tuple[object, str]] = [
     ("IN_PROGRESS", "IN_PROGRESS"),
     ("QUEUED", "QUEUED"),
-    ("CANCELLED", "CANCELLED"),
+    ("in progress", "in progress"),
+    ("done", "done"),
     ("success", "success"),
-    ("failed", "failed"),
     ("", "none"),
     (None, "none"),
     (7, "7"),
@@ -33,8 +33,9 @@ LINKS: list[tuple[object, tuple[str, ...]]] = [
     (["https://a.example/1", "https://a.example/2"], ("https://a.example/1", "https://a.example/2")),
     ([], ()),
     (None, ()),
-    ("https://a.example/1.mp4", ()),
-    ([7, None, {"url": "https://a.example"}, "javascript:x"], ()),
+    ("https://a.example/1.mp4", ("https://a.example/1.mp4",)),
+    ([7, None, {"url": "https://a.example"}, "javascript:x"], ("https://a.example",)),
+    ([7, None, {"poster": "https://a.example"}, "javascript:x"], ()),
 ]
 FAILED: list[tuple[object, str]] = [
     ("The provider timed out", "vendor_failed"),
@@ -47,9 +48,9 @@ MISSING: list[tuple[int, object]] = [(200, 404), (404, 404), (404, None)]
 # Another status says nothing about the job, whatever its body claims.
 OTHER_STATUSES = [301, 400, 401, 403, 429, 500, 503]
 WITHOUT_A_JOB = [b"", b"null", b"[]", b"{}", b'{"data":[]}', b'{"code":200,"data":null}', b"<html>"]
-LINK = ["https://a.example/1"]  # of no use before the end
 ROWS = (
-    *(Row(given, _answer(task(given, response=LINK, consumed_credits=115)), "open", shown) for given, shown in OPEN),
+    *(Row(given, _answer(task(given, consumed_credits=115)), "open", shown) for given, shown in OPEN),
+    *(Row(word, _answer(task(word)), "failed", word, "vendor_failed") for word in ("failed", "CANCELLED")),
     *(Row(given, _answer(task("SUCCESS", response=given)), "succeeded", links=links) for given, links in LINKS),
     *(Row(words, _answer(task("FAILED", error_message=words)), "failed", code=code) for words, code in FAILED),
     *(Row((status, code), _answer(None, status=status, code=code), "missing") for status, code in MISSING),

@@ -14,7 +14,7 @@ from tests.docs.markdown import ROOT, page
 
 PAGE = "docs/how-to-add-a-vendor.md"
 PACKAGES = ("onetake", "providers", "activities", "workflows")
-LINES_MOST = 150
+LINES_MOST = 155
 
 _BLOCK = re.compile(r"^`([\w/.]+)`:\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = {path: (language, text) for path, language, text in _BLOCK.findall(page(PAGE))}
@@ -54,7 +54,7 @@ def check(source: Path) -> tuple[int, dict[str, str]]:
         cwd=source,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     (report,) = json.loads(done.stdout)["vendors"]

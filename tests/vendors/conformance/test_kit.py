@@ -22,6 +22,7 @@ from onetake.core.ports import Account, SubmitOrder, SubmitOutcome, VendorStatus
 from onetake.dev.conformance import Registries, check, shipped_registries
 from onetake.dev.conformance.answers import (
     a_callback_names_its_job,
+    a_clip_under_an_odd_word_is_shown,
     a_failed_job_has_failed,
     a_finished_job_has_its_links,
     a_job_that_the_vendor_does_not_know_is_missing,
@@ -29,6 +30,10 @@ from onetake.dev.conformance.answers import (
     a_receipt_without_an_id_is_ambiguous,
     a_refusal_that_names_a_task_is_ambiguous,
     a_server_error_is_ambiguous,
+    a_status_alone_turns_away,
+    a_time_of_creation_is_the_jobs,
+    a_word_for_failure_is_no_success,
+    a_word_for_success_is_read_in_any_spelling,
     an_answer_says_which_job_it_is_about,
     an_error_inside_a_200_is_no_acceptance,
     an_odd_id_is_ambiguous,
@@ -39,6 +44,7 @@ from onetake.dev.conformance.answers import (
     every_row_of_the_failure_table_is_reached,
     every_row_of_the_outcome_table_is_reached,
     links_are_addresses,
+    links_are_found_in_any_shape,
     no_error_is_an_acceptance,
     nothing_odd_ends_a_job,
     only_an_unknown_state_is_an_alarm,
@@ -87,7 +93,7 @@ from onetake.dev.simulator.app import SimulatorConfig
 from onetake.dev.simulator.server import running
 from providers import aivideoapi, apixo, gmi
 from providers.catalogue import Catalogue, load_catalogue
-from providers.vendor import CallbackHint, ListedJob, json_post
+from providers.vendor import CallbackHint, ListedJob, json_object, json_post
 from providers.vendors import VENDORS
 
 REGISTRIES = shipped_registries()
@@ -218,6 +224,19 @@ def _status(**readings: StatusReading) -> object:
     return _after("read_status", changed)
 
 
+def _seen(odd: Callable[[VendorStatus], bool], **instead: Any) -> object:
+    """The adapter of APIXO, which says something else of the answers that are so."""
+
+    def changed(status: VendorStatus | None) -> VendorStatus | None:
+        return dataclasses.replace(status, **instead) if status is not None and odd(status) else status
+
+    return _after("read_status", changed)
+
+
+def _reads_nothing_but_json(response: httpx.Response) -> SubmitOutcome:
+    return SubmitOutcome("ambiguous") if json_object(response) is None else apixo.submit_outcome(response)
+
+
 FAILED = StatusReading(
     state="failed", vendor_state="x", error=ErrorInfo(code="vendor_failed", message="It failed.", hint="")
 )
@@ -274,6 +293,32 @@ MISTAKES = (
         "sees the HTTP status only",
         _changed(submit_outcome=_sees_the_status_only),
         (an_error_inside_a_200_is_no_acceptance, any_answer_has_an_outcome, what_is_not_understood_is_ambiguous),
+    ),
+    Mistake(
+        "reads nothing but JSON",
+        _changed(submit_outcome=_reads_nothing_but_json),
+        (a_status_alone_turns_away,),
+    ),
+    Mistake(
+        "knows one spelling",
+        _seen(lambda seen: seen.reading.vendor_state != "success", reading=OPEN),
+        (a_word_for_success_is_read_in_any_spelling,),
+    ),
+    Mistake(
+        "takes failures for successes",
+        _status(failed=StatusReading(state="succeeded", vendor_state="x")),
+        (a_word_for_failure_is_no_success, a_failed_job_has_failed),
+    ),
+    Mistake(
+        "hides a clip under an odd word",
+        _seen(lambda seen: seen.reading.state == "open", links=()),
+        (a_clip_under_an_odd_word_is_shown,),
+    ),
+    Mistake("finds no links", _seen(lambda _: True, links=()), (links_are_found_in_any_shape,)),
+    Mistake(
+        "takes milliseconds for seconds",
+        _seen(lambda _: True, created_at=1.7e12),
+        (a_time_of_creation_is_the_jobs,),
     ),
     Mistake(
         "repeats the vendor's words",
@@ -402,7 +447,7 @@ def _with_data(change: Callable[[dict[str, Any]], Any], vendor: str = "apixo") -
 DATA_MISTAKES: Mapping[str, tuple[str, Callable[[dict[str, Any]], Any], Scenario]] = {
     "a cheaper second": (
         "apixo",
-        lambda route: route["price"]["table"][0].update(usd="0.09"),
+        lambda route: route["price"][0]["table"][0].update(usd="0.09"),
         every_choice_costs_what_the_vendor_charges,
     ),
     "a longer prompt": ("gmi", lambda route: route["prompt"].update(most=1600), texts_end_where_the_vendor_ends_them),
@@ -457,7 +502,7 @@ async def _bounded(complaints: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 async def test_the_running_simulator_catches_a_wrong_price() -> None:
-    data = _with_data(lambda route: [line.update(usd="0.01") for line in route["price"]["table"]])
+    data = _with_data(lambda route: [line.update(usd="0.01") for line in route["price"][0]["table"]])
     with running(SimulatorConfig(callback_gap_scale=0.1)) as url:
         at = Live(_under_test(data=data), url)
         said = [text async for text in every_job_costs_what_we_expect(at, await at.runs())]

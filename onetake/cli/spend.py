@@ -1,0 +1,176 @@
+"""The verb that reports spend: a table, CSV, bars in the terminal, or a picture."""
+
+# ruff: noqa: PLC0415 - `--help` stays fast
+
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onetake.cli.answer import Answer, say
+from onetake.cli.database import with_database
+from onetake.cli.options import OfTenant, one_of, register
+from onetake.cli.sheets import cell
+from onetake.core.errors import Refused
+from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, VENDOR_NAMES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from onetake.ledger.database import Database
+    from onetake.ledger.spend import SpendQuery, SpendReport, SpendRow
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    register(
+        app,
+        spend,
+        "onetake spend",
+        "onetake spend --from 2026-11-01 --to 2026-11-30 --by tenant",
+        "onetake spend --tenant acme --days tenant --chart",
+        "onetake spend --by route --csv november.csv --png november.png",
+    )
+
+
+def spend(  # noqa: PLR0917 - one parameter an option
+    first: Annotated[
+        str | None, typer.Option("--from", help="The first day; without it, the first of this month.", metavar="DAY")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", help="The last day, included; without it, today.", metavar="DAY")
+    ] = None,
+    by: Annotated[str, typer.Option(help=f"One row for each {', '.join(SPEND_GROUPS)}.", metavar="WHAT")] = "day",
+    days: Annotated[
+        str, typer.Option(help="utc, or tenant: the days of each tenant's time zone.", metavar="WHOSE")
+    ] = "utc",
+    tenant: OfTenant = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's.", metavar="U")] = None,
+    feature: Annotated[str | None, typer.Option(help="Only this feature's.", metavar="F")] = None,
+    route: Annotated[str | None, typer.Option(help="Only on this route.", metavar="R")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Only at this vendor.", metavar="V")] = None,
+    csv: Annotated[str | None, typer.Option(help="Write CSV to this file; `-` is stdout.", metavar="FILE")] = None,
+    chart: Annotated[bool, typer.Option("--chart", help="Draw the cost as bars.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Draw the cost into this picture.", metavar="FILE")] = None,
+) -> Answer:
+    """Report what was spent. By day, tenant, user, feature, route, vendor or model, with the total.
+
+    A booking counts on the day it was made: what is decided or corrected late counts on that day.
+    """
+    from onetake.ledger.spend import Spend, SpendQuery
+
+    today = datetime.now(UTC).date()
+    query = SpendQuery(
+        first=_day("--from", first) if first else today.replace(day=1),
+        last=_day("--to", last) if last else today,
+        by=one_of("--by", by, SPEND_GROUPS),
+        days=one_of("--days", days, SPEND_DAYS),
+        tenant=tenant,
+        user=user,
+        feature=feature,
+        route=route,
+        vendor=one_of("--vendor", vendor, VENDOR_NAMES) if vendor else None,
+    )
+    if png:
+        from onetake.cli.charts import require_matplotlib
+
+        require_matplotlib()
+
+    async def work(database: "Database") -> "SpendReport":
+        return await Spend(database).report(query)
+
+    report = with_database(work)
+    if csv and csv != "-":
+        _write(Path(csv), _csv_of(report))
+    if png:
+        from onetake.cli.charts import picture
+
+        _write(png, picture(report))
+
+    def show(console: "Console") -> None:
+        if csv == "-":
+            sys.stdout.write(_csv_of(report))
+        elif chart:
+            from onetake.cli.charts import bars
+
+            bars(console, report)
+        else:
+            _show_table(console, report)
+
+    return Answer(_document_of(report), show)
+
+
+def _day(option: str, given: str) -> date:
+    try:
+        return date.fromisoformat(given)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {given!r} is not a day such as 2026-11-21.") from None
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    try:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    except OSError as error:
+        raise Refused("usage", f"{path} cannot be written: {error.strerror}.") from None
+    say(f"Wrote {path}.")
+
+
+def _document_of(report: "SpendReport") -> dict[str, Any]:
+    query: SpendQuery = report.query
+    asked = query.model_dump(mode="json", exclude={"version", "first", "last"})
+    period = {"from": str(query.first), "to": str(query.last)}
+    return {**period, **asked, "rows": [_figures(row) for row in report.rows], "total": _figures(report.total)}
+
+
+def _figures(row: "SpendRow") -> dict[str, Any]:
+    share = row.failed_share
+    return {
+        **row.model_dump(mode="json", exclude={"version"}),
+        "cost_per_second_micros": row.cost_per_second_micros,
+        "failed_share": None if share is None else round(share, 4),
+    }
+
+
+def _csv_of(report: "SpendReport") -> str:
+    from csv import DictWriter
+    from io import StringIO
+
+    rows = [_figures(row) for row in (*report.rows, report.total)]
+    text = StringIO()
+    writer = DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "key": cell(row["key"])} for row in rows)
+    return text.getvalue()
+
+
+def _show_table(console: "Console", report: "SpendReport") -> None:
+    from rich.table import Table
+
+    if not report.rows:
+        say(f"Nothing was booked from {report.query.first} to {report.query.last}.")
+        return
+    counts = ("generations", "completed", "failed", "canceled")
+    numbers = ("seconds", "held", "cost", "in suspense", "cost a second", "failed share")
+    table = Table(report.query.by, box=None, pad_edge=False, show_footer=True)
+    table.columns[0].footer = "total"
+    for title, sum_ in zip((*counts, *numbers), _cells(report.total), strict=True):
+        table.add_column(title, footer=sum_, justify="right")
+    for row in report.rows:
+        table.add_row(row.key, *_cells(row))
+    console.print(table)
+
+
+def _cells(row: "SpendRow") -> tuple[str, ...]:
+    from onetake.core.money import format_usd
+
+    counts = (f"{number:,}" for number in (row.generations, row.completed, row.failed, row.canceled))
+    per_second, share = row.cost_per_second_micros, row.failed_share
+    return (
+        *counts,
+        f"{row.delivered_ms / 1000:,.1f}",
+        *(format_usd(micros) for micros in (row.held_micros, row.cost_micros, row.suspense_micros)),
+        "-" if per_second is None else format_usd(per_second),
+        "-" if share is None else f"{share:.1%}",
+    )

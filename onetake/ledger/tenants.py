@@ -1,0 +1,73 @@
+"""Tenants: the time zones in which their days and months begin."""
+
+from collections.abc import Sequence
+from datetime import date
+from difflib import get_close_matches
+from typing import Final
+
+from onetake.core.contracts import Value
+from onetake.core.errors import Refused
+from onetake.ledger.database import Database
+
+# Each step finds the next tenant by the index, so that no row but the first of a tenant is read.
+_TENANTS: Final = """
+with recursive seen (tenant) as (
+    (select g.tenant from onetake.generation g order by g.tenant limit 1)
+    union all
+    select (select g.tenant from onetake.generation g where g.tenant > s.tenant order by g.tenant limit 1)
+    from seen s where s.tenant is not null
+), known as (select tenant from seen where tenant is not null union select tenant from onetake.tenant_zone),
+month as (select date_trunc('month', now() at time zone 'UTC')::date as this)
+select k.tenant, onetake.zone_of(k.tenant, m.this) as time_zone,
+       (select z.time_zone from onetake.tenant_zone z where z.tenant = k.tenant order by z.id desc limit 1) as last,
+       (select case when z.since > '-infinity' then
+            (date_trunc('month', z.since at time zone 'UTC' + interval '1 day') + interval '1 month')::date end
+        from onetake.tenant_zone z where z.tenant = k.tenant order by z.id desc limit 1) as last_from, m.this
+from known k cross join month m where k.tenant = coalesce($1, k.tenant) order by k.tenant
+"""
+
+
+class TenantZone(Value):
+    """Where a tenant's days and months begin. `time_zone` is this month's; `next_time_zone` counts from the month that
+    begins with `next_from`. Both are None when no other one was set."""
+
+    tenant: str
+    time_zone: str
+    next_time_zone: str | None = None
+    next_from: date | None = None
+
+
+class Tenants:
+    """What the command line does with tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_zone(self, tenant: str, time_zone: str) -> TenantZone:
+        """Set where a tenant's days and months begin, from the next month that begins more than a day from now; from
+        ever when nothing of the tenant is booked yet. Repeatable. Raises Refused(`usage`)."""
+        if not tenant.strip():
+            raise Refused("usage", "A tenant needs a name.")
+        await check_zone(self._database, time_zone)
+        await self._database.answer("select onetake.set_zone($1, $2)", tenant, time_zone)
+        return (await self.zones(tenant))[0]
+
+    async def zones(self, tenant: str | None = None) -> Sequence[TenantZone]:
+        """Every tenant of a generation or with a zone, or this one; empty when it is not known."""
+        rows = await self._database.rows(_TENANTS, tenant)
+        zones: list[TenantZone] = []
+        for row in rows:
+            later = row["last_from"] is not None and row["last_from"] > row["this"]
+            coming = {"next_time_zone": row["last"], "next_from": row["last_from"]} if later else {}
+            zones.append(TenantZone(tenant=row["tenant"], time_zone=row["time_zone"], **coming))
+        return zones
+
+
+async def check_zone(database: Database, name: str) -> None:
+    """Raises Refused(`usage`) for a time zone that the database does not know, with the nearest one that it does."""
+    rows = await database.rows("select name from pg_timezone_names where name !~ '^posix'")
+    zones = {row["name"].lower(): row["name"] for row in rows}
+    if name not in zones.values():
+        near = get_close_matches(name.lower(), zones, n=1)
+        hint = f" Did you mean {zones[near[0]]!r}?" if near else ""
+        raise Refused("usage", f"There is no time zone {name!r}.{hint}")

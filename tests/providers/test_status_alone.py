@@ -1,0 +1,107 @@
+"""What a status says by itself, at every vendor: a page of a proxy or a CDN turns a request away as the vendor does."""
+
+import json
+
+import httpx
+import pytest
+
+from onetake.core.errors import TryLater
+from onetake.core.ports import SubmitOutcome
+from providers import vendors
+from tests.providers.parts import VENDORS, Connect, plan_of, request_for, submission
+from tests.providers.sockets import answer, answering, serving
+
+PAGES: dict[str, tuple[bytes, str | None]] = {
+    "a page": (b"<!doctype html><title>Attention</title>", "text/html; charset=utf-8"),
+    "a page called JSON": (b"<html>no</html>", "application/json"),
+    "nothing": (b"", None),
+    "words": (b"error code: 1015", "text/plain"),
+    "half of the JSON": (b'{"error":{"code":"rate_li', "application/json"),
+    "JSON of a proxy": (b'{"reason":"blocked"}', "application/json"),
+    "JSON called a page": (b'{"error":{"message":"slow down"}}', "text/html"),
+    "a list": (b"[]", "application/json"),
+}
+MEANING = {
+    429: ("throttled", "vendor_throttled"),
+    401: ("rejected", "vendor_auth"),
+    402: ("rejected", "vendor_account_empty"),
+    403: ("rejected", "vendor_auth"),
+}
+every_vendor = pytest.mark.parametrize("vendor", VENDORS)
+
+
+def outcome_of(vendor: str, status: int, page: tuple[bytes, str | None]) -> SubmitOutcome:
+    content, kind = page
+    return vendors.VENDORS[vendor].submit_outcome(
+        httpx.Response(status, content=content, headers={"content-type": kind} if kind else {})
+    )
+
+
+@every_vendor
+@pytest.mark.parametrize("status", MEANING)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_status_that_turns_away_needs_no_json(vendor: str, status: int, page: str) -> None:
+    outcome = outcome_of(vendor, status, PAGES[page])
+    assert (outcome.outcome, outcome.error and outcome.error.code) == MEANING[status]
+    assert outcome.about == ("model" if status == 403 else "account")
+
+
+@every_vendor
+@pytest.mark.parametrize("status", [200, 201, 301, 400, 404, 408, 409, 418, 500, 502, 503, 504, 520, 524])
+@pytest.mark.parametrize("page", ["a page", "nothing", "words", "half of the JSON"])
+def test_any_other_status_without_json_stays_in_doubt(vendor: str, status: int, page: str) -> None:
+    assert outcome_of(vendor, status, PAGES[page]).outcome == "ambiguous"
+
+
+@every_vendor
+@pytest.mark.parametrize("status", MEANING)
+@pytest.mark.parametrize("name", ["id", "taskId", "task_id"])
+def test_what_names_a_task_stays_in_doubt_in_whatever_form_it_comes(vendor: str, status: int, name: str) -> None:
+    body = json.dumps({"data": {name: "task-unified-1-abc"}}).encode()
+    assert outcome_of(vendor, status, (body, "text/html")).outcome == "ambiguous"
+
+
+GZIP = "content-encoding: gzip"
+CUT = answer(429, b"<html>", "retry-after: 7", length=5000)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        answer(429, b"\x1f\x8b\x08 packed", GZIP, "retry-after: 7"),
+        answer(429, b" " * 3_000_000, "retry-after: 7"),
+        CUT,
+    ],
+    ids=["packed", "huge", "cut"],
+)
+async def test_a_page_that_cannot_be_read_takes_nothing_back(connect: Connect, sent: bytes) -> None:
+    async with serving(answering(sent)) as server:
+        outcome = await connect(server.url).submit(submission())
+        assert (outcome.outcome, outcome.retry_after_s) == ("throttled", 7)
+        with pytest.raises(TryLater) as later:
+            await connect(server.url).read_status(plan_of(request_for()), "task_1")
+    assert (later.value.code, later.value.after_s) == ("vendor_throttled", 7)
+
+
+@pytest.mark.parametrize("status", [500, 503, 200])
+async def test_a_server_error_that_cannot_be_read_stays_in_doubt(connect: Connect, status: int) -> None:
+    async with serving(answering(answer(status, b"\x1f\x8b\x08 packed", GZIP))) as server:
+        assert (await connect(server.url).submit(submission())).outcome == "ambiguous"
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "vendor_throttled"), (401, "vendor_auth"), (403, "vendor_auth")])
+async def test_a_read_is_refused_by_the_status_inside_a_200_as_by_that_of_http(
+    connect: Connect, status: int, code: str
+) -> None:
+    body = json.dumps({"code": status, "message": "no", "data": None}).encode()
+    async with serving(answering(answer(200, body))) as server:
+        with pytest.raises(TryLater) as later:
+            await connect(server.url).read_status(plan_of(request_for()), "task_1")
+    assert later.value.code == code
+
+
+async def test_a_read_that_meets_an_outage_waits_as_long_as_the_vendor_asks(connect: Connect) -> None:
+    async with serving(answering(answer(503, b"{}", "retry-after: 90"))) as server:
+        with pytest.raises(TryLater) as later:
+            await connect(server.url).read_status(plan_of(request_for()), "task_1")
+    assert (later.value.code, later.value.after_s) == ("vendor_unavailable", 90)
