@@ -41,17 +41,19 @@ async def storm(
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection(at.hostname, at.port)
-        for number, request in due:
-            due_at = began + number / per_s if per_s else time.perf_counter()
-            await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
-            if reader.at_eof():  # it was kept for longer than the server keeps one
-                writer.close()
-                reader, writer = await asyncio.open_connection(at.hostname, at.port)
-            writer.write(request)
-            found.statuses[await _answer(reader)] += 1
-            found.waits_s.append(time.perf_counter() - due_at)
-        writer.close()
-        await writer.wait_closed()
+        try:
+            for number, request in due:
+                due_at = began + number / per_s if per_s else time.perf_counter()
+                await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
+                if reader.at_eof():  # the server has closed it, with its last answer
+                    writer.close()
+                    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+                writer.write(request)
+                found.statuses[await _answer(reader)] += 1
+                found.waits_s.append(time.perf_counter() - due_at)
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):

@@ -33,7 +33,8 @@ from providers.catalogue import load_catalogue
 from providers.tariff import Tariff
 from providers.vendors import VENDORS
 
-FIRST_REQUEST_LIMIT_S: Final = 10.0
+FIRST_REQUEST_LIMIT_S: Final = 30.0
+KEPT_S: Final = 75  # longer than load balancers keep one (60 s): who closes first loses what the other is just sending
 GRACE_S: Final = 5
 TIDY_S: Final = 8.0  # what closing its connections may take beyond the grace
 MOST_CONNECTIONS: Final = 1024
@@ -158,7 +159,7 @@ def new_server(app: FastAPI, host: str, port: int, cleanup: AsyncExitStack) -> t
         "proxy_headers": False,
         "server_header": False,
         "limit_concurrency": MOST_CONNECTIONS,
-        "timeout_keep_alive": 5,
+        "timeout_keep_alive": KEPT_S,
         "timeout_graceful_shutdown": GRACE_S,
         "h11_max_incomplete_event_size": _HEADER_LIMIT_BYTES,
     }

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from onetake.dev.devstack.ports import LOOPBACK
+from tests.connections import LOOPBACK, dialled, handed_on, listening
 
 
 @asynccontextmanager
@@ -19,26 +19,10 @@ async def balanced(port: int, targets: Sequence[int]) -> AsyncGenerator[list[int
         for number in range(len(targets)):
             which = (first + number) % len(targets)
             with suppress(OSError):
-                there = await asyncio.open_connection(LOOPBACK, targets[which])
-                taken[which] += 1
-                await _joined((reader, writer), there)
+                async with dialled(LOOPBACK, targets[which]) as there:
+                    taken[which] += 1
+                    await handed_on((reader, writer), there)
                 return
-        writer.close()
 
-    async with await asyncio.start_server(serve, LOOPBACK, port):
+    async with listening(serve, port):
         yield taken
-
-
-async def _joined(
-    one: tuple[asyncio.StreamReader, asyncio.StreamWriter], other: tuple[asyncio.StreamReader, asyncio.StreamWriter]
-) -> None:
-    await asyncio.gather(_copied(one[0], other[1]), _copied(other[0], one[1]))
-
-
-async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until either end closes: then the other is closed as well."""
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()

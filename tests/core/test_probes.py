@@ -13,6 +13,7 @@ import pytest
 from onetake.core.errors import Refused
 from onetake.core.probes import Readiness, probed
 from onetake.dev.devstack.ports import free_port
+from tests.connections import LOOPBACK, dialled
 
 
 @dataclass
@@ -24,10 +25,9 @@ class Queue:
 
 
 async def asked(port: int, path: str, *, request: bytes | None = None) -> tuple[int, Any]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request or f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(), 240)
-    writer.close()
+    async with dialled(LOOPBACK, port) as (reader, writer):
+        writer.write(request or f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 240)
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), json.loads(body)
 
@@ -71,11 +71,10 @@ async def test_who_says_nothing_or_too_much_is_dropped(monkeypatch: pytest.Monke
         with monkeypatch.context() as hurried:
             hurried.setattr("onetake.core.probes.REQUEST_LIMIT_S", 0.1)
             for said in (b"", b"GET /readyz", b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(said)
-                with suppress(ConnectionError):  # it had not read all of it
-                    assert await asyncio.wait_for(reader.read(), 240) == b""
-                writer.close()
+                async with dialled(LOOPBACK, port) as (reader, writer):
+                    writer.write(said)
+                    with suppress(ConnectionError):  # it had not read all of it
+                        assert await asyncio.wait_for(reader.read(), 240) == b""
         assert (await asked(port, "/healthz"))[0] == 200
 
 

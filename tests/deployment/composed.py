@@ -11,11 +11,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.connections import dialled, handed_on, listening
 from tests.deployment.containers import ROOT, Container, Podman
 from tests.deployment.tools import program
 
@@ -147,22 +148,8 @@ async def _led(host: str, port: int, target: str) -> AsyncGenerator[None]:
     to_host, _, to_port = target.rpartition(":")
 
     async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The server may have gone, or the session ends.
-        with closing(writer), suppress(OSError, asyncio.CancelledError):
-            server_reader, server_writer = await asyncio.open_connection(to_host, int(to_port))
-            await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer), return_exceptions=True)
+        async with dialled(to_host, int(to_port)) as there:  # unless the server has gone
+            await handed_on((reader, writer), there)
 
-    server = await asyncio.start_server(lead, sock=listener)
-    try:
+    async with listening(lead, on=listener):
         yield
-    finally:
-        server.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from onetake.dev.simulator.app import VENDORS
+from tests.connections import dialled, length_of, read_message
 from tests.providers.sockets import Connection, Server, answer, serving
 
 BOMB_BYTES: Final = 16 * 1024 * 1024
@@ -62,7 +63,7 @@ class FaultyProxy:
         """Carry one request, and what comes of it."""
         head = await connection.reader.readuntil(b"\r\n\r\n")
         self.lines.append(head.split(b"\r\n", 1)[0].decode())
-        length, body = _length_of(head), b""
+        length, body = length_of(head), b""
         while len(body) < length:
             if not (more := await connection.reader.read(256)):
                 return  # its sender has died
@@ -89,13 +90,9 @@ class FaultyProxy:
     async def _asked(self, request: bytes) -> bytes:
         """The simulator's whole answer. Raises OSError or EOFError when it gives none."""
         place = urlsplit(self.simulator)
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        try:
+        async with dialled(place.hostname, place.port) as (reader, writer):
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            return head + await reader.readexactly(_length_of(head))
-        finally:
-            writer.close()
+            return await read_message(reader)
 
     def _damaged(self, name: str, value: str, content: bytes) -> bytes:
         _, _, body = content.partition(b"\r\n\r\n")
@@ -120,11 +117,6 @@ async def open_proxy(simulator: str) -> AsyncGenerator[FaultyProxy]:
 
 def _event(events: dict[str, asyncio.Event], word: str) -> asyncio.Event:
     return events.setdefault(word, asyncio.Event())
-
-
-def _length_of(head: bytes) -> int:
-    found = re.search(rb"\r\ncontent-length: *([0-9]+)", head, re.IGNORECASE)
-    return int(found[1]) if found else 0
 
 
 def _marker_of(body: bytes) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from bench.storm import callback, storm
 from onetake.client import Onetake, Started
 from onetake.core.contracts import GenerationResult
 from onetake.ledger.database import connect_once
+from tests.connections import dialled
 from tests.faults.table import expect, shows
 from tests.system.harness import PATIENT_S, ROUTE, Stack, activity_ids, ended, event_names, in_phase, unique
 from tests.system.standing import standing_still
@@ -248,15 +249,13 @@ async def with_refused_bodies(stack: Stack, onetake: Onetake) -> None:
 
 async def dripping(url: str, path: str) -> int:
     """Send a byte a second and never all; the status at which the gateway gave up."""
-    reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-    writer.write(f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n".encode())
-    answer = asyncio.create_task(reader.readline())  # what follows may be lost: we are still writing
-    async with asyncio.timeout(LIMIT_S):
+    async with dialled(urlsplit(url).hostname, urlsplit(url).port) as (reader, writer), asyncio.timeout(LIMIT_S):
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n".encode())
+        answer = asyncio.create_task(reader.readline())  # what follows may be lost: we are still writing
         while not answer.done():
             writer.write(b" ")
             await asyncio.sleep(1)
-    writer.close()
-    return int((await answer).split()[1])
+        return int((await answer).split()[1])
 
 
 async def test_a_storm_on_one_token_disturbs_neither_it_nor_the_others(stack: Stack, onetake: Onetake) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from onetake.core.contracts import GenerationRequest
 from onetake.core.settings import Settings
@@ -38,7 +38,9 @@ async def gateway(stack: DevStack) -> AsyncGenerator[Gateway]:
     codec_url = f"http://127.0.0.1:{part.argv[-1]}"
     request = GenerationRequest(route=ROUTE, prompt=CANARY)
     plan = RouteAdmission(settings, sends=False).plan(request, base_queue=QUEUE)
-    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering]):
+    # Without the sandbox, which would import everything again for each of a test's ten generations.
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering], workflow_runner=runner):
         yield Gateway(stack, database, temporal, url_of(part), codec_url, plan)
     await database.close()
 

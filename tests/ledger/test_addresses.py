@@ -15,9 +15,10 @@ from onetake.ledger import Database, PostgresLedger, PostgresSubmissions
 from onetake.ledger import database as module
 from onetake.ledger.addresses import Addresses
 from onetake.ledger.database import connect_once
+from tests.connections import LOOPBACK, first_of, listening
 from tests.ledger.databases import LIMITS
 from tests.servers import LIMIT_S
-from tests.system.relay import Relay
+from tests.system.relay import Relay, relayed
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]
@@ -46,15 +47,10 @@ class Pooler(Relay):
             text = f"{UNSUPPORTED}: {foreign.pop().decode()}".encode()
             fields = b"SFATAL\0VFATAL\0C08P01\0M" + text + b"\0\0"
             writer.write(b"E" + struct.pack("!I", len(fields) + 4) + fields)
-            writer.close()
             return
         joined = asyncio.StreamReader()
         joined.feed_data(head)
-        feeding = asyncio.create_task(_feed(reader, joined))
-        try:
-            await super()._serve(joined, writer)
-        finally:
-            feeding.cancel()
+        await first_of(_feed(reader, joined), super()._serve(joined, writer))
 
     async def _packet(self, reader: asyncio.StreamReader) -> bytes:
         size = await reader.readexactly(4)
@@ -73,21 +69,21 @@ async def pooled(url: str) -> AsyncGenerator[str]:
     host, _, port = host_of(url).partition(":")
     pooler = Pooler(host, int(port))
     through = f"127.0.0.1:{await pooler.start()}"
-    yield with_hosts(url, through)
-    await pooler.stop()
+    try:
+        yield with_hosts(url, through)
+    finally:
+        await pooler.stop()
 
 
 @asynccontextmanager
 async def silent() -> AsyncGenerator[str]:
     """The address of a server that takes connections and never says anything."""
 
-    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def keep(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(keep, "127.0.0.1", 0)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    async with listening(keep) as port:
+        yield f"{LOOPBACK}:{port}"
 
 
 @pytest.mark.parametrize(
@@ -203,11 +199,9 @@ async def test_no_caller_waits_for_ever_for_a_silent_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert LIMITS["CONNECTION_S"] + LIMITS["STATEMENT_TIMEOUT_S"] <= 20
-    host, _, port = host_of(database_url).partition(":")
-    relay = Relay(host, int(port))
-    opened = await Database.connect(with_hosts(database_url, f"127.0.0.1:{await relay.start()}"))
-    monkeypatch.setattr(module, "CONNECTION_S", 1.0)
-    async with silent() as dumb:
+    async with relayed(database_url) as (relay, url), silent() as dumb:
+        opened = await Database.connect(url)
+        monkeypatch.setattr(module, "CONNECTION_S", 1.0)
         relay.cut()
         relay.lead_to(dumb)
         relay.mend()
@@ -217,7 +211,6 @@ async def test_no_caller_waits_for_ever_for_a_silent_database(
         (module.NoConnection, "ledger_unavailable"),
     }
     assert any(isinstance(each, module.NoConnection) for each in answers)
-    await relay.stop()
     await opened.close()
 
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from onetake.dev.devstack import ports
-
-LOOPBACK = "127.0.0.1"
+from tests.connections import LOOPBACK, listening, read_message
 
 
 @dataclass
@@ -30,11 +29,7 @@ class Connection:
     received: list[bytes]
 
     async def read_request(self) -> bytes:
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = next(
-            (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
-        )
-        request = head + await self.reader.readexactly(length)
+        request = await read_message(self.reader)
         self.received.append(request)
         return request
 
@@ -71,27 +66,14 @@ class Server:
 @asynccontextmanager
 async def serving(play: Play, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Server]:
     """Answer every connection with `play`, which ends it by returning."""
-    running: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if (task := asyncio.current_task()) is not None:
-            running.add(task)
         server.connections += 1
-        with suppress(OSError, EOFError, asyncio.CancelledError):
-            await play(Connection(reader, writer, server.received))
-        with suppress(OSError):
-            writer.close()
-            await writer.wait_closed()
+        await play(Connection(reader, writer, server.received))
 
-    listening = await asyncio.start_server(accept, LOOPBACK, 0, ssl=tls)
-    server = Server(listening.sockets[0].getsockname()[1], "https" if tls else "http")
-    try:
+    async with listening(accept, tls=tls) as port:
+        server = Server(port, "https" if tls else "http")
         yield server
-    finally:
-        listening.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 def answer(

@@ -2,13 +2,12 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from onetake.media.outbound import Limits, Outbound
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from tests.connections import Serve, listening
 
 LIMIT_S = 300.0  # only what hangs takes longer, on however busy a machine
 # No server of a test is too slow for these, so that what ends the reading is what the test is about.
@@ -34,31 +33,19 @@ class Visits(list[str]):
 
 
 @asynccontextmanager
-async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[tuple[int, Visits]]:
+async def serving(script: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[tuple[int, Visits]]:
     """Run a script for each connection after its request head; yields the port and the heads seen."""
-    visits, tasks = Visits(), set[asyncio.Task[None]]()
+    visits = Visits()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
-            visits.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            await script(reader, writer)
-        writer.close()
-        tasks.discard(task)
+        visits.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        await script(reader, writer)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1], visits
-    finally:
-        for task in tasks:
-            task.cancel()
-        server.close()
-        await server.wait_closed()
+    async with listening(handle, tls=tls) as port:
+        yield port, visits
 
 
-def saying(answer: bytes, *, pause_s: float = 0.0) -> Script:
+def saying(answer: bytes, *, pause_s: float = 0.0) -> Serve:
     """Send these bytes, wait, and close."""
 
     async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,10 +12,11 @@ import pytest
 from onetake.core.errors import Failed, OnetakeError, TryLater
 from onetake.media.outbound import Limits, Outbound
 from tests.clock import Clock
-from tests.media.outbound.parts import LIMIT_S, PATIENT, QUICK, Answers, Script, guard, ok, read, saying, serving
+from tests.connections import Serve
+from tests.media.outbound.parts import LIMIT_S, PATIENT, QUICK, Answers, guard, ok, read, saying, serving
 
 
-async def error_of(script: Script, *, limits: Limits = PATIENT) -> OnetakeError:
+async def error_of(script: Serve, *, limits: Limits = PATIENT) -> OnetakeError:
     """The error that reading from such a server ends with, within a bounded time."""
     async with serving(script) as (port, _), guard(limits=limits) as outbound, asyncio.timeout(LIMIT_S):
         with pytest.raises(OnetakeError) as failure:

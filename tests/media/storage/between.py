@@ -11,6 +11,7 @@ from io import BytesIO
 
 from minio import Minio
 
+from tests.connections import dialled, read_message
 from tests.media.storage.parts import Server
 from tests.providers.sockets import Connection, answer, serving
 
@@ -46,8 +47,8 @@ class Between:
 
     async def play(self, connection: Connection) -> None:
         while True:
-            head = await connection.reader.readuntil(_HEAD_END)
-            body = await connection.reader.readexactly(_length_of(head))
+            head, _, body = (await read_message(connection.reader)).partition(_HEAD_END)
+            head += _HEAD_END
             method, target = head.split(b" ", 2)[:2]
             path = target.partition(b"?")[0].decode()
             line = f"{method.decode()} {path.partition(self.server.bucket)[2].lstrip('/')}"
@@ -105,13 +106,9 @@ class Between:
 
     async def _asked(self, method: bytes, request: bytes) -> bytes:
         host, _, port = self.server.endpoint.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
+        async with dialled(host, int(port)) as (reader, writer):
             writer.write(request)
-            head = await reader.readuntil(_HEAD_END)
-            return head + (b"" if method == b"HEAD" else await reader.readexactly(_length_of(head)))
-        finally:
-            writer.close()
+            return await read_message(reader, has_body=method != b"HEAD")
 
 
 @asynccontextmanager
@@ -120,11 +117,6 @@ async def between(server: Server, **choices: bool | int | Mapping[str, int]) -> 
     proxy = Between(server, **choices)  # pyright: ignore[reportArgumentType]
     async with serving(proxy.play) as at:
         yield proxy, Server(f"127.0.0.1:{at.port}", server.keys, server.bucket, server.folder)
-
-
-def _length_of(head: bytes) -> int:
-    found = re.search(rb"\r\ncontent-length: *([0-9]+)", head, re.IGNORECASE)
-    return int(found[1]) if found else 0
 
 
 def _decoded(head: bytes, body: bytes) -> bytes:
