@@ -8,6 +8,9 @@ BIN   := .venv/bin
 ENV   := .venv/.made
 SETUP := deployment/devtools/environment.sh
 
+# Where it is set, each of the dozens of processes of a stack or a test run compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 18
 

@@ -62,7 +62,8 @@ make_environment() {
         "$uv" venv --quiet --clear --no-python-downloads --python "$python" .venv
     fi
     say "installing requirements/dev.txt"
-    "$uv" pip sync --python .venv/bin/python --require-hashes requirements/dev.txt >&2
+    # Compiled once, here: uv leaves it to each process, and a stack or a test run starts dozens that import everything.
+    "$uv" pip sync --compile-bytecode --python .venv/bin/python --require-hashes requirements/dev.txt >&2
     "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . >&2
     say "ready in .venv"
 }
