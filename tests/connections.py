@@ -27,13 +27,17 @@ async def listening(
     serve: Serve, port: int = 0, *, on: socket.socket | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[int]:
     """Run `serve` for each connection to a port of loopback, or `on` a bound socket, and close the connection when that
-    returns; yields the port. At the end of the block what still runs is cancelled, and every connection is broken."""
-    running, is_over = set[asyncio.Task[None]](), False
+    returns; yields the port. At the end of the block what still runs is cancelled, and every connection is broken.
+    Raises the first error of a `serve`, other than that its client had gone."""
+    running, failed, is_over = set[asyncio.Task[None]](), list[Exception](), False
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with _closed_at_end(writer):
-            with suppress(OSError, EOFError):  # the other side has gone
-                await serve(reader, writer)
+            try:
+                with suppress(OSError, EOFError):  # the client has gone
+                    await serve(reader, writer)
+            except Exception as error:  # noqa: BLE001 - it is raised where it is seen
+                failed.append(error)
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if is_over:  # it was accepted just before the end
@@ -53,6 +57,8 @@ async def listening(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    if failed:
+        raise failed[0]
 
 
 async def read_message(reader: asyncio.StreamReader, *, has_body: bool = True) -> bytes:
