@@ -3,11 +3,13 @@
 import logging
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import temporalio.service
 from hypothesis import HealthCheck, settings
 
 from onetake.client import Onetake
@@ -15,7 +17,7 @@ from onetake.dev.devstack.progress import SilentProgress
 from onetake.dev.stack import running_stack
 from tests.media.inputs.media_host import MediaHost, serving_media
 from tests.order import seconds
-from tests.servers import Run, Servers, shared
+from tests.servers import LIMIT_S, Run, Servers, shared
 from tests.system.harness import RENDER_S, TIME_SCALE, Stack, bare_environ
 
 FOLDER = pytest.StashKey[Path]()
@@ -48,6 +50,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order whole files, never the tests of a file."""
     taken = seconds()
     items.sort(key=lambda item: -taken.get(item.nodeid.partition("::")[0], 0.0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _busy_servers_are_waited_for() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """The SDK gives up a call without a limit of its own after ten seconds, in which a busy server answers no query."""
+    client: Any = vars(temporalio.service)["_BridgeServiceClient"]
+    call = client._rpc_call
+
+    async def patient(*arguments: Any, **named: Any) -> Any:
+        if named["service"] == "workflow":
+            named["timeout"] = named["timeout"] or timedelta(seconds=LIMIT_S)
+        return await call(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_rpc_call", patient)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ async def listening(
         task = asyncio.create_task(served(reader, writer))
         running.add(task)
         task.add_done_callback(running.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also where it was canceled before it had begun
 
     bound = on or socket.create_server((LOOPBACK, port))
     server = await asyncio.start_server(accept, sock=bound, ssl=tls)

@@ -64,7 +64,7 @@ async def played(stack: Stack, onetake: Onetake, hasty: Onetake, media_host: Med
         "404": served_with(hasty, "[[sim:asset-404]]"),
         "403 for a while": served_with(onetake, "[[sim:asset-403=5]]"),
         "404 for a while": served_with(onetake, "[[sim:asset-404=5]]"),
-        "away for a while": served_with(onetake, "[[sim:asset-away=5,410]]"),
+        "away for a while": served_late(stack, onetake),
         "a page for a while": served_with(onetake, "[[sim:asset-html=5]]"),
         "500": served_with(onetake, "[[sim:asset-500=2]]"),
         "reset": served_with(onetake, "[[sim:asset-reset=2]]"),
@@ -91,6 +91,16 @@ async def played(stack: Stack, onetake: Onetake, hasty: Onetake, media_host: Med
 async def served_with(onetake: Onetake, marker: str) -> Play:
     prompt = unique(f"a bad copy {marker}[[sim:delay=0.5]]")
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=PATIENT_S)
+    return Play(prompt, await ended(onetake, started.id))
+
+
+async def served_late(stack: Stack, onetake: Onetake) -> Play:
+    """The link is of no use until it was tried."""
+    prompt = unique("a bad copy [[sim:asset-away=9999,410]][[sim:delay=0.5]]")
+    started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2, deadline_s=PATIENT_S)
+    while not [job for job in await stack.jobs_of(prompt) if job["asset_requests"]]:
+        await asyncio.sleep(0.1)
+    await stack.release(prompt)
     return Play(prompt, await ended(onetake, started.id))
 
 

@@ -66,7 +66,7 @@ CASES = {
     "key refused": Case(f"[[sim:status-403=1000]]{POLLED}", deadline_s=12),
     "not visible": Case("[[sim:status-404=2]][[sim:delay=0.5]]"),
     "vanished": Case(f"[[sim:status-lost=3]][[sim:never]]{POLLED}"),
-    "found again": Case(f"[[sim:status-lost=2,30]][[sim:delay=4]]{POLLED}", resolved=True),
+    "found again": Case(f"[[sim:status-lost=2]][[sim:delay=4]]{POLLED}", resolved=True),
     "word": Case(f'[[sim:status-word="REVIEWING"]][[sim:delay=30]]{POLLED}', watch="REVIEWING"),
     "case": Case(f'[[sim:status-word="success"]][[sim:delay=4]]{POLLED}', "wan26ai"),
     "null": Case(f"[[sim:status-word=null]][[sim:delay=4]]{POLLED}", "gmi"),
@@ -90,11 +90,11 @@ CASES = {
     "failed at wan26ai": Case("[[sim:fail=Timeout]]", "wan26ai"),
     "failed at gmi": Case("[[sim:fail=backend_error]]", "gmi"),
     "unsafe": Case("[[sim:fail=SensitiveContent]]"),
-    "refunded late": Case("[[sim:fail=Timeout]][[sim:refund-late=40]]", "wan26ai", resolved=True),
+    "refunded late": Case("[[sim:fail=Timeout]][[sim:refund-late=9999]]", "wan26ai", resolved=True),
     "never refunded": Case("[[sim:fail=Timeout]][[sim:no-refund]]", "wan26ai", 60, swift=True, resolved=True),
     "most of a day": Case(f"[[sim:delay=20]]{POLLED}", deadline_s=86_400, swift=True),
     "never ends": Case(f"[[sim:never]]{POLLED}", deadline_s=4),
-    "ends late": Case(f"[[sim:delay=45]]{POLLED}", deadline_s=4, resolved=True),
+    "ends late": Case(f"[[sim:held]]{POLLED}", deadline_s=4, resolved=True),
 }
 
 
@@ -128,6 +128,8 @@ class Plays:
             )
             said = await self._said(started.workflow_id, case.watch) if case.watch else ""
             first = await ended(onetake, started.id, limit_s=LIMIT_S)
+            if case.resolved:
+                await self._stack.release(prompt)
             record = await onetake.get(started.id)
             while case.resolved and record.cost.suspense_micros:
                 await asyncio.sleep(0.3)

@@ -1,5 +1,6 @@
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,11 @@ from onetake.engine.temporal import connect
 from onetake.ledger import Database
 from providers.admission import RouteAdmission
 from tests.gateway.parts import CANARY, LIMIT_S, QUEUE, ROUTE, Gateway, Listening, Recovering, gateway_part, url_of
+from tests.ledger.databases import patient
 from tests.servers import Servers
 from tests.system.harness import bare_environ, patiently
+
+__all__ = ["patient"]
 
 
 @pytest.fixture(scope="session")
@@ -31,16 +35,18 @@ def stack(servers: Servers) -> Generator[DevStack]:
 async def gateway(stack: DevStack) -> AsyncGenerator[Gateway]:
     at, env = stack.addresses, stack.environment()
     settings = Settings.model_validate({"codec_key": env["ONETAKE_CODEC_KEY"], "database_url": at.database_url})
-    temporal = await patiently(lambda: connect(settings, address=at.temporal_address, namespace=at.temporal_namespace))
+    # Without the sandbox, which would import everything again for each of a test's ten generations.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onetake.engine.temporal.sandbox", UnsandboxedWorkflowRunner)
+        connecting = partial(connect, settings, address=at.temporal_address, namespace=at.temporal_namespace)
+        temporal = await patiently(connecting)
     part = gateway_part("gateway", codec=True)
     stack.start_part(part)
     database = await patiently(lambda: Database.connect(at.database_url))
     codec_url = f"http://127.0.0.1:{part.argv[-1]}"
     request = GenerationRequest(route=ROUTE, prompt=CANARY)
     plan = RouteAdmission(settings, sends=False).plan(request, base_queue=QUEUE)
-    # Without the sandbox, which would import everything again for each of a test's ten generations.
-    runner = UnsandboxedWorkflowRunner()
-    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering], workflow_runner=runner):
+    async with Worker(temporal, task_queue=QUEUE, workflows=[Listening, Recovering]):
         yield Gateway(stack, database, temporal, url_of(part), codec_url, plan)
     await database.close()
 

@@ -17,6 +17,7 @@ from minio import Minio
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.service import RPCError, RPCStatusCode
 
 from onetake.client import Onetake, Started
 from onetake.core.contracts import GenerationResult
@@ -267,10 +268,14 @@ class Stack:
         await self.make_old(*(each.id for each in started))
 
     async def terminate(self, *workflow_ids: str) -> None:
-        """End runs; nothing of theirs is settled."""
+        """End runs that have not ended; nothing of theirs is settled."""
         engine = await self.temporal()
         for workflow_id in workflow_ids:
-            await engine.get_workflow_handle(workflow_id).terminate("the test is over")
+            try:
+                await engine.get_workflow_handle(workflow_id).terminate("the test is over")
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
 
     async def closed_history(self, workflow_id: str) -> list[HistoryEvent]:
         """The history of a run that is over, or is about to be: its row may end a moment before it."""

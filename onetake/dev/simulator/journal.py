@@ -21,7 +21,7 @@ from onetake.dev.simulator.faults import Fault, Script
 
 JobState = Literal["pending", "processing", "success", "failed"]
 PENDING_SHARE = 0.2  # of the render time; processing takes the rest
-HOLDING = frozenset({"held", "list-late", "asset-slow"})
+HOLDING = frozenset({"held", "list-late", "status-down", "status-lost", "refund-late", "asset-away", "asset-slow"})
 
 
 class _Frozen(BaseModel):
