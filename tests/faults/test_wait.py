@@ -67,7 +67,7 @@ CASES = {
     "not visible": Case("[[sim:status-404=2]][[sim:delay=0.5]]"),
     "vanished": Case(f"[[sim:status-lost=3]][[sim:never]]{POLLED}"),
     "found again": Case(f"[[sim:status-lost=2]][[sim:delay=4]]{POLLED}", resolved=True),
-    "word": Case(f'[[sim:status-word="REVIEWING"]][[sim:delay=30]]{POLLED}', watch="REVIEWING"),
+    "word": Case(f'[[sim:status-word="REVIEWING"]][[sim:held]]{POLLED}', watch="REVIEWING"),
     "case": Case(f'[[sim:status-word="success"]][[sim:delay=4]]{POLLED}', "wan26ai"),
     "null": Case(f"[[sim:status-word=null]][[sim:delay=4]]{POLLED}", "gmi"),
     "number": Case(f"[[sim:status-word=7]][[sim:delay=4]]{POLLED}", "aivideoapi"),
@@ -127,6 +127,8 @@ class Plays:
                 deadline_s=case.deadline_s,
             )
             said = await self._said(started.workflow_id, case.watch) if case.watch else ""
+            if said and "[[sim:held]]" in case.marker:
+                await self._stack.release(prompt)
             first = await ended(onetake, started.id, limit_s=LIMIT_S)
             if case.resolved:
                 await self._stack.release(prompt)
