@@ -66,7 +66,7 @@ set -- "$@" --file deployment/image/Containerfile --tag "$tag" \
 [ -z "$pip_conf" ] || set -- "$@" --secret "id=pip_conf,src=$pip_conf"
 [ -z "$ca" ] || set -- "$@" --secret "id=ca,src=$ca"
 
-IGNORED=deployment/image/.containerignore
+IGNORED=deployment/image/Containerfile.dockerignore # which BuildKit finds by its name
 case $builder in
 docker) DOCKER_BUILDKIT=1 docker build "$@" . ;;
 podman) podman build --format docker --timestamp "$SOURCE_DATE_EPOCH" --ignorefile "$IGNORED" "$@" . ;;

@@ -29,7 +29,7 @@ def project(folder: Path) -> Path:
     """A copy of the compose project with its secrets made, beside copies of what its files mount."""
     copy = folder / "deployment/compose"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("secrets", ".env"))
-    for name in ("deployment/backup", "deployment/monitoring", "onetake/dev/simulator"):
+    for name in ("deployment/backup", "deployment/chart/files", "deployment/monitoring", "onetake/dev/simulator"):
         if (ROOT / name).exists():
             shutil.copytree(ROOT / name, folder / name)
     subprocess.run([str(copy / "secrets.sh")], check=True, capture_output=True)

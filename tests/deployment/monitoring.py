@@ -1,4 +1,4 @@
-"""What `deployment/monitoring` holds, and a Prometheus that watches a stack by it."""
+"""What `deployment/monitoring` and the chart's files hold, and a Prometheus that watches a stack by it."""
 
 import json
 import re
@@ -19,9 +19,10 @@ from tests.deployment.tools import program
 
 ROOT: Final = Path(__file__).parents[2]
 MONITORING: Final = ROOT / "deployment/monitoring"
-RULES: Final = tuple(sorted((MONITORING / "rules").glob("*.yaml")))
+WATCHED: Final = ROOT / "deployment/chart/files"
+RULES: Final = tuple(sorted((WATCHED / "rules").glob("*.yaml")))
 CASES: Final = tuple(sorted((MONITORING / "tests").glob("*.yaml")))
-DASHBOARDS: Final = tuple(sorted((MONITORING / "dashboards").glob("*.json")))
+DASHBOARDS: Final = tuple(sorted((WATCHED / "dashboards").glob("*.json")))
 
 LEAST_WINDOW_S: Final = 15
 MOST_WINDOW_S: Final = 60

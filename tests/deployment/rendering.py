@@ -108,7 +108,7 @@ def most_pods(each: Object) -> int:
 
 
 def golden(example: str) -> str:
-    """What is kept of an example: all but the rules and dashboards, which are the files of deployment/monitoring."""
+    """What is kept of an example: all but the rules and dashboards, which are files of the chart."""
     kept = [
         document
         for document in text_of(example).split("\n---\n")

@@ -20,3 +20,8 @@ SCRIPTS: Final = sorted(
 def test_a_linter_finds_nothing(linter: str, files: list[str]) -> None:
     done = subprocess.run([program(linter), *files], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_file_is_a_link() -> None:
+    """Not every way of copying a repository keeps links; what stands in their place looks like a file."""
+    assert [str(path) for path in (ROOT / "deployment").rglob("*") if path.is_symlink()] == []
