@@ -23,12 +23,10 @@ from onetake.client import Onetake
 from onetake.core.contracts import GenerationRequest, GenerationResult
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.core.names import GENERATION_WORKFLOW
-from onetake.media.storage import BucketStore
-from onetake.operations.sweeping import Sweeper, running_at
 from tests.faults.engine import failing_with
 from tests.faults.table import shows
 from tests.media.inputs.media_host import MediaHost
-from tests.system.harness import LIMIT_S, PATIENT_S, ROUTE, Stack, ended, in_phase, money, patiently, unique
+from tests.system.harness import LIMIT_S, PATIENT_S, ROUTE, Stack, ended, in_phase, money, unique
 from tests.system.relay import relaying
 
 PAID = (200_000, 200_000, 0)
@@ -113,19 +111,8 @@ async def assert_nothing_is_kept(stack: Stack, play: Play) -> None:
     assert play.result.assets == ()
     assert play.result.error
     assert "paid" in play.result.error.hint
-    await swept(stack)
+    await stack.swept()
     assert await stack.objects_under(f"default/{play.result.id}/") == []
-
-
-async def swept(stack: Stack) -> None:
-    """Sweep the bucket as if a day were over: what other generations need stays, whatever they are doing."""
-    store = BucketStore.from_settings(stack.settings())
-    try:
-        async with stack.database() as database:
-            sweeper = Sweeper(running_at(await stack.temporal()), database, store, older_than_s=0)
-            await patiently(sweeper.sweep_once)
-    finally:
-        store.close()
 
 
 async def test_a_link_that_is_refused_is_asked_for_afresh(stack: Stack, plays: Plays) -> None:
@@ -140,7 +127,7 @@ async def test_a_link_that_is_refused_for_a_while_is_followed_in_the_end(stack: 
     await shows("F079", stack, play.result, play.prompt, end="for a while")
     (job,) = await stack.jobs_of(play.prompt)
     assert job["status_reads"] >= job["asset_requests"] > 1
-    await swept(stack)
+    await stack.swept()
     await assert_one_clip(stack, play)
 
 
@@ -292,7 +279,7 @@ async def test_a_worker_that_froze_and_goes_on_takes_nothing_away(
     play = await plays["frozen"]
     await shows("F094", stack, play.result, play.prompt, end="frozen")
     await onetake.download(play.result.id, tmp_path / "clip.mp4")
-    await swept(stack)
+    await stack.swept()
     await assert_one_clip(stack, play)
 
 
@@ -338,7 +325,7 @@ async def canceled_while_persisting(onetake: Onetake) -> Play:
 async def test_a_cancel_while_persisting_comes_too_late(stack: Stack, plays: Plays) -> None:
     play = await plays["canceled"]
     await shows("F096", stack, play.result, play.prompt)
-    await swept(stack)
+    await stack.swept()
     await assert_one_clip(stack, play)
 
 

@@ -290,9 +290,9 @@ async def through_the_proxy(stack: Stack, proxy: FaultyProxy) -> Ends:
             *(play(listed, f"{name}, listed", told, GMI) for name, told in LISTED.items()),
             *(play(quick, f"{name}, listed", told, GMI) for name, told in NOT_LISTED.items()),
             with_the_id_of_another(patient, quick),
-            canceled(onetake, proxy, "canceled", ""),
-            canceled(quick, proxy, "canceled, lost", f"[[sim:submit-reset]]{LOST}"),
-            canceled(onetake, proxy, "canceled, refused", "[[sim:reject=400]]"),
+            canceled(stack, onetake, proxy, "canceled", ""),
+            canceled(stack, quick, proxy, "canceled, lost", f"[[sim:submit-reset]]{LOST}"),
+            canceled(stack, onetake, proxy, "canceled, refused", "[[sim:reject=400]]"),
         )
 
 
@@ -306,12 +306,12 @@ async def with_the_id_of_another(patient: Onetake, quick: Onetake) -> Ends:
     return {**first, **others}
 
 
-async def canceled(onetake: Onetake, proxy: FaultyProxy, name: str, told: str) -> Ends:
+async def canceled(stack: Stack, onetake: Onetake, proxy: FaultyProxy, name: str, told: str) -> Ends:
     """Canceled while the submission is on its way: the vendor gets it afterwards."""
     word = name.replace(", ", "-")
     started, prompt = await begin(onetake, f"[[proxy:wait={word}]]{told}")
     await proxy.arrived(word)
-    await onetake.cancel(started.id)
+    await stack.cancel(onetake, started)
     proxy.release(word)
     return {name: (await ended(onetake, started.id, LIMIT_S), prompt)}
 

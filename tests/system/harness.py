@@ -33,6 +33,8 @@ from onetake.ledger.budgets import Budgets
 from onetake.ledger.database import Database
 from onetake.ledger.invariants import violations
 from onetake.ledger.vendors import PostgresVendors
+from onetake.media.storage import BucketStore
+from onetake.operations.sweeping import Sweeper, running_at
 from tests.replay.commands import local_step
 from tests.system.forked import Call, Child, spawn, spawn_call
 from tests.system.standing import standing_still
@@ -294,6 +296,25 @@ class Stack:
             while event_names(events := await self.history(workflow_id)).count(event) < times:
                 await asyncio.sleep(0.05)
         return events
+
+    async def cancel(self, onetake: Onetake, started: Started) -> None:
+        """Cancel a generation that is under way, and wait until its run knows: what the test does next comes later."""
+        await onetake.cancel(started.id)
+        events = await self.happened(started.workflow_id, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+        taken = event_names(events).index("WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+        async with asyncio.timeout(LIMIT_S):
+            while "WORKFLOW_TASK_COMPLETED" not in event_names(await self.history(started.workflow_id))[taken:]:
+                await asyncio.sleep(0.05)
+
+    async def swept(self) -> None:
+        """Sweep the bucket as if a day were over: what generations need stays, whatever they are doing."""
+        store = BucketStore.from_settings(self.settings())
+        try:
+            async with self.database() as database:
+                sweeper = Sweeper(running_at(await self.temporal()), database, store, older_than_s=0)
+                await patiently(sweeper.sweep_once)
+        finally:
+            store.close()
 
     async def listed(self, workflow_id: str, status: str) -> None:
         """Wait until Temporal's list, which is late, shows a run with this status."""

@@ -107,10 +107,15 @@ class Scene:
         return await self.left_by(await ended(self.onetake, generation_id, limit_s=END_LIMIT_S))
 
     async def left_by(self, result: GenerationResult) -> End:
-        keys = await self.stack.objects_under(f"default/{result.id}/")
-        clips = len([key for key in keys if key.endswith(".mp4")])
+        if (clips := await self._clips_of(result)) > 1:  # two tries have stored one, on a busy machine
+            await self.stack.swept()
+            clips = await self._clips_of(result)
         jobs = len(await self.stack.jobs_of(self.prompt))
         return End(result.status, result.error.code if result.error else None, money(result), jobs, clips)
+
+    async def _clips_of(self, result: GenerationResult) -> int:
+        keys = await self.stack.objects_under(f"default/{result.id}/")
+        return len([key for key in keys if key.endswith(".mp4")])
 
 
 Play = Callable[[Scene], Awaitable[End]]

@@ -14,8 +14,10 @@ async def canceled(stack: Stack, onetake: Onetake, prompt: str, *phases: str) ->
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     if phases:
         await in_phase(onetake, started.id, *phases)
-    await onetake.cancel(started.id)
-    await stack.release(prompt)
+        await stack.cancel(onetake, started)
+        await stack.release(prompt)
+    else:
+        await onetake.cancel(started.id)
     return await ended(onetake, started.id), started.workflow_id
 
 
@@ -23,7 +25,7 @@ async def canceled_in_the_post(stack: Stack, onetake: Onetake, prompt: str) -> G
     """The phase is entered a little before the intent to send is written, and until then a cancel sends nothing."""
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     await stack.intended(started.id)
-    await onetake.cancel(started.id)
+    await stack.cancel(onetake, started)
     await stack.release(prompt)
     return await ended(onetake, started.id)
 
@@ -104,7 +106,7 @@ async def test_a_second_cancel_changes_nothing(stack: Stack, onetake: Onetake) -
     prompt = unique("twice [[sim:held]]")
     started = await onetake.start(route=ROUTE, prompt=prompt, duration_s=2)
     await in_phase(onetake, started.id, "generating")
-    await asyncio.gather(*(onetake.cancel(started.id) for _ in range(5)))
+    await asyncio.gather(*(stack.cancel(onetake, started) for _ in range(5)))
     await stack.release(prompt)
     result = await ended(onetake, started.id)
     assert (result.status, money(result)) == ("canceled", (200_000, 200_000, 0))

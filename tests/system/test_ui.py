@@ -108,7 +108,7 @@ async def runs(stack: Stack, onetake: Onetake) -> dict[str, str]:
         for name, (_, tenant, _, _) in ENDS.items()
     }
     await in_phase(onetake, started["canceled"].id, "generating")
-    await onetake.cancel(started["canceled"].id)
+    await stack.cancel(onetake, started["canceled"])
     await stack.release(prompts["canceled"])
     await asyncio.gather(*(ended(onetake, each.id) for each in started.values()))
     await asyncio.gather(*(stack.closed_history(each.workflow_id) for each in started.values()))
