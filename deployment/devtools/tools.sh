@@ -83,7 +83,7 @@ install() {
     debootstrap | shellcheck) apt "$1" ;;
     hadolint | kubernetes-validate | podman-compose) wheel "$1" ;;
     helm | kubectl) helm_archive ;;
-    podman) apt podman buildah runc netavark iptables ;;
+    podman) apt podman buildah runc netavark aardvark-dns iptables ;;
     prometheus | promtool) apt prometheus ;;
     *) echo "no recipe" && return 1 ;;
     esac

@@ -25,23 +25,30 @@ Play = Callable[[asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def playing(play: Play) -> AsyncGenerator[Peer]:
     """Read each connection's request, then let `play` answer it; the connection ends when `play` returns."""
-    running: set[asyncio.Task[None]] = set()
+    running, is_over = set[asyncio.Task[None]](), False
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if (task := asyncio.current_task()) is not None:
-            running.add(task)
-        with suppress(OSError, EOFError, asyncio.CancelledError, asyncio.LimitOverrunError):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError, asyncio.LimitOverrunError):
             peer.requests.append(await _request(reader))
             await play(writer)
         writer.close()
-        with suppress(OSError, asyncio.CancelledError):  # closed under us at the end of the block
+        with suppress(OSError):
             await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_over:  # it was accepted just before the end
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(answer(reader, writer))
+        running.add(task)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also where it was canceled before it had begun
 
     server = await asyncio.start_server(accept, LOOPBACK, 0)
     peer = Peer(f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}")
     try:
         yield peer
     finally:
+        is_over = True
         server.close()
         for task in running:
             task.cancel()
