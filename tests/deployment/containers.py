@@ -1,5 +1,6 @@
 """Images and containers for tests: podman, a base that debootstrap makes where no registry can be asked, our image."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -130,19 +131,22 @@ def base(engine: Podman) -> str:
     script = IMAGE_FOLDER / "base.sh"
     digest = sha256(script.read_bytes()).hexdigest()[:12]
     name = f"localhost/onetake-base:{digest}"
-    if engine.has_image(name):
-        return name
-    engine.run("import", str(_archive(script, digest)), name, limit_s=BUILD_LIMIT_S)
+    # It lies outside of the repository, because it is 180 MB and the same for all clones.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onetake/image"
+    cache.mkdir(parents=True, exist_ok=True)
+    # Two processes of a run ask at once, and two bases that each made by itself are not the same one.
+    with (cache / f"base-{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not engine.has_image(name):
+            archive = cache / f"base-{digest}.tar"
+            if not archive.exists():
+                make_base(script, archive)
+            engine.run("import", str(archive), name, limit_s=BUILD_LIMIT_S)
     return name
 
 
-def _archive(script: Path, digest: str) -> Path:
-    """It lies outside of the repository, because it is 180 MB and the same for all clones."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onetake/image"
-    cache.mkdir(parents=True, exist_ok=True)
-    archive = cache / f"base-{digest}.tar"
-    if archive.exists():
-        return archive
+def make_base(script: Path, archive: Path) -> None:
+    """Make the base as an archive. Ends the test without a verdict where that cannot be done."""
     if os.geteuid() != 0:
         could_not_run("debootstrap needs root; name a base image of Python with ONETAKE_TEST_BASE")
     folder = str(Path(program("debootstrap")).parent)
@@ -156,7 +160,6 @@ def _archive(script: Path, digest: str) -> Path:
     )
     if done.returncode:
         could_not_run(f"debootstrap made no base image: {(done.stdout + done.stderr).strip()[-200:]}")
-    return archive
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import pytest
+
+from tests.deployment import containers
+from tests.deployment.containers import Podman, base
 
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = ROOT / "deployment/devtools/tools.sh"
@@ -57,3 +65,28 @@ def test_every_tool_that_is_installed_by_default_has_a_recipe_and_every_recipe_i
     assert named == sorted(named)
     assert sorted(known) == named
     assert recipes == sorted(recipes)
+
+
+def test_those_who_ask_at_once_get_one_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _Importing("podman", {})
+    monkeypatch.delenv("ONETAKE_TEST_BASE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(containers, "make_base", print)
+    with ThreadPoolExecutor() as pool:
+        names = set(pool.map(base, [engine] * 3))
+    assert engine.imported == list(names)
+
+
+@dataclass(frozen=True)
+class _Importing(Podman):
+    """An engine that has what it was given, after a while."""
+
+    imported: list[str] = field(default_factory=list[str])
+
+    def has_image(self, name: str) -> bool:
+        return name in self.imported
+
+    def run(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
+        time.sleep(0.2)
+        self.imported.append(words[-1])
+        return subprocess.CompletedProcess(words, 0)
