@@ -20,18 +20,18 @@ demo: $(ENV)  ## bring everything up, play four stories, leave a finished clip i
 dev: $(ENV)  ## keep the whole stack in the foreground; Ctrl-C stops it, data stay in .onetake
 	@$(BIN)/onetake dev
 
-test: $(ENV)  ## run the tests on real servers, which PROCESSES=3 share
+test: $(ENV)  ## run the tests on real servers, which PROCESSES=3 share, beside BUSY=0 processes that burn the processor
 	@$(BIN)/python -m onetake.dev.devstack
-	@$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile
+	@$(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile $(if $(BUSY),--busy $(BUSY))
 
-test-faults: $(ENV)  ## kill, cut off, overload and refuse everything, on real processes: tests/faults, system, chaos; PROCESSES=3
+test-faults: $(ENV)  ## kill, cut off, overload and refuse everything, on real processes: tests/faults, system, chaos; PROCESSES=3 BUSY=0
 	@$(BIN)/python -m onetake.dev.devstack
-	@$(BIN)/python -m pytest tests/faults tests/system tests/chaos -n $(or $(PROCESSES),3) --dist loadfile
+	@$(BIN)/python -m pytest tests/faults tests/system tests/chaos -n $(or $(PROCESSES),3) --dist loadfile $(if $(BUSY),--busy $(BUSY))
 
 test-deployment: $(ENV)  ## run the tests of image, chart, rules, deploys and drills; installs the tools that they need
 	@deployment/devtools/tools.sh
 	@$(BIN)/python -m onetake.dev.devstack
-	@$(BIN)/python -m pytest tests/deployment -n $(or $(PROCESSES),2) --dist loadfile
+	@$(BIN)/python -m pytest tests/deployment -n $(or $(PROCESSES),2) --dist loadfile $(if $(BUSY),--busy $(BUSY))
 
 drill: $(ENV)  ## back up, put the ledger back, then Temporal, and check that nothing was sent twice or lost; GENERATIONS=9
 	@$(BIN)/python -m onetake.dev.devstack

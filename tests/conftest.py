@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from onetake.client import Onetake
 from onetake.dev.devstack.progress import SilentProgress
 from onetake.dev.stack import running_stack
+from tests.hogs import hogs
 from tests.media.inputs.media_host import MediaHost, serving_media
 from tests.order import seconds
 from tests.servers import LIMIT_S, Run, Servers, shared
@@ -29,6 +31,10 @@ settings.register_profile("repeating", settings.get_profile("exploring"), derand
 settings.load_profile("repeating")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--busy", type=int, default=0, help="so many processes burn the processor beside the tests")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The process that a person started begins the run and ends it; xdist's workers are told which it is."""
     given: dict[str, Any] = getattr(config, "workerinput", {})
@@ -38,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run.begin()
     config.stash[FOLDER] = run.folder
     config.add_cleanup(run.end)
+    beside = ExitStack()
+    beside.enter_context(hogs(config.option.busy))
+    config.add_cleanup(beside.close)
 
 
 @pytest.hookimpl(optionalhook=True)

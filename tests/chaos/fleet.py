@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_lowercase
@@ -188,19 +188,6 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-@asynccontextmanager
-async def hogs(number: int) -> AsyncGenerator[None]:
-    """So many processes that do nothing but burn the processor, while the block runs."""
-    burn = (sys.executable, "-c", "while True: pass")
-    running = [await asyncio.create_subprocess_exec(*burn) for _ in range(number)]
-    try:
-        yield
-    finally:
-        for hog in running:
-            hog.kill()
-        await asyncio.gather(*(hog.wait() for hog in running))
 
 
 def names_of(workers: int) -> list[str]:

@@ -18,10 +18,11 @@ from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.ledger.generations import PostgresGenerations
 from tests.chaos import vendor
 from tests.chaos.evidence import Answer, Evidence, Repeat
-from tests.chaos.fleet import hogs, names_of
+from tests.chaos.fleet import names_of
 from tests.chaos.invariants import broken
 from tests.chaos.plan import CALM, SECONDS, VENDORS, Blow, Order, Plan, part_of, plan, undisturbed
 from tests.chaos.world import GATEWAYS, TIME_SCALE, WORKERS, World, world
+from tests.hogs import hogs
 
 START_LIMIT_S: Final = 240.0
 LOADED_TIME_SCALE: Final = 0.1  # so that a scaled deadline is not what a busy machine misses
@@ -92,7 +93,7 @@ async def _carried_out(made: Plan, size: Size, time_scale: float, say: Say, busy
     prompt = f"canary-of-the-sunken-lighthouse-{seed}"
     async with world(prompt, workers=names_of(size.workers), gateways=size.gateways, time_scale=time_scale) as at:
         act = _Act(at, made, say)
-        async with hogs(busy):
+        with hogs(busy):
             await act.play()
         evidence = await act.evidence()
     report = Report(seed, generations, broken(evidence))
@@ -208,7 +209,7 @@ class _Act:
             case "kill" | "stop" | "crash" | "reader":
                 await self._hurt(blow)
             case "hogs":
-                async with hogs(int(blow.target)):
+                with hogs(int(blow.target)):
                     await asyncio.sleep(blow.for_s)
             case "freeze":
                 await self._at.freeze(blow.target, blow.for_s)
