@@ -15,8 +15,7 @@ select route, date_trunc('week', day)::date as week, sum(reported_count)::bigint
        sum(reported_held_micros)::bigint as expected_micros, sum(reported_micros)::bigint as reported_micros
 from onetake.spend
 where day >= date_trunc('week', (onetake.clock() at time zone 'UTC')::date)::date - 7 * ($1::int - 1)
-  and reported_count > 0
-group by 1, 2 order by 2 desc, 1
+group by 1, 2 having sum(reported_count) > 0 order by 2 desc, 1
 """
 _TAKE: Final = """
 insert into onetake.drift_alarm (route, week, day) values ($1, $2, (onetake.clock() at time zone 'UTC')::date)

@@ -46,6 +46,21 @@ async def test_reports_are_compared_with_what_was_held_for_them(
     assert (week.week.weekday(), week.is_beyond(Decimal(10)), week.is_beyond(Decimal("9.9"))) == (0, False, True)
 
 
+async def test_an_overrun_that_is_booked_beside_the_row_of_its_post_is_counted(
+    database: Database, reported: Callable[..., Awaitable[None]]
+) -> None:
+    await database.row("create sequence public.entries")
+    await database.row(  # the post at the last moment of Monday, the overrun at the first of Tuesday
+        """alter table onetake.event alter at set default date_trunc('week', now(), 'UTC') + interval '1 day'
+        - case when nextval('public.entries') % 2 = 0 then interval '1 microsecond' else interval '0' end"""
+    )
+    await reported(1_500_000)
+    rows = await database.rows("select reported_count, reported_micros from onetake.spend where reported_micros > 0")
+    assert sorted(tuple(row.values()) for row in rows) == [(0, 500_000), (1, 1_000_000)]
+    (week,) = await Drifts(database).weeks()
+    assert (week.count, week.expected_micros, week.reported_micros) == (1, 1_000_000, 1_500_000)
+
+
 async def test_costs_that_fall_are_drift_too(database: Database, reported: Callable[..., Awaitable[None]]) -> None:
     await reported(900_000)
     (week,) = await Drifts(database).weeks()
