@@ -155,13 +155,14 @@ class PostgresLedger:
         Raises Refused(`generation_not_found`).
         """
         row = await self._database.answer(
-            "select note, record::text from onetake.decide_late($1, $2, $3, $4, $5, $6)",
+            "select note, record::text from onetake.decide_late($1, $2, $3, $4, $5, $6, $7)",
             order.generation_id,
             order.attempt,
             "released" if order.resolution == "release" else "posted",
             order.actual_micros,
             order.who,
             order.why,
+            order.basis,
         )
         record = GenerationRecord.model_validate_json(_found(row, order.generation_id))
         if row["note"] in ("in_review", "differs"):

@@ -11,6 +11,7 @@ from onetake.core.contracts import CorrectInput, GenerationResult, ReserveInput,
 from onetake.core.ports import Begun
 from onetake.ledger import Budgets, Database, PostgresGenerations, PostgresLedger, PostgresSubmissions
 from onetake.ledger.callbacks import Callbacks
+from onetake.ledger.drift import Drifts
 from onetake.ledger.invariants import violations
 from onetake.ledger.recoveries import Recoveries
 from tests.ledger.test_recoveries import correction
@@ -115,6 +116,39 @@ async def test_a_person_decides_and_any_amount_may_be_given(
     assert (decided.cost.settled_micros, decided.cost.suspense_micros) == (settled, 0)
 
 
+async def reports(database: Database) -> list[tuple[int, int, int]]:
+    """What counts as reported by the vendor: how many charges, what was held for them, and what they were."""
+    weeks = await Drifts(database).weeks()
+    return [(each.count, each.expected_micros, each.reported_micros) for each in weeks]
+
+
+@pytest.mark.parametrize(
+    ("to", "amount", "counted"),
+    [("posted", BEYOND, [(1, USD, BEYOND)]), ("posted", None, []), ("posted", BEYOND - 1, []), ("released", None, [])],
+)
+async def test_a_cost_in_review_counts_as_reported_once_it_is_decided_by_the_vendors_figure(
+    ledger: PostgresLedger, database: Database, sent: Sent, to: Any, amount: int | None, counted: list[Any]
+) -> None:
+    generation_id = await sent()
+    await settle(ledger, generation_id, BEYOND, "completed")
+    assert await reports(database) == []
+    for _ in range(2):
+        decided = await ledger.resolve_suspense(
+            generation_id, 1, to=to, who="ops", why="the invoice", actual_micros=amount
+        )
+        assert decided.cost.basis == ("vendor_reported" if counted else "pinned_price")
+    assert await reports(database) == counted
+
+
+async def test_what_a_person_posts_of_a_failure_without_a_cost_is_no_report(
+    ledger: PostgresLedger, database: Database, sent: Sent
+) -> None:
+    generation_id = await sent()
+    assert (await settle(ledger, generation_id, None, "failed", "suspend")).cost.basis == "pinned_price"
+    await ledger.resolve_suspense(generation_id, 1, to="posted", who="ops", why="the contract")
+    assert await reports(database) == []
+
+
 async def test_a_late_clip_is_kept_and_its_cost_beyond_the_bound_is_left_to_people(
     ledger: PostgresLedger, database: Database, sent: Sent
 ) -> None:
@@ -161,12 +195,17 @@ async def test_a_recovered_failure_with_a_cost_beyond_the_bound_stays_in_suspens
     assert (released.cost.settled_micros, released.cost.suspense_micros) == (0, 0), "the vendor took nothing after all"
 
 
-async def test_a_recovered_failure_within_the_bound_is_booked(ledger: PostgresLedger, sent: Sent) -> None:
+@pytest.mark.parametrize(("basis", "counted"), [("vendor_reported", [(1, USD, 3 * USD)]), ("pinned_price", [])])
+async def test_a_recovered_failure_within_the_bound_is_booked_as_what_it_is(
+    ledger: PostgresLedger, database: Database, sent: Sent, basis: str, counted: list[Any]
+) -> None:
     generation_id = await sent()
     await settle(ledger, generation_id, None, "failed", "suspend")
-    record = await ledger.decide(verdict(generation_id, "post", 3 * USD))
+    order = verdict(generation_id, "post", 3 * USD).model_copy(update={"basis": basis})
+    record = await ledger.decide(order)
     assert record is not None
-    assert record.cost.settled_micros == 3 * USD
+    assert (record.cost.settled_micros, record.cost.basis) == (3 * USD, basis)
+    assert await reports(database) == counted
 
 
 async def test_a_clip_after_a_persons_release_is_charged_as_held_with_both_figures(

@@ -47,7 +47,7 @@ $$;
 -- `resolve_suspense` by what a vendor answered late. A figure that needs a review leaves the amount in suspense: note
 -- is in_review.
 create function onetake.decide_late(
-    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
+    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text, p_basis text,
     out note text, out record jsonb)
 language plpgsql as $$
 declare
@@ -63,6 +63,6 @@ begin
         select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
     else
         select d.note, d.record into note, record
-        from onetake.resolve_suspense(p_generation_id, p_attempt, p_to, p_actual, p_who, p_why) d;
+        from onetake.resolve_suspense(p_generation_id, p_attempt, p_to, p_actual, p_who, p_why, p_basis) d;
     end if;
 end $$;

@@ -1789,9 +1789,10 @@ begin
             when v_resolution = 'suspend' and p_resolution <> 'suspend' then 'suspended_instead'
             when v_hold.state is null and p_resolution in ('post', 'suspend') then 'no_hold' else 'settled' end;
         update onetake.generation g
-        set status = p_status, phase = 'done', basis = case when v_review then 'pinned_price' else p_basis end,
-            error = p_error, assets = p_assets, warnings = p_warnings,
-            vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id), updated_at = now(), ended_at = now()
+        set status = p_status, phase = 'done', error = p_error,
+            basis = case v_resolution when 'post' then p_basis else 'pinned_price' end, assets = p_assets,
+            warnings = p_warnings, vendor_task_id = coalesce(p_vendor_task_id, g.vendor_task_id),
+            updated_at = now(), ended_at = now()
         where g.id = p_generation_id;
         -- After the end, which says what the money was spent on.
         if v_hold.state = 'held' then
@@ -1805,14 +1806,15 @@ begin
 end $$;
 
 -- Decide a hold in suspense, once. note: resolved, repeated, differs (the first decision stands), not_suspended or
--- unknown.
+-- unknown. p_basis is null from a person, whose amount is the vendor's report when it is the figure in review.
 create function onetake.resolve_suspense(
     p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
-    out note text, out record jsonb)
+    p_basis text default null, out note text, out record jsonb)
 language plpgsql as $$
 declare
     v_hold onetake.hold;
     v_actual bigint;
+    v_is_reported boolean;
     v_available bigint[];
 begin
     perform from onetake.generation g where g.id = p_generation_id for no key update;
@@ -1822,6 +1824,13 @@ begin
     if v_hold.state is null then
         note := 'unknown'; return;
     elsif v_hold.state = 'suspended' then
+        v_is_reported := p_to = 'posted' and (p_basis = 'vendor_reported' or exists (
+            select from onetake.event e where e.generation_id = p_generation_id and e.attempt = p_attempt
+            and e.kind = 'review' and (e.detail ->> 'reported_micros')::bigint = v_actual));
+        -- Before the entry, which is counted by it.
+        update onetake.generation g
+        set basis = case when v_is_reported then 'vendor_reported' else 'pinned_price' end, updated_at = now()
+        where g.id = p_generation_id;
         v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual - v_hold.amount_micros);
         update onetake.hold h set state = p_to, actual_micros = case p_to when 'posted' then v_actual end
         where h.generation_id = p_generation_id and h.attempt = p_attempt;
@@ -1883,7 +1892,7 @@ begin
             perform onetake.review(v_hold, p_actual);
         end if;
         if v_hold.state = 'suspended' then
-            perform onetake.decide_late(p_generation_id, p_attempt, 'posted', p_actual, p_who, p_why);
+            perform onetake.decide_late(p_generation_id, p_attempt, 'posted', p_actual, p_who, p_why, p_basis);
         elsif v_hold.state = 'released' then
             v_actual := case when v_review then v_hold.amount_micros else coalesce(p_actual, v_hold.amount_micros) end;
             v_available := onetake.move_balances(v_hold.window_ids, 0, v_actual);
@@ -1958,7 +1967,7 @@ $$;
 -- `resolve_suspense` by what a vendor answered late. A figure that needs a review leaves the amount in suspense: note
 -- is in_review.
 create function onetake.decide_late(
-    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text,
+    p_generation_id text, p_attempt int, p_to text, p_actual bigint, p_who text, p_why text, p_basis text,
     out note text, out record jsonb)
 language plpgsql as $$
 declare
@@ -1974,7 +1983,7 @@ begin
         select to_jsonb(r) into record from onetake.generation_record r where r.id = p_generation_id;
     else
         select d.note, d.record into note, record
-        from onetake.resolve_suspense(p_generation_id, p_attempt, p_to, p_actual, p_who, p_why) d;
+        from onetake.resolve_suspense(p_generation_id, p_attempt, p_to, p_actual, p_who, p_why, p_basis) d;
     end if;
 end $$;
 
