@@ -29,6 +29,12 @@ async def set_clock(database: Database, moment: str) -> None:
         ("day", "UTC", "2026-11-21 23:59:59Z", "2026-11-21 00:00Z", "2026-11-22 00:00Z"),
         ("day", "Asia/Shanghai", "2026-11-21 16:00Z", "2026-11-21 16:00Z", "2026-11-22 16:00Z"),
         ("day", "Europe/Berlin", "2026-03-29 12:00Z", "2026-03-28 23:00Z", "2026-03-29 22:00Z"),  # 23 hours long
+        ("day", "America/Havana", "2026-11-01 04:30Z", "2026-11-01 04:00Z", "2026-11-02 05:00Z"),  # two midnights
+        ("day", "America/Havana", "2026-11-01 05:30Z", "2026-11-01 04:00Z", "2026-11-02 05:00Z"),
+        ("day", "America/Havana", "2026-10-31 12:00Z", "2026-10-31 04:00Z", "2026-11-01 04:00Z"),
+        ("month", "America/Havana", "2026-10-31 12:00Z", "2026-10-01 04:00Z", "2026-11-01 04:00Z"),
+        ("day", "America/Havana", "2026-03-08 12:00Z", "2026-03-08 05:00Z", "2026-03-09 04:00Z"),  # and none
+        ("day", "Africa/Cairo", "2026-10-29 21:30Z", "2026-10-28 21:00Z", "2026-10-29 22:00Z"),  # 23:00 twice
         ("month", "UTC", "2028-02-29 12:00Z", "2028-02-01 00:00Z", "2028-03-01 00:00Z"),
         ("month", "America/New_York", "2026-11-01 03:59Z", "2026-10-01 04:00Z", "2026-11-01 04:00Z"),
         ("total", "UTC", "2026-11-21 00:00Z", "-infinity", "infinity"),
@@ -47,6 +53,22 @@ async def test_windows_follow_the_calendar_of_the_budgets_time_zone(
         ends,
     )
     assert (row["starts"], row["ends"]) == (True, True)
+
+
+@pytest.mark.parametrize("zone", ["America/Havana", "Atlantic/Azores", "Africa/Cairo", "Asia/Beirut", "America/Nuuk"])
+@pytest.mark.parametrize("period", ["day", "month"])
+async def test_every_moment_lies_in_its_window_and_the_next_one_begins_where_it_ends(
+    database: Database, zone: str, period: str
+) -> None:
+    rows = await database.rows(
+        """select moment from (
+            select moment, onetake.window_start($1, $2, moment) as starts, onetake.window_end($1, $2, moment) as ends
+            from generate_series(timestamptz '2026-01-01Z', '2027-12-31Z', '30 minutes') as moment) w
+        where moment < starts or moment >= ends or onetake.window_start($1, $2, ends) <> ends""",
+        period,
+        zone,
+    )
+    assert [str(row["moment"]) for row in rows] == []
 
 
 async def test_a_new_day_has_a_new_window_and_old_holds_settle_in_their_own(

@@ -123,6 +123,8 @@ async def test_a_removed_budget_records_nothing_until_it_is_set_again(
 async def test_a_window_that_nobody_used_reaches_nothing(database: Database, budgets: Budgets) -> None:
     for limit in (0, 1000, 0):
         await budgets.set_budget("tenant", "acme", "day", limit)
+        (row,) = await budgets.show_budgets()
+        assert row.reached_percent == 0
     assert await recorded(database) == []
 
 

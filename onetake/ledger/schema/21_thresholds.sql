@@ -77,7 +77,8 @@ create view onetake.budget_balance as
 select b.scope, b.scope_key as key, b.period, b.time_zone, b.thresholds, b.limit_micros, used.held_micros,
        used.spent_micros, used.overrun_micros, b.limit_micros - used.micros as available_micros,
        greatest(0, (
-           select max(t) from unnest(b.thresholds) as t where used.micros::numeric * 100 >= b.limit_micros::numeric * t),
+           select max(t) from unnest(b.thresholds) as t
+           where used.micros >= onetake.threshold_micros(b.limit_micros, t)),
            (select max(r.percent) from onetake.budget_threshold r where r.window_id = w.id)) as reached_percent,
        nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
        nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at

@@ -328,16 +328,29 @@ create trigger event_is_append_only before update or delete or truncate on oneta
 -- The clock of budget windows: the database's, at the start of the transaction, and no worker's.
 create function onetake.clock() returns timestamptz language sql stable as 'select now()';
 
+-- When a day begins. Where clocks go back over midnight it comes twice, and PostgreSQL takes the second; twelve hours
+-- after noon it is the first.
+create function onetake.midnight(p_local timestamp, p_zone text) returns timestamptz language sql stable as $$
+    select case when ((p_local - interval '12 hours') at time zone p_zone + interval '12 hours') at time zone p_zone
+                     = p_local
+        then (p_local - interval '12 hours') at time zone p_zone + interval '12 hours'
+        else p_local at time zone p_zone end
+$$;
+
 create function onetake.window_start(p_period text, p_zone text, p_at timestamptz) returns timestamptz
 language sql stable as $$
-    select case p_period when 'total' then '-infinity'::timestamptz else date_trunc(p_period, p_at, p_zone) end
+    select case p_period
+        when 'total' then '-infinity'::timestamptz
+        else onetake.midnight(date_trunc(p_period, p_at at time zone p_zone), p_zone)
+    end
 $$;
 
 create function onetake.window_end(p_period text, p_zone text, p_at timestamptz) returns timestamptz
 language sql stable as $$
     select case p_period
         when 'total' then 'infinity'::timestamptz
-        else (date_trunc(p_period, p_at at time zone p_zone) + ('1 ' || p_period)::interval) at time zone p_zone
+        else onetake.midnight(
+            date_trunc(p_period, p_at at time zone p_zone) + ('1 ' || p_period)::interval, p_zone)
     end
 $$;
 
@@ -835,7 +848,8 @@ create view onetake.budget_balance as
 select b.scope, b.scope_key as key, b.period, b.time_zone, b.thresholds, b.limit_micros, used.held_micros,
        used.spent_micros, used.overrun_micros, b.limit_micros - used.micros as available_micros,
        greatest(0, (
-           select max(t) from unnest(b.thresholds) as t where used.micros::numeric * 100 >= b.limit_micros::numeric * t),
+           select max(t) from unnest(b.thresholds) as t
+           where used.micros >= onetake.threshold_micros(b.limit_micros, t)),
            (select max(r.percent) from onetake.budget_threshold r where r.window_id = w.id)) as reached_percent,
        nullif(onetake.window_start(b.period, b.time_zone, onetake.clock()), '-infinity') as starts_at,
        nullif(onetake.window_end(b.period, b.time_zone, onetake.clock()), 'infinity') as ends_at
