@@ -132,8 +132,9 @@ async def test_of_many_at_one_time_exactly_the_number_allowed_is_accepted(
     assert await started(database, "other")
 
 
+@pytest.mark.parametrize("set_again", [False, True])
 async def test_whoever_is_under_the_same_limit_waits_for_the_one_before(
-    database: Database, policies: Policies, database_url: str
+    database: Database, policies: Policies, database_url: str, set_again: bool
 ) -> None:
     await policies.set_policy("tenant", "acme", "*", {"most_open": 1}, **WHY)
     session = await connect_once(database_url)
@@ -146,6 +147,9 @@ async def test_whoever_is_under_the_same_limit_waits_for_the_one_before(
     async with session.transaction():
         workflow_id = workflow_id_of("acme", new_generation_id())
         await PostgresGenerations(uncommitted).accept_once(request, workflow_id=workflow_id, plan=plan)
+        if set_again:
+            await policies.remove_policy("tenant", "acme", "*", **WHY)
+            await policies.set_policy("tenant", "acme", "*", {"most_open": 1}, **WHY)
         second = asyncio.create_task(started(database))
         while not second.done() and not (await database.answer(WAITERS))["count"]:
             await asyncio.sleep(0.01)

@@ -1412,7 +1412,7 @@ _BYTES = [
 _POLICIES = [
     _sql(
         "policy: a number of generations is counted without waiting for others",
-        "perform pg_advisory_xact_lock(hashtextextended('onetake.policy ' || v_policy, 0));",
+        "perform pg_advisory_xact_lock(v_lock);",
         "perform 1;",
         "tests/ledger/test_policies.py::test_whoever_is_under_the_same_limit_waits_for_the_one_before",
     ),

@@ -2286,16 +2286,18 @@ create function onetake.points_of(p_policy onetake.policy) returns jsonb languag
 $$;
 
 -- Limits on numbers of generations, which a plan carries. They are kept in the transaction that gives a generation its
--- first plan: whoever is under the same limit waits for its end, so the counts are exact. These locks come before those
--- of rows, in the order of the policies.
+-- first plan: whoever is under the same limit waits for its end, so the counts are exact. The lock is that of what is
+-- counted, and not of the policy's row: one that was removed and set again has another. These locks come before those of
+-- rows, in one order.
 create function onetake.lock_limits(p_plan jsonb) returns void language plpgsql as $$
 declare
-    v_policy bigint;
+    v_lock bigint;
 begin
-    for v_policy in
-        select distinct (l ->> 'policy_id')::bigint from jsonb_array_elements(p_plan -> 'limits') l order by 1
+    for v_lock in
+        select distinct hashtextextended(concat_ws(' ', 'onetake.limit', l ->> 'scope', l ->> 'pattern', l ->> 'key'), 0)
+        from jsonb_array_elements(p_plan -> 'limits') l order by 1
     loop
-        perform pg_advisory_xact_lock(hashtextextended('onetake.policy ' || v_policy, 0));
+        perform pg_advisory_xact_lock(v_lock);
     end loop;
 end $$;
 
