@@ -1,7 +1,7 @@
 """Policies in PostgreSQL: points change one by one, every change is written down, and counts are exact under races."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -170,20 +170,41 @@ async def test_one_that_has_ended_makes_room(database: Database, policies: Polic
     assert await started(database, user="ann")
 
 
+@pytest.mark.parametrize("point", ["most_open", "most_starts_per_minute"])
+@pytest.mark.parametrize("later", ["pinned", "accepted again"])
 async def test_a_run_that_nobody_priced_before_is_counted_when_its_plan_is_pinned(
-    database: Database, policies: Policies, generations: PostgresGenerations
+    database: Database, policies: Policies, generations: PostgresGenerations, point: str, later: str
 ) -> None:
-    await policies.set_policy("everyone", "", "*", {"most_open": 1}, **WHY)
+    await policies.set_policy("everyone", "", "*", {point: 1}, **WHY)
     request = parts.request_on(ROUTE, tenant="acme")
-    rows = [
-        await generations.accept_once(
-            request, workflow_id=workflow_id_of("acme", new_generation_id()), run_id=f"run{n}"
-        )
-        for n in range(3)
-    ]
+    runs = [(workflow_id_of("acme", new_generation_id()), f"run{n}") for n in range(3)]
+    rows = [await generations.accept_once(request, workflow_id=name, run_id=run_id) for name, run_id in runs]
+    await database.rows("update onetake.generation set created_at = created_at - interval '61 seconds'")
     plan = await planned(database, request)
-    tried = await asyncio.gather(*(generations.pin(row.id, plan) for row in rows), return_exceptions=True)
-    assert sum(isinstance(each, Plan) for each in tried) == 1
+    calls: list[Awaitable[object]]
+    if later == "pinned":
+        calls = [generations.pin(row.id, plan) for row in rows]
+    else:
+        calls = [generations.accept_once(request, workflow_id=name, run_id=run_id, plan=plan) for name, run_id in runs]
+    tried = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(each, Refused) for each in tried) == 2
     kept = await database.rows("select id from onetake.generation where plan is not null")
     assert len(kept) == 1
     assert await generations.pin(kept[0]["id"], plan) == plan
+
+
+async def test_starts_of_the_minute_before_make_room_whenever_their_plan_was_pinned(
+    database: Database, policies: Policies, generations: PostgresGenerations
+) -> None:
+    await policies.set_policy("tenant", "acme", "*", {"most_starts_per_minute": 2}, **WHY)
+    assert await started(database)
+    request = parts.request_on(ROUTE, tenant="acme")
+    row = await generations.accept_once(request, workflow_id=workflow_id_of("acme", new_generation_id()))
+    await generations.pin(row.id, await planned(database, request))
+    with pytest.raises(Refused):
+        await started(database)
+    await database.rows(
+        """update onetake.generation
+        set created_at = created_at - interval '61 seconds', pinned_at = pinned_at - interval '61 seconds'"""
+    )
+    assert await started(database)

@@ -37,7 +37,7 @@ class Policy(PolicyPoints):
 
 
 class CountLimit(Value):
-    """A policy's limit on a number of generations: those that are open, or those accepted within the last minute."""
+    """A policy's limit on a number of generations: those that are open, or those priced within the last minute."""
 
     policy_id: int
     scope: PolicyScope

@@ -97,7 +97,8 @@ begin
     end loop;
 end $$;
 
--- Raises OT403 with the limit when this generation is one too many of those that have a plan.
+-- Raises OT403 with the limit when this generation is one too many of those that have a plan. It starts when its plan is
+-- kept: with its row, or later.
 create function onetake.keep_limits(p_generation_id text, p_plan jsonb) returns void language plpgsql as $$
 declare
     v_limit jsonb;
@@ -112,7 +113,8 @@ begin
                or onetake.key_of(v_limit ->> 'scope', g) = v_limit ->> 'key')
           and case v_limit ->> 'counts'
               when 'open' then g.status in ('queued', 'in_progress')
-              else g.created_at > onetake.clock() - interval '1 minute' end;
+              else g.created_at > onetake.clock() - interval '1 minute'
+                  or g.pinned_at > onetake.clock() - interval '1 minute' end;
         if v_count > (v_limit ->> 'most')::bigint then
             raise exception 'onetake: a policy allows no more' using errcode = 'OT403', detail = v_limit::text;
         end if;

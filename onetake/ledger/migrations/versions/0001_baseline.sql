@@ -35,6 +35,7 @@ create table onetake.generation (
     cancel_requested boolean not null default false,
     parent_id        text references onetake.generation,
     created_at       timestamptz not null default now(),
+    pinned_at        timestamptz,  -- of a plan that came after the row
     updated_at       timestamptz not null default now(),
     ended_at         timestamptz,
     check ((phase = 'done') = (status in ('completed', 'failed', 'canceled'))),
@@ -49,6 +50,7 @@ create index generation_failed on onetake.generation ((error ->> 'code'), create
     where error ->> 'code' is not null;
 create index generation_open on onetake.generation (created_at desc, id desc) where status in ('queued', 'in_progress');
 create index generation_open_of_tenant on onetake.generation (tenant) where status in ('queued', 'in_progress');
+create index generation_pinned_later on onetake.generation (pinned_at, tenant) where pinned_at is not null;
 create index generation_parent on onetake.generation (parent_id) where parent_id is not null;
 
 -- The second barrier behind the functions, whoever writes.
@@ -122,6 +124,7 @@ begin
         plan := coalesce(v_row.plan, p_plan);
         update onetake.generation g
         set origin_run_id = coalesce(g.origin_run_id, p_run_id), plan = coalesce(g.plan, p_plan),
+            pinned_at = case when g.plan is null and p_plan is not null then now() else g.pinned_at end,
             status = case when g.status = 'queued' and p_run_id is not null then 'in_progress' else g.status end,
             updated_at = now()
         where g.id = v_row.id
@@ -150,7 +153,7 @@ begin
             when g.plan is null then p_plan
             when exists (select from onetake.hold h where h.generation_id = p_id) then g.plan
             else jsonb_set(g.plan, '{reference_kinds}', p_plan -> 'reference_kinds') end,
-        updated_at = now()
+        pinned_at = case when g.plan is null then now() else g.pinned_at end, updated_at = now()
     where g.id = p_id returning g.plan into v_plan;
     if v_before is null then
         perform onetake.keep_limits(p_id, v_plan);
@@ -2301,7 +2304,8 @@ begin
     end loop;
 end $$;
 
--- Raises OT403 with the limit when this generation is one too many of those that have a plan.
+-- Raises OT403 with the limit when this generation is one too many of those that have a plan. It starts when its plan is
+-- kept: with its row, or later.
 create function onetake.keep_limits(p_generation_id text, p_plan jsonb) returns void language plpgsql as $$
 declare
     v_limit jsonb;
@@ -2316,7 +2320,8 @@ begin
                or onetake.key_of(v_limit ->> 'scope', g) = v_limit ->> 'key')
           and case v_limit ->> 'counts'
               when 'open' then g.status in ('queued', 'in_progress')
-              else g.created_at > onetake.clock() - interval '1 minute' end;
+              else g.created_at > onetake.clock() - interval '1 minute'
+                  or g.pinned_at > onetake.clock() - interval '1 minute' end;
         if v_count > (v_limit ->> 'most')::bigint then
             raise exception 'onetake: a policy allows no more' using errcode = 'OT403', detail = v_limit::text;
         end if;
