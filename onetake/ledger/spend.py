@@ -82,8 +82,9 @@ class SpendRow(Value):
 
     @property
     def failed_share(self) -> float | None:
-        """The share of failures in all that ended, from 0 to 1; None when nothing ended."""
-        return self.failed / self.generations if self.generations > 0 else None
+        """The share of failures in all that ended, from 0 to 1; None when nothing ended, and when more failures of
+        earlier days were corrected than generations failed."""
+        return self.failed / self.generations if self.generations > 0 and self.failed >= 0 else None
 
 
 class SpendReport(Value):

@@ -19,17 +19,21 @@ with recursive seen (tenant) as (
 ), known as (select tenant from seen where tenant is not null union select tenant from onetake.tenant_zone),
 month as (select date_trunc('month', now() at time zone 'UTC')::date as this)
 select k.tenant, onetake.zone_of(k.tenant, m.this) as time_zone,
-       (select z.time_zone from onetake.tenant_zone z where z.tenant = k.tenant order by z.id desc limit 1) as last,
-       (select case when z.since > '-infinity' then
-            (date_trunc('month', z.since at time zone 'UTC' + interval '1 day') + interval '1 month')::date end
-        from onetake.tenant_zone z where z.tenant = k.tenant order by z.id desc limit 1) as last_from, m.this
-from known k cross join month m where k.tenant = coalesce($1, k.tenant) order by k.tenant
+       next.time_zone as next_time_zone, next.month as next_from
+from known k cross join month m
+left join lateral (
+    select c.month, onetake.zone_of(k.tenant, c.month) as time_zone from (
+        select (date_trunc('month', z.since at time zone 'UTC' + interval '1 day') + interval '1 month')::date as month
+        from onetake.tenant_zone z where z.tenant = k.tenant) c
+    where c.month > m.this and onetake.zone_of(k.tenant, c.month) <> onetake.zone_of(k.tenant, m.this)
+    order by c.month limit 1) next on true
+where k.tenant = coalesce($1, k.tenant) order by k.tenant
 """
 
 
 class TenantZone(Value):
     """Where a tenant's days and months begin. `time_zone` is this month's; `next_time_zone` counts from the month that
-    begins with `next_from`. Both are None when no other one was set."""
+    begins with `next_from`, the first one in which it is another. Both are None when no other one was set."""
 
     tenant: str
     time_zone: str
@@ -54,13 +58,7 @@ class Tenants:
 
     async def zones(self, tenant: str | None = None) -> Sequence[TenantZone]:
         """Every tenant of a generation or with a zone, or this one; empty when it is not known."""
-        rows = await self._database.rows(_TENANTS, tenant)
-        zones: list[TenantZone] = []
-        for row in rows:
-            later = row["last_from"] is not None and row["last_from"] > row["this"]
-            coming = {"next_time_zone": row["last"], "next_from": row["last_from"]} if later else {}
-            zones.append(TenantZone(tenant=row["tenant"], time_zone=row["time_zone"], **coming))
-        return zones
+        return [TenantZone.model_validate(dict(row)) for row in await self._database.rows(_TENANTS, tenant)]
 
 
 async def check_zone(database: Database, name: str) -> None:

@@ -90,6 +90,21 @@ async def test_a_late_clip_moves_its_generation_and_its_money_on_the_day_of_the_
     assert await violations(database) == []
 
 
+async def test_a_period_that_corrects_more_failures_than_it_had_has_no_failed_share(
+    database: Database, suspend: Suspend
+) -> None:
+    earlier = await suspend("task_1")
+    await database.rows("update onetake.spend set day = day - 9, local_day = local_day - 9")
+    corrections = [correction(earlier), correction(await suspend("task_2"), vendor_task_id="task_2")]
+    shares = [(await reported(database)).total.failed_share]
+    for each in corrections:
+        await Recoveries(database).correct(each)
+        shares.append((await reported(database)).total.failed_share)
+    total = (await reported(database)).total
+    assert (total.generations, total.completed, total.failed) == (1, 2, -1)
+    assert shares == [1, 0, None]
+
+
 async def test_a_charge_after_a_release_is_a_correction(
     database: Database, ledger: PostgresLedger, suspend: Suspend
 ) -> None:

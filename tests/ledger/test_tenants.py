@@ -1,6 +1,7 @@
 """Tenants have calendars of their own, whose months keep their bounds once they have begun."""
 
 from collections.abc import Awaitable, Callable
+from datetime import date
 
 import pytest
 
@@ -8,6 +9,7 @@ from onetake.core.contracts import ReserveInput
 from onetake.core.errors import Refused
 from onetake.ledger import Database, PostgresLedger
 from onetake.ledger.tenants import Tenants
+from tests.ledger.clocks import standing_still
 
 Accept = Callable[..., Awaitable[str]]
 Order = Callable[..., ReserveInput]
@@ -38,6 +40,27 @@ async def test_a_tenant_with_a_journal_keeps_its_zone_until_the_next_month(
     assert await tenants.set_zone("acme", "Europe/Berlin") == zone
     assert await tenants.zones() == [zone]
     assert (await database.answer("select count(*) from onetake.tenant_zone"))["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "coming"),
+    [
+        ("2026-11-30 12:00Z", "Europe/Berlin", ("Asia/Tokyo", date(2026, 12, 1))),  # Berlin comes a month later
+        ("2026-11-16 12:00Z", "Europe/Berlin", ("Europe/Berlin", date(2026, 12, 1))),
+        ("2026-11-16 12:00Z", "UTC", (None, None)),
+    ],
+)
+async def test_of_the_zones_to_come_the_one_that_comes_first_is_shown(
+    database_url: str, accept: Accept, order: Order, at: str, zone: str, coming: tuple[str | None, date | None]
+) -> None:
+    generation_id = await accept()
+    async with standing_still(database_url) as database:
+        await PostgresLedger(database).reserve(order(generation_id))
+        tenants = Tenants(database)
+        for moment, name in (("2026-11-15 00:00Z", "Asia/Tokyo"), (at, zone)):
+            await database.row("update still.time set at = $1::text::timestamptz", moment)
+            shown = await tenants.set_zone("acme", name)
+        assert (shown.time_zone, shown.next_time_zone, shown.next_from) == ("UTC", *coming)
 
 
 async def test_a_generation_that_ended_without_a_hold_is_booked_as_well(database: Database, accept: Accept) -> None:
