@@ -42,11 +42,13 @@ folder --archive "$ARCHIVE"
 [ -n "$TO" ] || wrong_use "--to is missing"
 [ -n "$AT" ] || wrong_use "--at is missing"
 [ "$(id -u)" != 0 ] || fail "PostgreSQL does not run as root" "Run it as the user that runs the server, such as postgres."
-[ ! -e "$TO" ] || [ -z "$(ls -A "$TO")" ] || fail "$TO is not empty" "Restore beside the old data: they may be needed."
+[ ! -e "$TO" ] || [ -z "$(ls -A "$TO")" ] ||
+    fail "$TO is not empty" "Restore beside the old data, which may be needed; what a restore that failed has left there, remove."
 case $ARCHIVE$TO in *[\'\"]*) wrong_use "no quote may be in a path" ;; esac
 need pg_combinebackup pg_ctl pg_controldata psql date
 WANTED=$(date -u -d "$AT" +%Y%m%dT%H%M%S.%6N 2>/dev/null) || wrong_use "--at $AT is no time such as 2026-11-29 17:04:05+00"
 case $AT in *:*[+-][0-9][0-9]* | *Z | *UTC) ;; *) wrong_use "--at $AT names no time zone: add +00 for UTC" ;; esac
+AT=$(date -u -d "$AT" '+%Y-%m-%d %H:%M:%S.%6N+00') # as PostgreSQL reads it: `date` takes more spellings
 
 # Names sort by time, and so do the moments at which they ended.
 if [ -z "$BACKUP" ]; then

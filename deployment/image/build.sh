@@ -45,7 +45,10 @@ pip_conf=
 ca=
 while [ $# -gt 0 ]; do
     [ "$1" = -- ] && shift && break
-    [ $# -ge 2 ] || fail "$1 needs a value"
+    case $1 in
+    --tag | --builder | --base | --output | --pip-conf | --ca) [ $# -ge 2 ] || fail "$1 needs a value" ;;
+    *) fail "$1 is no option of this script; what is meant for the builder comes after --" ;;
+    esac
     case $1 in
     --tag) tag=$2 ;;
     --builder) builder=$2 ;;
@@ -53,7 +56,6 @@ while [ $# -gt 0 ]; do
     --output) output=$2 ;;
     --pip-conf) pip_conf=$2 ;;
     --ca) ca=$2 ;;
-    *) fail "$1 is no option of this script; what is meant for the builder comes after --" ;;
     esac
     shift 2
 done

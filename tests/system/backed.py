@@ -90,21 +90,21 @@ class Backed:
         finally:
             await session.close()
 
-    async def restore(self, at: datetime) -> str:
+    async def restore(self, at: datetime, zone: str = "+00") -> str:
         """Put the data as they were then behind the port; what the script said."""
         self.kill()
         self._copies += 1
         data = self._home / f"restored-{self._copies}"
         self._make(data)
-        done = await self.script("restore.sh", *self.words_of(at, data))
+        done = await self.script("restore.sh", *self.words_of(at, data, zone))
         self.cluster = replace(self.cluster, data=data)
         well(done)
         await self.start()
         return done.stderr
 
-    def words_of(self, at: datetime, data: Path) -> list[str]:
-        """The options of restore.sh."""
-        moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
+    def words_of(self, at: datetime, data: Path, zone: str = "+00") -> list[str]:
+        """The options of restore.sh. `zone` is how UTC is spelt."""
+        moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") + zone
         return ["--from", str(self.backups), "--archive", str(self.wal), "--to", str(data), "--at", moment]
 
     def _make(self, folder: Path) -> None:
