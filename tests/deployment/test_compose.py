@@ -205,6 +205,7 @@ def _a_clip(network: Bridge, services: Mapping[str, Any]) -> None:
         for name in PARTS:
             _wait_until_healthy(up[name], services[name]["healthcheck"]["test"])
         cli = services["cli"]
+        network.once("doctor", cli, "doctor")
         network.once("budget", cli, "budget", "set", "tenant", "shop", "month", "250", "--json")
         words = ("apixo/wan-2.6/text-to-video", "a harbour at dawn", "--duration", "5", "--tenant", "shop", "--json")
         result = json.loads(network.once("generate", cli, "generate", *words))
