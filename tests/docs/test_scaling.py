@@ -3,6 +3,7 @@
 import re
 from math import ceil
 
+from onetake.core.names import ROLES
 from onetake.core.settings import Settings
 from onetake.gateway import wakes
 from onetake.gateway.serve import MOST_CONNECTIONS
@@ -54,9 +55,11 @@ def test_its_connections_are_those_of_the_pools() -> None:
     sums = re.findall(
         rf"^\| \d+ \| (\d+) \+ (\d+) \| (\d+) \| (\d+) {times} (\d+) \+ 10 = (\d+) \| (\d+) \|$", PAGE, re.MULTILINE
     )
+    in_an_update = len(ROLES) + 1  # and the gateway
     assert len(sums) == 3
+    assert f"+ {in_an_update} more in an update" in PAGE
     for gateways, workers, clients, processes, each, total, limit in (map(int, row) for row in sums):
-        assert (gateways + workers + clients, each) == (processes, most)
+        assert (gateways + workers + in_an_update + clients, each) == (processes, most)
         assert processes * each + 10 == total <= limit
 
 
