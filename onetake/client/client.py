@@ -186,15 +186,16 @@ class Onetake:
     async def cancel(self, generation_id: str, *, tenant: str | None = None) -> GenerationRecord:
         """Ask a generation to end. It settles its own ledger, so that it may take until its submission has an outcome.
 
-        A repeat, and a generation that has ended, change nothing.
+        A repeat, and a generation that has ended, change nothing. It is noted in the database before Temporal is asked:
+        after TryLater(`engine_unavailable`) the next pass of the reconciler delivers it.
         """
         record = await self._record(generation_id, tenant)
         if record.status in TERMINAL:
             return await self._shown(record)
-        engine = await self._temporal()
         crashpoint("cancel.before_mark")
         await self._generations.mark_cancel_requested(generation_id)
         crashpoint("cancel.after_mark")
+        engine = await self._temporal()
         if not await cancel_run(engine, record.workflow_id) and not await Recoveries(self._database).expire(record.id):
             await cancel_run(engine, record.workflow_id)  # it started in between
         crashpoint("cancel.after_request")

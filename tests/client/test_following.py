@@ -102,3 +102,20 @@ async def test_a_wait_can_time_out_and_be_taken_up_again(database: Database, dat
         assert caught.value.code == "wait_timed_out"
         await database.row("update onetake.generation set status = 'failed', phase = 'done', ended_at = now()")
         assert (await onetake.result(row.id, timeout_s=LIMIT_S)).status == "failed"
+
+
+async def test_a_cancellation_is_noted_while_temporal_is_away(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of the reconciler delivers what is noted."""
+
+    async def away(_: Onetake) -> Client:
+        raise TryLater("engine_unavailable", "a lost connection")
+
+    monkeypatch.setattr(Onetake, "_temporal", away)
+    request = GenerationRequest(route="apixo/wan-2.6/text-to-video", prompt="a fox", tenant="acme")
+    row = await PostgresGenerations(database).accept_once(request, workflow_id=WORKFLOW)
+    async with Onetake.connect(Settings.model_validate({"database_url": database_url})) as onetake:
+        with pytest.raises(TryLater):
+            await onetake.cancel(row.id)
+        assert (await onetake.get(row.id)).cancel_requested
