@@ -52,6 +52,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("controller.rollout.steps", [{"rampPercentage": 100, "pauseDuration": "5m"}], "rampPercentage': maximum"),
     ("keda.slotsInUse", 70, "'/keda/slotsInUse': maximum"),
     ("profile", "keda", "Profile keda scales nothing"),
+    ("metrics", {"enabled": False, "prometheusRule": {"enabled": True}}, "there are no metrics while metrics.enabled"),
     ("migrate.deadlineSeconds", 5, "'/migrate/deadlineSeconds': minimum"),
 ]
 
@@ -83,6 +84,11 @@ def test_a_vendors_key_among_the_values_is_not_repeated_in_the_answer() -> None:
 def test_what_keda_would_leave_out_is_refused(words: list[str], said: str) -> None:
     refused = template("keda", *(word for each in words for word in ("--set", each)))
     assert said in refused.stderr
+
+
+def test_builds_that_the_worker_controller_names_itself_are_refused() -> None:
+    refused = template("controller", "--set", "versioning.deploymentName=onetake,versioning.buildId=3f2c9a")
+    assert "the Worker Controller names deployments and builds itself" in refused.stderr
 
 
 def test_an_authority_that_the_worker_controller_would_leave_out_is_refused() -> None:

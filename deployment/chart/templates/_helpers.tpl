@@ -93,6 +93,14 @@ version of what the Worker Controller runs. */}}
 {{- if lt (int .Values.gateway.terminationGracePeriodSeconds) (int (add .Values.gateway.preStopSeconds 15)) -}}
 {{- fail "gateway.terminationGracePeriodSeconds must be 15 above gateway.preStopSeconds at least: requests under way end within that time." -}}
 {{- end -}}
+{{- range $name := list "serviceMonitor" "prometheusRule" "dashboards" -}}
+{{- if and (not $.Values.metrics.enabled) (index $.Values.metrics $name).enabled -}}
+{{- fail (printf "metrics.%s.enabled: there are no metrics while metrics.enabled is false." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .Values.profile "controller") .Values.versioning.deploymentName -}}
+{{- fail "versioning: the Worker Controller names deployments and builds itself; leave it out, or use the profile plain or keda." -}}
+{{- end -}}
 {{- if and (eq .Values.profile "controller") .Values.temporal.tls.caSecretName -}}
 {{- fail "temporal.tls.caSecretName: the Worker Controller's Connection has no authority of its own; use the profile plain or keda." -}}
 {{- end -}}
@@ -176,7 +184,7 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- if not (include "onetake.controlled" (dict "root" .root "role" .component)) }}
 {{ include "onetake.temporalEnv" . }}
-{{- if and (has .component (list "orchestrate" "cli")) $values.versioning.deploymentName }}
+{{- if and (has .component (list "orchestrate" "cli" "doctor")) $values.versioning.deploymentName }}
 - { name: TEMPORAL_DEPLOYMENT_NAME, value: {{ $values.versioning.deploymentName | quote }} }
 {{- end }}
 {{- if and (eq .component "orchestrate") $values.versioning.deploymentName }}
