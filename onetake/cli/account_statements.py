@@ -197,7 +197,7 @@ class CsvSheet:
     def begin(self, period: "Period", opening: "Account") -> None:
         self._writer.writerow(COLUMNS)
         self._balances("opening", period.starts_at, opening)
-        self._last_moment = period.as_of or period.ends_at
+        self._last_moment = period.until
 
     def line(self, line: "Line") -> None:
         texts = (line.route, line.user, line.feature)

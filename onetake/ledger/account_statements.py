@@ -60,6 +60,11 @@ class Period:
     ends_at: datetime
     as_of: datetime | None
 
+    @property
+    def until(self) -> datetime:
+        """The moment before which the statement's entries were booked: never one of the next month."""
+        return min(self.as_of or self.ends_at, self.ends_at)
+
 
 class Line(Value):
     """One entry, with the balances after it. `charged_micros` counts from the month's first moment. `belongs_to` is the
@@ -144,11 +149,10 @@ class AccountStatements:
     async def lines(self, period: Period, account: Account) -> AsyncIterator[Line]:
         """The month's entries in the order in which they were booked; `account` is moved from its opening along with
         them. Raises Failed(`internal_error`) at the end of a month that is over when they do not add up."""
-        until = period.as_of or period.ends_at
-        spanned = await self._database.answer(_SPANNED, period.starts_at, until)
+        spanned = await self._database.answer(_SPANNED, period.starts_at, period.until)
         first, last = spanned["first"] or 0, spanned["last"] or -1
         for start in range(first, last + 1, SPAN):
-            bounds = (period.starts_at, until, period.time_zone, start, min(start + SPAN, last + 1))
+            bounds = (period.starts_at, period.until, period.time_zone, start, min(start + SPAN, last + 1))
             for row in await self._database.rows(_LINES, period.tenant, *bounds):
                 account.take(row["kind"], row["amount_micros"], row["held_micros"])
                 yield _line(row, period, account)

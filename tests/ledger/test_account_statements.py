@@ -19,6 +19,7 @@ from onetake.core.ids import new_generation_id
 from onetake.ledger import Database
 from onetake.ledger.account_statements import Account, AccountStatements, Line, Period
 from onetake.ledger.database import Session
+from tests.ledger.clocks import standing_still
 from tests.ledger.databases import fresh_database
 
 MONTHS: Final = (date(2026, 3, 1), date(2026, 4, 1), date(2026, 5, 1))
@@ -212,6 +213,32 @@ async def test_a_month_that_is_over_is_written_the_same_twice_and_one_that_is_no
     if its_month == datetime.now(UTC).date().replace(day=1):  # else it has just ended
         assert this.period.as_of is not None
         assert "as of" in this.html
+
+
+@pytest.mark.parametrize(
+    ("zone", "now"),
+    [("Asia/Tokyo", datetime(2026, 3, 31, 20, tzinfo=UTC)), ("UTC", datetime(2026, 4, 1, 0, 3, tzinfo=UTC))],
+)
+async def test_a_month_that_has_just_ended_has_no_entry_of_the_next(
+    server: Session, server_url: str, template_url: str, zone: str, now: datetime
+) -> None:
+    async with fresh_database(server, server_url, template_url) as url, standing_still(url) as still:
+        await still.row("update still.time set at = $1", now)
+        await still.row("select onetake.set_zone('late', $1)", zone)
+        earlier, just_now = Life(2, 1, "held", 20 * 1440, 1, 1), Life(5, 5, "posted", minutes_before(now, 2), 1, 1)
+        await booked(still, "late", [earlier, just_now])
+        march, april = await made(still, "late", MONTHS[0]), await made(still, "late", MONTHS[1])
+    assert march.period.as_of is not None
+    assert [line.kind for line in march.lines] == ["hold"]
+    assert [line.kind for line in april.lines] == ["hold", "post"]
+    assert (march.closing.charged_micros, april.closing.charged_micros) == (0, 5)
+    assert (march.closing.held_micros, april.opening.held_micros) == (2, 2)
+    (closing,) = [row for row in csv.DictReader(io.StringIO(march.csv)) if row["kind"] == "closing"]
+    assert closing["at"] == march.period.ends_at.isoformat()
+
+
+def minutes_before(now: datetime, minutes: int) -> int:
+    return int((now - BEGIN).total_seconds()) // 60 - minutes
 
 
 async def test_what_does_not_add_up_is_not_handed_out(database: Database) -> None:
