@@ -23,8 +23,19 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def refuse_empty(option: str, given: str | None) -> None:
+    """An empty text names nobody, which must never be read as everybody."""
+    if given is not None and not given.strip():
+        raise typer.BadParameter(f"{option} is empty: name one, or leave it out.")
+
+
+def _tenant(given: str | None) -> str | None:
+    refuse_empty("--tenant", given)
+    return given
+
+
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
-OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T")]
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.", metavar="T", callback=_tenant)]
 
 _AS_JSON = inspect.Parameter(
     "as_json",

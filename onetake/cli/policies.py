@@ -11,7 +11,7 @@ from onetake.cli import environment
 from onetake.cli.accounts import warning_of
 from onetake.cli.answer import Answer, say
 from onetake.cli.database import with_database
-from onetake.cli.options import group_of_verbs, listed, one_of, register
+from onetake.cli.options import group_of_verbs, listed, one_of, refuse_empty, register
 from onetake.core.names import FORCES, PolicyScope
 
 if TYPE_CHECKING:
@@ -168,19 +168,21 @@ def _change(
 
 def scope_of(tenant: str | None, user: str | None, feature: str | None) -> tuple[PolicyScope, str]:
     """Whom these options name."""
-    if user and feature:
-        raise typer.BadParameter("give --user or --feature: a policy is for one of them.")
     require_tenant(tenant, user, feature)
-    if user:
+    if user is not None and feature is not None:
+        raise typer.BadParameter("give --user or --feature: a policy is for one of them.")
+    if user is not None:
         return "user", f"{tenant}/{user}"
-    if feature:
+    if feature is not None:
         return "feature", f"{tenant}/{feature}"
-    return ("tenant", tenant) if tenant else ("everyone", "")
+    return ("everyone", "") if tenant is None else ("tenant", tenant)
 
 
 def require_tenant(tenant: str | None, user: str | None, feature: str | None) -> None:
-    """Refuse a user or a feature of no tenant."""
-    if (user or feature) and not tenant:
+    """Refuse an empty name, and a user or a feature of no tenant."""
+    for option, given in (("--tenant", tenant), ("--user", user), ("--feature", feature)):
+        refuse_empty(option, given)
+    if tenant is None and (user, feature) != (None, None):
         raise typer.BadParameter("users and features belong to a tenant: give --tenant too.")
 
 

@@ -126,7 +126,7 @@ def replay(  # noqa: PLR0917 - one parameter an option
     if verb is None:
         raise typer.BadParameter(f"say which: {', '.join(REPLAY_VERBS)}; or --history, or --open-runs.")
     chosen_verb = one_of("VERB", verb, REPLAY_VERBS)
-    chosen = Selection(ids or [], tenant, moment(since) if since else None, error_code, vendor)
+    chosen = Selection(ids or [], tenant, None if since is None else moment(since), error_code, vendor)
     chosen.refuse_vague()
     terms = Terms(chosen_verb, accept_cost=accept_cost, dry_run=dry_run, yes=yes, pace=pace, detach=detach)
     return _replay(chosen, terms)

@@ -63,15 +63,15 @@ def spend(  # noqa: PLR0917 - one parameter an option
 
     today = datetime.now(UTC).date()
     query = SpendQuery(
-        first=_day("--from", first) if first else today.replace(day=1),
-        last=_day("--to", last) if last else today,
+        first=_day("--from", first) if first is not None else today.replace(day=1),
+        last=_day("--to", last) if last is not None else today,
         by=one_of("--by", by, SPEND_GROUPS),
         days=one_of("--days", days, SPEND_DAYS),
         tenant=tenant,
         user=user,
         feature=feature,
         route=route,
-        vendor=one_of("--vendor", vendor, VENDOR_NAMES) if vendor else None,
+        vendor=one_of("--vendor", vendor, VENDOR_NAMES) if vendor is not None else None,
     )
     if png:
         from onetake.cli.charts import require_matplotlib
@@ -82,7 +82,7 @@ def spend(  # noqa: PLR0917 - one parameter an option
         return await Spend(database).report(query)
 
     report = with_database(work)
-    if csv and csv != "-":
+    if csv is not None and csv != "-":
         _write(Path(csv), _csv_of(report))
     if png:
         from onetake.cli.charts import picture

@@ -86,7 +86,7 @@ def list_(
     vendor: Annotated[str | None, typer.Option(help="Only this vendor's.", metavar="V")] = None,
 ) -> Answer:
     """Show every amount in suspense, the oldest first: held, reported, why, its job's id, and the totals by vendor."""
-    chosen = one_of("--vendor", vendor, VENDOR_NAMES) if vendor else None
+    chosen = one_of("--vendor", vendor, VENDOR_NAMES) if vendor is not None else None
 
     async def work(database: "Database") -> "list[SuspendedRow]":
         from onetake.ledger.recoveries import Recoveries
@@ -179,7 +179,7 @@ def resolve(  # noqa: PLR0917 - one parameter an option
     if both := form.charged_states & form.not_charged_states:
         raise typer.BadParameter(f"{', '.join(sorted(both))} cannot mean both charged and not charged.")
     chosen = one_of("--vendor", vendor, VENDOR_NAMES)
-    terms = Terms(chosen, since=moment(since) if since else None, dry_run=dry_run, yes=yes)
+    terms = Terms(chosen, since=None if since is None else moment(since), dry_run=dry_run, yes=yes)
     return resolve_from(from_statement, form, terms)
 
 

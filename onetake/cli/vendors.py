@@ -113,7 +113,7 @@ def check(
     from onetake.dev import conformance
 
     registries = conformance.shipped_registries()
-    names = (one_of("VENDOR", vendor, registries.names()),) if vendor else registries.names()
+    names = (one_of("VENDOR", vendor, registries.names()),) if vendor is not None else registries.names()
     logs.configure("critical")  # the alarms that it provokes are no operator's
     say(f"Trying {', '.join(names)}; about {SECONDS_A_VENDOR * len(names)} s.")
     try:

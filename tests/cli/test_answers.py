@@ -65,6 +65,8 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["generate", ROUTE], "usage", 2),
         (["generate", ROUTE, "x", "--timeout", "-1"], "usage", 2),
         (["list", "--status", "lost"], "usage", 2),
+        (["replay", "regenerate", "--vendor", "gmi", "--since", ""], "usage", 2),
+        (["replay", "regenerate", "--vendor", "gmi", "--tenant", ""], "usage", 2),
         (["routes", "apixo/none"], "route_unknown", 3),
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),

@@ -47,6 +47,9 @@ async def test_a_policy_is_set_shown_in_force_changed_and_removed(cli: Cli) -> N
 WRONG = [
     (("apixa", "--forbid", "--why", "x"), "No route matches"),
     (("apixo", "--user", "ann", "--forbid", "--why", "x"), "--tenant too"),
+    (("*", "--tenant", "", "--forbid", "--why", "x"), "--tenant is empty"),
+    (("*", "--tenant", "t", "--user", " ", "--forbid", "--why", "x"), "--user is empty"),
+    (("*", "--tenant", "t", "--feature", "", "--forbid", "--why", "x"), "--feature is empty"),
     (("apixo", "--tenant", "t", "--user", "a", "--feature", "b", "--forbid", "--why", "x"), "one of them"),
     (("apixo", "--why", "x"), "say on which point"),
     (("apixo", "--forbid", "--why", " "), "--why says why"),
@@ -64,3 +67,11 @@ async def test_a_wrong_policy_is_one_clear_error_and_changes_nothing(cli: Cli) -
         assert (words, refused.code) == (words, 2)
         assert told in refused.stderr
     assert (await cli("policy", "show", "--history", "--json")).document == {"changes": []}
+
+
+async def test_an_empty_name_takes_no_policy_away_from_everyone(cli: Cli) -> None:
+    await cli("policy", "set", "*", "--most-open", "5", "--why", "all")
+    for name in ("--tenant", "--user", "--feature"):
+        assert (await cli("policy", "remove", "*", name, "", "--why", "x")).code == 2
+    assert "most 5 open" in (await cli("policy", "show")).stdout
+    assert (await cli("routes", "--tenant", "acme", "--user", "")).code == 2

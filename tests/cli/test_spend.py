@@ -67,6 +67,9 @@ WRONG = [
     (("--from", "2026-11-05", "--to", "2026-11-01"), "before it begins"),
     (("--from", "1.11.2026"), "is not a day"),
     (("--by", "vendors"), "Did you mean 'vendor'?"),
+    (("--vendor", ""), "--vendor is one of"),
+    (("--tenant", ""), "--tenant is empty"),
+    (("--from", ""), "is not a day"),
     (("--days", "local"), "--days is one of utc, tenant"),
     ((*PERIOD, "--csv", "no/such/folder.csv"), "cannot be written"),
 ]

@@ -37,7 +37,8 @@ async def test_the_list_has_the_oldest_first_with_ages_and_totals(
     assert total["oldest_age_s"] >= 9 * 86_400
     assert "apixo: 2, $2.00; the oldest 9 d 0 h" in (await cli("suspense", "list")).stdout
     assert (await cli("suspense", "list", "--vendor", "gmi", "--json")).document == {"suspense": [], "vendors": []}
-    assert (await cli("suspense", "list", "--vendor", "nobody", "--json")).error_code == "usage"
+    for words in (("--vendor", "nobody"), ("--vendor", ""), ("--tenant", "")):
+        assert (await cli("suspense", "list", *words, "--json")).error_code == "usage"
 
 
 async def test_what_the_vendor_charged_is_posted_for_one(cli: Cli, suspend: Suspend) -> None:
@@ -98,6 +99,7 @@ REFUSED = [
     (["gen_1", "released", "--why", "x", "--amount", "1"], "goes with posted"),
     (["gen_1", "posted", "--why", "x", "--amount", "-1"], "not below zero"),
     (["--from-statement", "x.csv", "--vendor", "nobody"], "--vendor is one of"),
+    (["--from-statement", "x.csv", "--vendor", "apixo", "--since", ""], "--since '' is neither"),
     (["--from-statement", "x.csv", "--vendor", "apixo", "--unit", "eur"], "--unit is one of"),
     (["--from-statement", "x.csv", "--vendor", "apixo", "--delimiter", "::"], "one character"),
     (
