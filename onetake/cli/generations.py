@@ -71,9 +71,8 @@ def generate(
 
     request = request_of(fields)
     admission = RouteAdmission(settings, sends=False)
-    if request.quote_id is None:
-        admission.plan(request, base_queue=settings.task_queue)
-    else:
+    # Rules only: the price is a matter of policies too. What a key has started is answered whatever the rules are today.
+    if dry_run or request.idempotency_key is None:
         admission.check(request)
     if dry_run:
         return _dry_run(admission.catalogue, request, _ask(lambda onetake: onetake.quote(request)))

@@ -7,13 +7,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from onetake.cli import execute, routes
+from onetake.core.contracts import GenerationRequest, SettleInput
+from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.money import format_usd
+from onetake.core.settings import Settings
 from onetake.dev.stack import vendor_environment
+from onetake.ledger import Database, PostgresGenerations, PostgresLedger
+from providers.admission import RouteAdmission
 from tests.cli.processes import COMMAND, Finished, bare_environment, run, run_on_a_terminal
 from tests.cli.tree import verbs
 
@@ -59,7 +66,6 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["generate", ROUTE, "x", "--sound"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--tenant", "Not A Tenant"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--max-cost", "nan"], "request_invalid", 3),
-        (["generate", ROUTE, "x", "--duration", "5", "--max-cost", "0.49"], "max_cost_exceeded", 3),
         (["generate", ROUTE, "x", "--quote", "quo_none"], "request_invalid", 3),
         (["generate", ROUTE, "x", "--duration", "five"], "usage", 2),
         (["generate", ROUTE], "usage", 2),
@@ -146,6 +152,34 @@ async def test_a_dry_run_shows_price_plan_and_rules_and_quotes_them(database_url
     assert (again.error_code, again.document["error"]["violations"][0]["pointer"]) == ("request_invalid", "/quote_id")
     shown = await asyncio.to_thread(run, *words, env=env, cwd=tmp_path)
     assert "holds this price until" in shown.stdout
+
+
+async def test_a_price_above_the_most_that_was_named_is_refused(database_url: str, tmp_path: Path) -> None:
+    words = ("generate", ROUTE, "x", "--duration", "5", "--max-cost", "0.49")
+    env = bare_environment(ONETAKE_DATABASE_URL=database_url)
+    for more in ((), ("--dry-run",)):
+        finished = await asyncio.to_thread(run, *words, *more, "--json", env=env, cwd=tmp_path)
+        assert (finished.error_code, finished.code) == ("max_cost_exceeded", 3)
+
+
+async def test_a_repeated_key_is_answered_whatever_routes_cost_and_take_now(
+    database_url: str, database: Database, ledger: PostgresLedger, tmp_path: Path
+) -> None:
+    fields = {"route": ROUTE, "prompt": "a fox", "max_cost_usd": Decimal("0.6"), "idempotency_key": "k1"}
+    request = GenerationRequest.model_validate(fields)
+    plan = RouteAdmission(Settings(), sends=False).plan(request, base_queue="onetake")
+    workflow_id = workflow_id_of(request.tenant, new_generation_id())
+    first = await PostgresGenerations(database).accept_once(request, workflow_id=workflow_id, plan=plan)
+    ended = {"tenant": request.tenant, "status": "canceled", "resolution": "none"}
+    await ledger.settle(SettleInput.model_validate({"generation_id": first.id, "attempt": 1, **ended}))
+    (tmp_path / "dear.toml").write_text(f'[usd_per_second."{ROUTE}"]\n720p = "9"\n1080p = "9"\n')
+    env = bare_environment(ONETAKE_DATABASE_URL=database_url, ONETAKE_PRICES=str(tmp_path / "dear.toml"))
+    words = ("generate", ROUTE, "a fox", "--max-cost", "0.6", "--detach", "--json")
+    again = await asyncio.to_thread(run, *words, "--idempotency-key", "k1", env=env, cwd=tmp_path)
+    assert (again.code, again.document["id"], again.document["replayed"]) == (0, first.id, True)
+    assert f"price {format_usd(plan.price.amount_micros)}" in again.stderr
+    other = await asyncio.to_thread(run, *words, "--idempotency-key", "k2", env=env, cwd=tmp_path)
+    assert other.error_code == "max_cost_exceeded"
 
 
 async def test_a_prompt_can_come_from_stdin(database_url: str, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ ROUTE: Final = "apixo/wan-2.6/text-to-video"
 
 @pytest.fixture
 def cli(database_url: str, tmp_path: Path) -> Cli:
-    async def call(*words: str) -> Finished:
-        env = bare_environment(ONETAKE_DATABASE_URL=database_url)
+    async def call(*words: str, **more: str) -> Finished:
+        env = bare_environment(ONETAKE_DATABASE_URL=database_url, **more)
         return await asyncio.to_thread(run, *words, env=env, cwd=tmp_path)
 
     return call
@@ -42,6 +42,15 @@ async def test_a_policy_is_set_shown_in_force_changed_and_removed(cli: Cli) -> N
     history = (await cli("policy", "show", "--history", "--json")).document["changes"]
     assert [each["why"] for each in history] == ["gone", "b", "all", "plan S"]
     assert all(each["who"].startswith("operator") for each in history)
+
+
+async def test_the_most_that_a_generation_may_cost_is_held_against_the_price_under_policies(cli: Cli) -> None:
+    await cli("policy", "set", "*", "--most-seconds", "2", "--highest-resolution", "720p", "--why", "x")
+    words = ("generate", ROUTE, "a fox", "--dry-run", "--json")
+    price = (await cli(*words, ONETAKE_DEFAULTS="vendor")).document["price"]["amount_micros"]
+    assert price == 200_000
+    limited = await cli(*words, "--max-cost", "0.2", ONETAKE_DEFAULTS="vendor")
+    assert (limited.code, limited.document["price"]["amount_micros"]) == (0, price)
 
 
 WRONG = [
