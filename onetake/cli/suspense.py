@@ -209,10 +209,13 @@ async def _decide(
     ledger, who = PostgresLedger(database), environment.operator()
     decided = await ledger.resolve_suspense(generation_id, 1, to=to, who=who, why=why, actual_micros=charged)
     entries = {each.kind: each for each in await ledger.entries(generation_id)}
-    entry = entries["suspense_resolved"]
-    detail, review = entry.detail or {}, entries.get("review")
-    if detail.get("to") != to or charged not in (None, entry.amount_micros):
-        stands = f"{detail.get('to')} {format_usd(entry.amount_micros)}, by {detail.get('who')}"
+    corrected, review = entries.get("correction"), entries.get("review")
+    entry = corrected or entries["suspense_resolved"]
+    detail = entry.detail or {}
+    stands_as = "posted" if corrected else detail.get("to")
+    whole = entries["hold"].amount_micros if to == "posted" else 0
+    if (stands_as, entry.amount_micros) != (to, whole if charged is None else charged):
+        stands = f"{stands_as} {format_usd(entry.amount_micros)}, by {detail.get('who')}"
         raise Refused("usage", f"It was decided before: {stands}.")
     reported = (review.detail or {}).get("reported_micros") if review else None
     return decided, None if reported is None else int(reported)

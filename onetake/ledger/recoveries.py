@@ -77,12 +77,14 @@ select s.vendor_task_id as task_id, g.id, g.tenant, h.attempt, h.state as hold, 
        coalesce(h.actual_micros, 0) as settled_micros, g.created_at,
        case when h.state = 'suspended' or e.id is not null then (g.plan #>> '{price,usd_per_credit}')::numeric
        end as usd_per_credit,
-       e.id is not null as was_decided, e.detail ->> 'who' as who, e.detail ->> 'why' as why
+       e.id is not null as was_decided, coalesce(c.detail, e.detail) ->> 'who' as who,
+       coalesce(c.detail, e.detail) ->> 'why' as why
 from onetake.submission s
 join onetake.generation g on g.id = s.generation_id
 join onetake.hold h on h.generation_id = s.generation_id and h.attempt = s.attempt
 left join onetake.event e on e.generation_id = h.generation_id and e.attempt = h.attempt
                          and e.kind = 'suspense_resolved'
+left join onetake.event c on c.generation_id = h.generation_id and c.attempt = h.attempt and c.kind = 'correction'
 where s.vendor = $1 and s.vendor_task_id = any($2::text[])
 """
 
@@ -156,7 +158,7 @@ class SuspendedRow:
 @dataclass(frozen=True)
 class NamedRow:
     """A hold whose job a vendor calls by `task_id`. `usd_per_credit` is its plan's; `who` and `why` are of the
-    decision about it. Both are None when it was never in suspense."""
+    decision about it, or of the correction of that. Both are None when it was never in suspense."""
 
     task_id: str
     id: str

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from onetake.ledger import Database, PostgresLedger, PostgresSubmissions
+from onetake.ledger.recoveries import Recoveries
 from tests.cli.processes import Finished, bare_environment, run
+from tests.ledger.test_spend import correction
 
 Cli = Callable[..., Awaitable[Finished]]
 Suspend = Callable[..., Awaitable[str]]
@@ -47,9 +49,22 @@ async def test_what_the_vendor_charged_is_posted_for_one(cli: Cli, suspend: Susp
     decided = await cli(*words, "--amount", "0.25")
     assert (decided.code, decided.document["cost"]["settled_micros"]) == (0, 250_000)
     assert (await cli(*words, "--amount", "0.25")).code == 0
-    other = await cli(*words, "--amount", "0.3")
-    assert (other.code, other.error_code) == (2, "usage")
-    assert "decided before: posted $0.25" in other.stderr
+    for more in (("--amount", "0.3"), ()):
+        other = await cli(*words, *more)
+        assert (other.code, other.error_code) == (2, "usage")
+        assert "decided before: posted $0.25" in other.stderr
+
+
+async def test_what_a_late_clip_corrected_is_not_what_was_decided_before(
+    cli: Cli, suspend: Suspend, database: Database
+) -> None:
+    generation_id = await suspend("task_1")
+    words = ("suspense", "resolve", generation_id, "released", "--why", "no such job")
+    assert (await cli(*words)).code == 0
+    await Recoveries(database).correct(correction(generation_id))
+    again = await cli(*words)
+    assert again.code == 2
+    assert "decided before: posted $1.00, by recovery" in again.stderr
 
 
 async def test_a_statement_is_shown_agreed_to_and_decides_once(

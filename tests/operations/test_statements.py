@@ -15,8 +15,10 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from onetake.core.errors import Refused
 from onetake.ledger import Database, PostgresLedger
 from onetake.ledger.invariants import violations
+from onetake.ledger.recoveries import Recoveries
 from onetake.operations.reconciler import Reconciler
 from onetake.operations.statements import Before, Decided, Form, Line, Proposal, Statements, read_statement
+from tests.ledger.test_spend import correction
 
 Suspend = Callable[..., Awaitable[str]]
 
@@ -180,6 +182,18 @@ async def test_an_interrupted_run_goes_on_and_another_decision_stands(
     assert (meanwhile.to, meanwhile.who, meanwhile.why, meanwhile.differs) == ("released", "bob", "a mail", True)
     again = await proposed(database, tmp_path / "november.csv")
     assert [(each.task_id, each.differs) for each in again.before] == [("a", False), ("b", True), ("c", False)]
+
+
+async def test_what_a_late_clip_corrected_is_shown_as_its_correction(
+    tmp_path: Path, database: Database, suspend: Suspend
+) -> None:
+    generation_id = await suspend("a")
+    path = written(tmp_path, "task_id,amount\na,0\n")
+    await carried_out(database, await proposed(database, path))
+    await Recoveries(database).correct(correction(generation_id, vendor_task_id="a"))
+    (before,) = (await proposed(database, path)).before
+    assert (before.to, before.settled_micros, before.differs) == ("posted", 1_000_000, True)
+    assert (before.who, before.why) == ("recovery", "found it")
 
 
 async def test_credits_are_worth_what_each_plan_records(tmp_path: Path, database: Database, suspend: Suspend) -> None:
