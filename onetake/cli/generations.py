@@ -71,7 +71,7 @@ def generate(
 
     request = request_of(fields)
     admission = RouteAdmission(settings, sends=False)
-    # Rules only: the price is a matter of policies too. What a key has started is answered whatever the rules are today.
+    # Rules only: policies enter the price too. What a key has started is answered whatever the rules are today.
     if dry_run or request.idempotency_key is None:
         admission.check(request)
     if dry_run:

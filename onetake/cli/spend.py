@@ -3,9 +3,9 @@
 # ruff: noqa: PLC0415 - `--help` stays fast
 
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,13 +14,16 @@ from onetake.cli.database import with_database
 from onetake.cli.options import OfTenant, one_of, register
 from onetake.cli.sheets import cell
 from onetake.core.errors import Refused
-from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, VENDOR_NAMES
+from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, VENDOR_NAMES, SpendDays
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from onetake.ledger.database import Database
     from onetake.ledger.spend import SpendQuery, SpendReport, SpendRow
+
+BEHIND_UTC: Final = timedelta(hours=12)  # where a day begins last, and where first
+AHEAD_OF_UTC: Final = timedelta(hours=14)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -61,12 +64,13 @@ def spend(  # noqa: PLR0917 - one parameter an option
     """
     from onetake.ledger.spend import Spend, SpendQuery
 
-    today = datetime.now(UTC).date()
+    chosen_days = one_of("--days", days, SPEND_DAYS)
+    this_month = month_to_today(datetime.now(UTC), chosen_days)
     query = SpendQuery(
-        first=_day("--from", first) if first is not None else today.replace(day=1),
-        last=_day("--to", last) if last is not None else today,
+        first=_day("--from", first) if first is not None else this_month[0],
+        last=_day("--to", last) if last is not None else this_month[1],
         by=one_of("--by", by, SPEND_GROUPS),
-        days=one_of("--days", days, SPEND_DAYS),
+        days=chosen_days,
         tenant=tenant,
         user=user,
         feature=feature,
@@ -100,6 +104,12 @@ def spend(  # noqa: PLR0917 - one parameter an option
             _show_table(console, report)
 
     return Answer(_document_of(report), show)
+
+
+def month_to_today(now: datetime, days: SpendDays) -> tuple[date, date]:
+    """The first of this month and today; of tenants' days from where it is earliest to where it is latest."""
+    earliest, latest = (now - BEHIND_UTC, now + AHEAD_OF_UTC) if days == "tenant" else (now, now)
+    return earliest.date().replace(day=1), latest.date()
 
 
 def _day(option: str, given: str) -> date:

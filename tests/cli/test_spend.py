@@ -3,13 +3,16 @@
 import csv
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from onetake.cli.charts import require_matplotlib
+from onetake.cli.spend import month_to_today
 from onetake.core.errors import Refused
+from onetake.core.names import SpendDays
 from onetake.ledger.database import connect_once
 from tests.cli.processes import bare_environment, run
 
@@ -61,6 +64,23 @@ def test_spend_is_written_as_csv_bars_and_a_picture(spent: str, tmp_path: Path) 
     bars = run("spend", *PERIOD, "--chart", env=env, cwd=tmp_path).stdout.splitlines()
     assert [line.count("█") for line in bars] == [0, 60, 0, 60, 0, 60, 0]
     assert bars[-1].startswith("Total $24.00, 60 generations, 10.0% failed")
+
+
+@pytest.mark.parametrize(
+    ("now", "days", "period"),
+    [
+        ("2026-11-20T20:00", "utc", ("2026-11-01", "2026-11-20")),
+        ("2026-11-20T20:00", "tenant", ("2026-11-01", "2026-11-21")),
+        ("2026-11-30T20:00", "tenant", ("2026-11-01", "2026-12-01")),
+        ("2026-12-01T02:00", "tenant", ("2026-11-01", "2026-12-01")),
+        ("2026-12-01T02:00", "utc", ("2026-12-01", "2026-12-01")),
+    ],
+)
+def test_the_days_that_nobody_named_have_the_today_of_every_tenant(
+    now: str, days: SpendDays, period: tuple[str, str]
+) -> None:
+    first, last = month_to_today(datetime.fromisoformat(now).replace(tzinfo=UTC), days)
+    assert (str(first), str(last)) == period
 
 
 WRONG = [
