@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from onetake.ledger.account_statements import Account, Line, Period
     from onetake.ledger.database import Database
 
+FIRST_MONTH: Final = "1970-01"
+LAST_MONTH: Final = "9998-12"  # the next one is a date too
 COLUMNS: Final = (
     "entry",
     "at",
@@ -151,6 +153,8 @@ async def _write(database: "Database", tenant: str, month: date, sheets: "list[S
 
 def _first_day(month: str) -> date:
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}", month, re.ASCII):
+        if not FIRST_MONTH <= month <= LAST_MONTH:
+            raise typer.BadParameter(f"There are statements from {FIRST_MONTH} to {LAST_MONTH}.")
         try:
             return date.fromisoformat(f"{month}-01")
         except ValueError:

@@ -64,7 +64,7 @@ def generate(
     the generation.
     """
     if fields["prompt"] == "-":
-        fields["prompt"] = sys.stdin.read().strip()
+        fields["prompt"] = _piped()
     settings = environment.settings()
     from onetake.client import request_of
     from providers.admission import RouteAdmission
@@ -77,6 +77,13 @@ def generate(
     if dry_run:
         return _dry_run(admission.catalogue, request, _ask(lambda onetake: onetake.quote(request)))
     return _run_generation(settings, request, detach=detach, timeout_s=timeout)
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError:
+        raise typer.BadParameter("stdin is not UTF-8 text.") from None
 
 
 def _dry_run(data: "Catalogue", request: "GenerationRequest", quote: "Quote") -> Answer:

@@ -1,7 +1,8 @@
 """How a verb is registered, the options that verbs share, and how words out of a few and moments are read."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import wraps
@@ -61,9 +62,18 @@ def register(app: typer.Typer, verb: Callable[..., Any], *examples: str) -> None
 def _with_json(verb: Callable[..., Answer]) -> Callable[..., Answer]:
     def answering(*, as_json: bool, **given: Any) -> Answer:
         del as_json
+        _refuse_what_is_no_text(given)
         return verb(**given)
 
     return presented(answering, verb, [*inspect.signature(verb).parameters.values(), _AS_JSON])
+
+
+def _refuse_what_is_no_text(given: Mapping[str, Any]) -> None:
+    """The words of a command line may be any bytes; in the ledger nothing has a name that is no text."""
+    for name, value in given.items():
+        for word in value if isinstance(value, list) else (value,):
+            if isinstance(word, str) and re.search(r"[\ud800-\udfff]", word):
+                raise typer.BadParameter(f"{name.replace('_', '-')} is not UTF-8 text.")
 
 
 def presented(
@@ -110,6 +120,6 @@ def moment(since: str) -> datetime:
         if unit:
             return datetime.now(UTC) - timedelta(**{unit: float(since[:-1])})
         read = datetime.fromisoformat(since)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"--since {since!r} is neither 90m, 2h, 3d nor a date such as 2026-11-21.") from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)

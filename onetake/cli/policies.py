@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onetake.ledger.database import Database
     from onetake.ledger.policies import PolicyChange
 
+LARGEST: Final = 2**31 - 1  # that a column of these points takes
 POINT_OPTIONS: Final = {
     "allowed": "allow",
     "most_seconds": "most-seconds",
@@ -72,11 +73,15 @@ def set_(  # noqa: PLR0917 - one parameter an option
     allow: Annotated[
         bool | None, typer.Option("--allow/--forbid", help="Whether these routes may be used at all.")
     ] = None,
-    most_seconds: Annotated[int | None, typer.Option(min=1, help="The longest clip.", metavar="S")] = None,
+    most_seconds: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="The longest clip.", metavar="S")] = None,
     highest_resolution: Annotated[str | None, typer.Option(help="Such as 720p.", metavar="R")] = None,
     most_usd: Annotated[str | None, typer.Option(help="The most that one generation may cost.", metavar="USD")] = None,
-    most_open: Annotated[int | None, typer.Option(min=0, help="Generations at one time.", metavar="N")] = None,
-    most_starts: Annotated[int | None, typer.Option(min=0, help="Generations a minute.", metavar="N")] = None,
+    most_open: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Generations at one time.", metavar="N")
+    ] = None,
+    most_starts: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Generations a minute.", metavar="N")
+    ] = None,
     watermark: _Force = None,
     sound: _Force = None,
     prompt_extend: _Force = None,

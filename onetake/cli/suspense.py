@@ -13,7 +13,7 @@ from onetake.cli.database import with_database
 from onetake.cli.options import OfTenant, group_of_verbs, moment, one_of, register
 from onetake.cli.statements import Terms, document_of, resolve_failed_jobs, resolve_from
 from onetake.core.errors import Refused
-from onetake.core.money import format_usd, parse_usd
+from onetake.core.money import LARGEST_CHARGE_MICROS, format_usd, parse_usd
 from onetake.core.names import DECISIONS, VENDOR_NAMES
 
 if TYPE_CHECKING:
@@ -230,6 +230,8 @@ def _charged(amount: str, to: str) -> int:
         raise typer.BadParameter(f"--amount {error}.") from None
     if charged < 0:
         raise typer.BadParameter("--amount is not below zero.")
+    if charged > LARGEST_CHARGE_MICROS:
+        raise typer.BadParameter(f"--amount is at most {format_usd(LARGEST_CHARGE_MICROS)}.")
     return charged
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEAST_DAYS: Final = 2  # a recovery looks for a job for a day, and a late callback may start one
 
+MOST_DAYS: Final = 36_500
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
@@ -59,7 +61,8 @@ def _show(console: "Console", swept: "Swept", *, dry_run: bool) -> None:
 
 def prune(
     days: Annotated[
-        int, typer.Option(min=LEAST_DAYS, help="Of generations that ended so many days ago.", metavar="N")
+        int,
+        typer.Option(min=LEAST_DAYS, max=MOST_DAYS, help="Of generations that ended so many days ago.", metavar="N"),
     ] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would forget; change nothing.")] = False,
 ) -> Answer:

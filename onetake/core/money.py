@@ -4,6 +4,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 MICROS_PER_USD = 1_000_000
 LARGEST_MICROS = 2**63 - 1
+LARGEST_CHARGE_MICROS = 10**15  # of one job; sums of thousands of them are still numbers of the ledger
 MOST_DIGITS = 30
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +58,10 @@ WRONG = [
     (("acme", "2026-13"), "is not a month"),
     (("acme", "October"), "is not a month"),
     (("acme", "2999-01"), "has not begun"),
+    (("acme", "9998-12"), "has not begun"),
+    (("acme", "9999-12"), "from 1970-01 to 9998-12"),
+    (("acme", "0001-01"), "from 1970-01 to 9998-12"),
+    ((os.fsdecode(b"\xff"), "2026-10"), "tenant is not UTF-8 text"),
     (("acmee", "2026-10"), "Did you mean 'acme'"),
     (("acme", "2026-10", "--csv", "no/such/folder.csv"), "cannot be written"),
 ]

@@ -73,6 +73,8 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["list", "--status", "lost"], "usage", 2),
         (["replay", "regenerate", "--vendor", "gmi", "--since", ""], "usage", 2),
         (["replay", "regenerate", "--vendor", "gmi", "--tenant", ""], "usage", 2),
+        (["replay", "regenerate", "--since", "0001-01-01T00:00+14:00"], "usage", 2),
+        (["prune", "--days", "3000000000"], "usage", 2),
         (["routes", "apixo/none"], "route_unknown", 3),
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),
@@ -81,6 +83,7 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["budget", "set", "tenant", "x", "week", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "50,101"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "half"], "usage", 2),
+        (["budget", "set", "tenant", os.fsdecode(b"\xff"), "day", "1"], "usage", 2),
         (["budget", "remove", "galaxy", "x", "day"], "usage", 2),
         (["budget", "remove", "tenant", "x", "week"], "usage", 2),
         (["generate", ROUTE, "x", "--label", "no-value"], "usage", 2),
@@ -187,6 +190,13 @@ async def test_a_prompt_can_come_from_stdin(database_url: str, tmp_path: Path) -
     env = bare_environment(ONETAKE_DATABASE_URL=database_url, **KEY)
     finished = await asyncio.to_thread(run, *words, env=env, cwd=tmp_path, stdin="from a pipe\n")
     assert finished.document["request"]["prompt"] == "from a pipe"
+
+
+def test_a_prompt_from_stdin_that_is_no_text_is_one_error(tmp_path: Path) -> None:
+    words = [*COMMAND, "generate", ROUTE, "-", "--json"]
+    env = bare_environment(PYTHONUTF8="1", PYTHONIOENCODING="utf-8:strict")
+    done = subprocess.run(words, env=env, cwd=tmp_path, input=b"a \xff", capture_output=True, check=False)
+    assert (done.returncode, b"not UTF-8 text" in done.stdout) == (2, True)
 
 
 def test_routes_need_nothing_and_name_their_sources(tmp_path: Path) -> None:

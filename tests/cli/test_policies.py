@@ -1,6 +1,7 @@
 """`onetake policy` and `onetake routes --tenant` on a database alone."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ import pytest
 from tests.cli.processes import Finished, bare_environment, run
 
 Cli = Callable[..., Awaitable[Finished]]
+NO_TEXT: Final = os.fsdecode(b"\xff")
 ROUTE: Final = "apixo/wan-2.6/text-to-video"
 
 
@@ -60,6 +62,10 @@ WRONG = [
     (("*", "--tenant", "t", "--user", " ", "--forbid", "--why", "x"), "--user is empty"),
     (("*", "--tenant", "t", "--feature", "", "--forbid", "--why", "x"), "--feature is empty"),
     (("apixo", "--tenant", "t", "--user", "a", "--feature", "b", "--forbid", "--why", "x"), "one of them"),
+    (("*", "--most-seconds", "3000000000", "--why", "x"), "--most-seconds"),
+    (("*", "--most-open", "3000000000", "--why", "x"), "--most-open"),
+    (("*", "--most-starts", "3000000000", "--why", "x"), "--most-starts"),
+    (("*", "--tenant", NO_TEXT, "--forbid", "--why", "x"), "tenant is not UTF-8 text"),
     (("apixo", "--why", "x"), "say on which point"),
     (("apixo", "--forbid", "--why", " "), "--why says why"),
     (("apixo", "--highest-resolution", "8k", "--why", "x"), "one of 1080p"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +91,7 @@ WRONG = [
     (("--vendor", ""), "--vendor is one of"),
     (("--tenant", ""), "--tenant is empty"),
     (("--from", ""), "is not a day"),
+    (("--tenant", os.fsdecode(b"\xff")), "tenant is not UTF-8 text"),
     (("--days", "local"), "--days is one of utc, tenant"),
     ((*PERIOD, "--csv", "no/such/folder.csv"), "cannot be written"),
 ]

@@ -113,6 +113,7 @@ REFUSED = [
     (["gen_1", "posted"], "what shows it"),
     (["gen_1", "released", "--why", "x", "--amount", "1"], "goes with posted"),
     (["gen_1", "posted", "--why", "x", "--amount", "-1"], "not below zero"),
+    (["gen_1", "posted", "--why", "x", "--amount", "9223372036854.775807"], "at most $1000000000.00"),
     (["--from-statement", "x.csv", "--vendor", "nobody"], "--vendor is one of"),
     (["--from-statement", "x.csv", "--vendor", "apixo", "--since", ""], "--since '' is neither"),
     (["--from-statement", "x.csv", "--vendor", "apixo", "--unit", "eur"], "--unit is one of"),
