@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
+import re
 from collections.abc import Sequence
 from datetime import UTC
 from difflib import get_close_matches
@@ -161,10 +162,8 @@ def _percents(thresholds: str) -> list[int]:
     """Percentages in order, each once; `none` is none."""
     if thresholds.strip() == "none":
         return []
-    try:
-        percents = sorted({int(each) for each in thresholds.split(",")})
-    except ValueError:
-        percents = [0]
+    words = [each.strip() for each in thresholds.split(",")]
+    percents = sorted({int(each) if re.fullmatch("[0-9]{1,3}", each) else 0 for each in words})
     if not all(1 <= each <= 100 for each in percents):
         raise typer.BadParameter("Thresholds are whole numbers from 1 to 100, such as 50,80,100, or none.")
     return percents

@@ -1,6 +1,7 @@
 """Integer micro-dollars: 1 USD is 1,000,000 micros. Floats never touch money."""
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+import re
+from decimal import ROUND_CEILING, Decimal
 
 MICROS_PER_USD = 1_000_000
 LARGEST_MICROS = 2**63 - 1
@@ -14,13 +15,14 @@ def micros_up(usd: Decimal) -> int:
 
 
 def parse_usd(text: str) -> int:
-    """Read a dollar amount such as ``12.50``. Raises ValueError for anything that is not a finite, exact amount."""
+    """Read a plain decimal of dollars such as ``12.50``. Raises ValueError for anything else, and for what is not a
+    whole number of micros."""
     wrong = ValueError(f"{text[:32]!r} is not an amount in USD with at most six decimals")
-    try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        raise wrong from None
-    if not usd.is_finite() or abs(usd.adjusted()) > MOST_DIGITS:
+    # Decimal also reads exponents, underscores between digits and the digits of every script.
+    if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)\s*", text, re.ASCII):
+        raise wrong
+    usd = Decimal(text)
+    if abs(usd.adjusted()) > MOST_DIGITS:
         raise wrong
     numerator, denominator = usd.as_integer_ratio()
     micros, rest = divmod(numerator * MICROS_PER_USD, denominator)

@@ -46,7 +46,15 @@ def test_dollars_have_two_to_six_decimals(micros: int, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "micros"),
-    [("12.50", 12_500_000), ("0", 0), ("0.000001", 1), ("-3", -3_000_000), ("1e2", 100_000_000), (" 5 ", 5_000_000)],
+    [
+        ("12.50", 12_500_000),
+        ("0", 0),
+        ("0.000001", 1),
+        ("-3", -3_000_000),
+        (".5", 500_000),
+        ("1.", 1_000_000),
+        (" 5 ", 5_000_000),
+    ],
 )
 def test_an_amount_is_read(text: str, micros: int) -> None:
     assert micros == parse_usd(text)
@@ -65,8 +73,11 @@ def test_an_amount_is_read(text: str, micros: int) -> None:
         "-inf",
         "0.0000001",
         "9223372036854.775808",
-        "1e30",
-        "1e999999",
+        "1e2",
+        "1_0",
+        "\uff11\uff12",  # the digits 1 and 2, full-width
+        ".",
+        "1" + "0" * 30,
         "1.0000000000000000000000000000000001",
     ],
 )
