@@ -16,9 +16,10 @@ from onetake.policy p
 order by array_position(array['everyone', 'tenant', 'feature', 'user'], p.scope), p.scope_key, p.route_pattern
 """
 _CHANGES: Final = """
-select (to_jsonb(c) || jsonb_build_object('key', c.scope_key, 'pattern', c.route_pattern))::text as change
-from onetake.policy_change c order by c.id desc limit $1
+select (to_jsonb(c) || jsonb_build_object('key', c.scope_key, 'pattern', c.route_pattern))::text as change, c.id
+from onetake.policy_change c where c.id < coalesce($1::bigint, 9223372036854775807) order by c.id desc limit $2
 """
+PAGE: Final = 500
 POINTS: Final = tuple(PolicyPoints.model_fields)
 
 
@@ -72,10 +73,15 @@ class Policies:
         rows = await self._database.rows(_ALL)
         return [Policy.model_validate_json(row["policy"]) for row in rows]
 
-    async def changes(self, limit: int = 100) -> Sequence[PolicyChange]:
-        """The newest changes, the last one first."""
-        rows = await self._database.rows(_CHANGES, limit)
-        return [PolicyChange.model_validate_json(row["change"]) for row in rows]
+    async def changes(self) -> Sequence[PolicyChange]:
+        """Every change, the last one first."""
+        changes, last_id = list[PolicyChange](), None
+        while True:
+            rows = await self._database.rows(_CHANGES, last_id, PAGE)
+            changes += [PolicyChange.model_validate_json(row["change"]) for row in rows]
+            if len(rows) < PAGE:
+                return changes
+            last_id = rows[-1]["id"]
 
 
 def _absent(scope: PolicyScope, key: str, pattern: str) -> Refused:

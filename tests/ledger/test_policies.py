@@ -51,6 +51,14 @@ async def test_points_change_one_by_one_and_every_change_is_written_down(policie
     ]
 
 
+async def test_however_many_changes_there_are_all_are_shown(policies: Policies, database: Database) -> None:
+    await database.row(
+        """insert into onetake.policy_change (who, why, scope, scope_key, route_pattern)
+        select 'ann', number::text, 'everyone', '', '*' from generate_series(1, 1001) number"""
+    )
+    assert [int(each.why) for each in await policies.changes()] == list(range(1001, 0, -1))
+
+
 async def test_a_policy_that_is_not_there_cannot_be_removed(policies: Policies) -> None:
     with pytest.raises(Refused, match="no policy of tenant acme"):
         await policies.remove_policy("tenant", "acme", "*", **WHY)
