@@ -79,7 +79,7 @@ class Tariff:
         seconds = choice.duration_s + route.input_seconds_most
         if (own := in_force(self._configured.of_second(name, choice.resolution), day)) is not None:
             unit = f"{format_usd(micros_up(own.usd))} a second, configured"
-            credit = self._credit(vendor_name, vendor, day)
+            credit = self.credit(vendor_name, vendor, day)
             of = [own, credit] if credit else [own]
             return self._priced(own.usd * seconds, unit, credit and credit.usd, of)
         return self._documented(name, vendor_name, vendor, route, choice, day)
@@ -104,14 +104,15 @@ class Tariff:
         if table.unit == "usd_per_second":
             unit = f"{format_usd(micros_up(amount / choice.duration_s))} a second"
             return self._priced(amount, unit, None, [of_table])
-        credit = self._credit(vendor_name, vendor, day)
+        credit = self.credit(vendor_name, vendor, day)
         if credit is None:
             setting = f"Set [credits] {vendor_name} in the file ONETAKE_PRICES names: USD for one credit."
             raise Refused("price_missing", setting)
         unit = f"{amount.normalize():f} credits at ${credit.usd.normalize():f}"
         return self._priced(amount * credit.usd, unit, credit.usd, [of_table, credit])
 
-    def _credit(self, vendor_name: str, vendor: VendorData, day: date) -> Configured | None:
+    def credit(self, vendor_name: str, vendor: VendorData, day: date) -> Configured | None:
+        """What a credit of this vendor costs on this day: as configured, else as documented; None when neither is."""
         own = in_force(self._configured.of_credit(vendor_name), day)
         if own is not None or vendor.credit.usd is None:
             return own

@@ -21,7 +21,7 @@ import typer
 from onetake.cli.answer import Answer, Problem, Stopped
 from onetake.cli.database import with_database
 from onetake.cli.options import register
-from onetake.cli.sheets import cell
+from onetake.cli.sheets import cell, refuse_one_file
 from onetake.core.money import MICROS_PER_USD, format_usd
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def statement(
     The month is one of the tenant's calendar. A file is replaced whole or not at all.
     """
     first_day = _first_day(month)
+    refuse_one_file(csv_file, "--html", html_file)
     with ExitStack() as files:
         to_stdout = (
             files.enter_context(TemporaryFile("w+", encoding="utf-8", newline="")) if _is_dash(csv_file) else None

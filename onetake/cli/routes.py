@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from providers.pricing import PriceTable
     from providers.tariff import Choice, Tariff
 
+_SOUNDS = {True: ", sound", False: ", no sound", None: ""}
 # Rules whose source stands under another name.
 _SOURCE_OF = {"shot_type multi": "multi_shot_needs_prompt_extend"}
 
@@ -153,11 +154,10 @@ def _lines(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _document(name: str, data: "Catalogue", settings: "Settings", policies: "Sequence[Policy]") -> dict[str, Any]:
-    found = data.route(name)
-    if found is None:
-        raise KeyError(name)
-    _, vendor, route = found
-    table = _table_of(route)
+    vendor_name, vendor, route = data.by_name[name]
+    table, admission = _table_of(route), _admission(data, settings)
+    credit = admission.tariff.credit(vendor_name, vendor, _today())
+    credit_source = (credit.source or "ONETAKE_PRICES") if credit else vendor.credit.source
     first_read = {} if route.first_read_s is None else {"first_read_s": route.first_read_s}
     return {
         "route": name,
@@ -167,11 +167,11 @@ def _document(name: str, data: "Catalogue", settings: "Settings", policies: "Seq
         "prices": _prices(route),
         "clip_prices": clip_prices(name, data, settings),
         "price_source": table.source if table else "no price is documented for today",
-        "credit": {"usd": str(vendor.credit.usd) if vendor.credit.usd else None, "source": vendor.credit.source},
+        "credit": {"usd": credit and str(credit.usd), "source": credit_source},
         "rule_sources": route.sources,
         **_facts_of(vendor.vendor),
         "cadence": vendor.cadence.model_dump() | first_read,
-        "least_deadline_s": _admission(data, settings).least_deadline_s(vendor, route),
+        "least_deadline_s": admission.least_deadline_s(vendor, route),
         "version": data.version,
         "limits": _limits(policies, name),
     }
@@ -271,8 +271,7 @@ def _with_changes(name: str, choice: "Choice", tariff: "Tariff", today: date) ->
 def _price_cells(price: dict[str, Any]) -> tuple[str, ...]:
     from onetake.core.money import format_usd
 
-    sound = {True: ", sound", False: ", no sound", None: ""}[price["sound"]]
-    clip = f"{price['duration_s']} s, {price['resolution']}{sound}"
+    clip = f"{price['duration_s']} s, {price['resolution']}{_SOUNDS[price['sound']]}"
     if price["amount_micros"] is None:
         return clip, "not known", "", "", price["unit"]
     amount = f"{format_usd(price['amount_micros'])} ({price['unit']})"
@@ -332,8 +331,7 @@ def _rules(route: "Route") -> Iterator[tuple[str, str]]:
         if count.most:
             text = f"exactly {count.least}" if count.least == count.most else f"{count.least} to {count.most}"
             yield name, f"{text}{_kinds(route) if name == 'references' else ''}"
-    named = {"aspect_ratio", "negative_prompt", "image", "videos", "references"}
-    values = _values()
+    named, values = {"aspect_ratio", "negative_prompt", "image", "videos", "references"}, _values()
     for name in sorted(route.fields - named):
         yield name, values.get(name, "true or false")
     if route.multi_shot_needs_prompt_extend:
@@ -369,9 +367,8 @@ def _cadence_text(cadence: dict[str, float]) -> str:
 def _clip_price_text(price: dict[str, Any]) -> str:
     from onetake.core.money import format_usd
 
-    sound = {True: ", sound", False: ", no sound", None: ""}[price["sound"]]
     amount = "not known" if price["amount_micros"] is None else format_usd(price["amount_micros"])
-    return f"{price['duration_s']} s, {price['resolution']}{sound}: {amount} ({price['unit']})"
+    return f"{price['duration_s']} s, {price['resolution']}{_SOUNDS[price['sound']]}: {amount} ({price['unit']})"
 
 
 def _cheapest(row: dict[str, Any]) -> str:
@@ -379,22 +376,25 @@ def _cheapest(row: dict[str, Any]) -> str:
 
     lines = sorted(row["prices"], key=lambda line: Decimal(line.get("usd") or line["credits"]))
     if not lines:
-        return "not documented: configure it in ONETAKE_PRICES"
+        return "not documented: configure it in ONETAKE_PRICES" if _lacks_price(row) else "configured in ONETAKE_PRICES"
     return _price_text(lines[0]) if len(lines) == 1 else f"from {_price_text(lines[0])}"
 
 
 def _price_text(line: dict[str, Any]) -> str:
     amount = f"${line['usd']}" if "usd" in line else f"{line['credits']} credits"
     per = f" for {line['duration_s']} s" if "duration_s" in line else " a second"
-    sound = {True: ", sound", False: ", no sound", None: ""}[line.get("sound")]
-    return f"{amount}{per} ({line['resolution']}{sound})"
+    return f"{amount}{per} ({line['resolution']}{_SOUNDS[line.get('sound')]})"
+
+
+def _lacks_price(row: dict[str, Any]) -> bool:
+    return any(price["amount_micros"] is None for price in row["clip_prices"])
 
 
 def _price_source(row: dict[str, Any]) -> str:
-    if not row["prices"]:
-        return f'{row["price_source"]}: set [usd_per_second."{row["route"]}"] in the file ONETAKE_PRICES names'
-    if row["prices"][0]["unit"] == "usd_per_second":
-        return row["price_source"]
-    usd = row["credit"]["usd"]
+    source, usd, lacks = row["price_source"], row["credit"]["usd"], _lacks_price(row)
+    if lacks and not row["prices"]:
+        return f'{source}: set [usd_per_second."{row["route"]}"] in the file ONETAKE_PRICES names'
+    if not row["prices"] or row["prices"][0]["unit"] == "usd_per_second" or not (usd or lacks):
+        return source
     rate = f"1 credit is ${usd}" if usd else "set [credits] in the file ONETAKE_PRICES names"
-    return f"{row['price_source']}; {rate} ({row['credit']['source']})"
+    return f"{source}; {rate} ({row['credit']['source']})"

@@ -12,7 +12,7 @@ import typer
 from onetake.cli.answer import Answer, say
 from onetake.cli.database import with_database
 from onetake.cli.options import OfTenant, one_of, register
-from onetake.cli.sheets import cell
+from onetake.cli.sheets import cell, refuse_one_file
 from onetake.core.errors import Refused
 from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, VENDOR_NAMES, SpendDays
 
@@ -54,7 +54,7 @@ def spend(  # noqa: PLR0917 - one parameter an option
     feature: Annotated[str | None, typer.Option(help="Only this feature's.", metavar="F")] = None,
     route: Annotated[str | None, typer.Option(help="Only on this route.", metavar="R")] = None,
     vendor: Annotated[str | None, typer.Option(help="Only at this vendor.", metavar="V")] = None,
-    csv: Annotated[str | None, typer.Option(help="Write CSV to this file; `-` is stdout.", metavar="FILE")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write CSV to this file; `-` is stdout.", metavar="FILE")] = None,
     chart: Annotated[bool, typer.Option("--chart", help="Draw the cost as bars.")] = False,
     png: Annotated[Path | None, typer.Option(help="Draw the cost into this picture.", metavar="FILE")] = None,
 ) -> Answer:
@@ -64,6 +64,7 @@ def spend(  # noqa: PLR0917 - one parameter an option
     """
     from onetake.ledger.spend import Spend, SpendQuery
 
+    refuse_one_file(csv, "--png", png)
     chosen_days = one_of("--days", days, SPEND_DAYS)
     this_month = month_to_today(datetime.now(UTC), chosen_days)
     query = SpendQuery(
@@ -86,15 +87,15 @@ def spend(  # noqa: PLR0917 - one parameter an option
         return await Spend(database).report(query)
 
     report = with_database(work)
-    if csv is not None and csv != "-":
-        _write(Path(csv), _csv_of(report))
+    if csv is not None and str(csv) != "-":
+        _write(csv, _csv_of(report))
     if png:
         from onetake.cli.charts import picture
 
         _write(png, picture(report))
 
     def show(console: "Console") -> None:
-        if csv == "-":
+        if str(csv) == "-":
             sys.stdout.write(_csv_of(report))
         elif chart:
             from onetake.cli.charts import bars

@@ -63,6 +63,8 @@ WRONG = [
     (("acme", "0001-01"), "from 1970-01 to 9998-12"),
     ((os.fsdecode(b"\xff"), "2026-10"), "tenant is not UTF-8 text"),
     (("acmee", "2026-10"), "Did you mean 'acme'"),
+    (("acme", "2026-10", "--html", "-"), "--html names a file"),
+    (("acme", "2026-10", "--csv", "s.out", "--html", "./s.out"), "name one file"),
     (("acme", "2026-10", "--csv", "no/such/folder.csv"), "cannot be written"),
 ]
 

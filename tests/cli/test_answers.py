@@ -83,6 +83,7 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["budget", "set", "tenant", "x", "week", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "50,101"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "half"], "usage", 2),
+        (["budget", "set", "tenant", "x", "day", "1", "--thresholds", "1_0"], "usage", 2),
         (["budget", "set", "tenant", os.fsdecode(b"\xff"), "day", "1"], "usage", 2),
         (["budget", "remove", "galaxy", "x", "day"], "usage", 2),
         (["budget", "remove", "tenant", "x", "week"], "usage", 2),
@@ -328,6 +329,19 @@ def test_one_route_shows_every_rule_with_its_source(answered: Answered) -> None:
     ):
         assert text in shown
     assert "not known (Set [usd_per_second" in answered("routes", "gmi/wan-2.6/text-to-video").stdout
+
+
+def test_a_price_that_is_configured_is_not_asked_for(
+    answered: Answered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_credit, undocumented = "wan26ai/wan-2.6/text-to-video", "gmi/wan-2.6/text-to-video"
+    assert "set [credits]" in answered("routes", by_credit).stdout
+    prices = f'[credits]\nwan26ai = "0.01"\n[usd_per_second."{undocumented}"]\n720p = "0.1"\n1080p = "0.2"\n'
+    (tmp_path / "prices.toml").write_text(prices)
+    monkeypatch.setenv("ONETAKE_PRICES", str(tmp_path / "prices.toml"))
+    assert "1 credit is $0.01 (ONETAKE_PRICES)" in answered("routes", by_credit).stdout
+    shown = [answered("routes", each).stdout for each in (by_credit, undocumented)]
+    assert not [each for each in shown if "in the file ONETAKE_PRICES names" in each]
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

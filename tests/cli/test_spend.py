@@ -93,6 +93,8 @@ WRONG = [
     (("--from", ""), "is not a day"),
     (("--tenant", os.fsdecode(b"\xff")), "tenant is not UTF-8 text"),
     (("--days", "local"), "--days is one of utc, tenant"),
+    ((*PERIOD, "--csv", "s.out", "--png", "./s.out"), "name one file"),
+    ((*PERIOD, "--png", "-"), "--png names a file"),
     ((*PERIOD, "--csv", "no/such/folder.csv"), "cannot be written"),
 ]
 
