@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -68,12 +68,12 @@ def _with_json(verb: Callable[..., Answer]) -> Callable[..., Answer]:
     return presented(answering, verb, [*inspect.signature(verb).parameters.values(), _AS_JSON])
 
 
-def _refuse_what_is_no_text(given: Mapping[str, Any]) -> None:
+def _refuse_what_is_no_text(given: Mapping[str, object]) -> None:
     """The words of a command line may be any bytes; in the ledger nothing has a name that is no text."""
     for name, value in given.items():
-        for word in value if isinstance(value, list) else (value,):
-            if isinstance(word, str) and re.search(r"[\ud800-\udfff]", word):
-                raise typer.BadParameter(f"{name.replace('_', '-')} is not UTF-8 text.")
+        words = cast("list[object]", value) if isinstance(value, list) else [value]
+        if any(isinstance(each, str) and re.search(r"[\ud800-\udfff]", each) for each in words):
+            raise typer.BadParameter(f"{name.replace('_', '-')} is not UTF-8 text.")
 
 
 def presented(
