@@ -95,7 +95,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
         return not_understood(FACTS.outcomes, response)
     code, words = _said(body)
     named = nested(body, "data", "taskId")
-    return outcome_of(FACTS.outcomes, Answer(_status(response.status_code, code), named, code, words))
+    return outcome_of(FACTS.outcomes, response, Answer(_status(response.status_code, code), named, code, words))
 
 
 def _said(body: dict[str, object]) -> tuple[object, object]:

@@ -69,7 +69,8 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     if body is None or body.keys().isdisjoint(("code", "message", "data")):
         return not_understood(FACTS.outcomes, response)
     status, named = envelope_status(response.status_code, body.get("code")), nested(body, "data", "taskId")
-    return outcome_of(FACTS.outcomes, Answer(status, named, words=nested(body, "data", "error") or body.get("message")))
+    words = nested(body, "data", "error") or body.get("message")
+    return outcome_of(FACTS.outcomes, response, Answer(status, named, words=words))
 
 
 def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request:

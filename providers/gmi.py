@@ -33,6 +33,9 @@ REQUESTS = "/api/v1/ie/requestqueue/apikey/requests"
 # Fields that have the same name in our request and in `payload`. Sent only when given.
 SCALARS = ("negative_prompt", "audio_url", "shot_type", "prompt_extend", "watermark")
 
+# A job's id. No published error of this vendor has one, so a refusal that has one may be a job.
+TASK_ID = "request_id"
+
 FACTS = load_catalogue().vendors["gmi"]
 
 
@@ -70,9 +73,9 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
     and even a request that failed at once is one to be read and settled."""
     body = json_object(response)
     if body is None or body.keys().isdisjoint(("request_id", "error", "message", "detail")):
-        return not_understood(FACTS.outcomes, response)
-    answer = Answer(response.status_code, body.get("request_id"), code=nested(body, "error", "code"), words=_said(body))
-    return outcome_of(FACTS.outcomes, answer)
+        return not_understood(FACTS.outcomes, response, TASK_ID)
+    answer = Answer(response.status_code, body.get(TASK_ID), code=nested(body, "error", "code"), words=_said(body))
+    return outcome_of(FACTS.outcomes, response, answer, TASK_ID)
 
 
 def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Request:

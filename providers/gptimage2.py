@@ -83,7 +83,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
         code=_code(body),
         words=nested(body, "error", "message"),
     )
-    return outcome_of(FACTS.outcomes, answer)
+    return outcome_of(FACTS.outcomes, response, answer)
 
 
 def _status(response: httpx.Response, body: dict[str, object]) -> int:

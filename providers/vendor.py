@@ -27,7 +27,9 @@ MOST_UNITS = Decimal(10**9)  # credits that a vendor may claim to have charged
 MOST_UNIX_S = Decimal(10**10)  # the year 2286: milliseconds are not taken for seconds
 UNAUTHORIZED = 401
 STATUS_DECIDES = frozenset({UNAUTHORIZED, 402, 403, 429})  # whatever the body is: these turn a request away
-_IDS = frozenset({"id", "taskid", "jobid"})
+# What a job's id is called, without regard to case and to how its parts are joined. Not `request_id`: most gateways put
+# one into every error. A vendor whose jobs bear another name says so.
+_IDS = frozenset({"id", "taskid", "jobid", "generationid", "predictionid", "renderid", "videoid"})
 _READ_LENGTH = 10 * SAFE_TEXT_LENGTH  # hostile text may be a megabyte: what is never shown is never searched
 
 
@@ -202,17 +204,21 @@ class Answer:
     reported_units: Decimal | None = None
 
 
-def outcome_of(table: Sequence[OutcomeRow], answer: Answer) -> SubmitOutcome:
+def outcome_of(
+    table: Sequence[OutcomeRow], response: httpx.Response, answer: Answer, own_id: str = "id"
+) -> SubmitOutcome:
     """Classify an understood answer. A 2xx with a usable id is an acceptance; anything else goes by the table.
 
-    A refusal that names a task may be a task; what no row knows is ambiguous. `about` says whom a refusal concerns.
+    A refusal that names a task may be a task, also where the id stands in another place or under another name than the
+    documented one: the whole answer is searched. What no row knows is ambiguous. `about` says whom a refusal concerns;
+    `own_id` is what the vendor calls a job's id.
     """
     if 200 <= answer.status < 300:
         task_id = task_id_of(answer.named)
         if task_id is None:
             return SubmitOutcome("ambiguous", note="accepted without a usable task id")
         return SubmitOutcome("accepted", task_id, reported_units=answer.reported_units)
-    if answer.named is not None:
+    if answer.named is not None or _names_a_task(response.content, own_id):
         return SubmitOutcome("ambiguous", note=f"status {str(answer.status)[:20]} that names a task")
     code, words = safe_text(answer.code), safe_text(answer.words)
     for row in table:
@@ -243,25 +249,38 @@ def _fits(pattern: str | None, text: str, *, whole: bool) -> bool:
     return pattern is None or match(pattern, text, re.IGNORECASE) is not None
 
 
-def not_understood(table: Sequence[OutcomeRow], response: httpx.Response) -> SubmitOutcome:
+def not_understood(table: Sequence[OutcomeRow], response: httpx.Response, own_id: str = "id") -> SubmitOutcome:
     """The outcome of an answer that is not the vendor's JSON. Bytes were sent, so nobody may send them again, unless
     the table says of this status alone that nothing was taken: a proxy or a CDN speaks so for the vendor, in a page.
     About our key such a page says nothing."""
     status = response.status_code
-    if status in STATUS_DECIDES and not _names_a_task(_decoded(response.content)):
-        return replace(outcome_of(table, Answer(status)), key_unknown=False)
+    if status in STATUS_DECIDES:
+        return replace(outcome_of(table, response, Answer(status), own_id), key_unknown=False)
     return SubmitOutcome("ambiguous", note=f"HTTP {status} without a JSON object")
 
 
-def _names_a_task(value: object, depth: int = 3) -> bool:
-    """Whether something that looks like the id of a task stands in an answer that we cannot read."""
-    if depth == 0 or not isinstance(value, dict):
-        return False
-    inside = cast("dict[str, object]", value)
-    return any(
-        (name.lower().replace("_", "") in _IDS and task_id_of(each) is not None) or _names_a_task(each, depth - 1)
-        for name, each in inside.items()
-    )
+def _names_a_task(content: bytes, own_id: str) -> bool:
+    """Whether something that looks like the id of a task stands anywhere in an answer, whatever type it is sent as."""
+    ids, left = _IDS | {_joined(own_id)}, [_decoded(content)]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += cast("list[object]", value)
+        elif isinstance(value, dict):
+            inside = cast("dict[str, object]", value)
+            if any(_joined(name) in ids and _is_id(each) for name, each in inside.items()):
+                return True
+            left += inside.values()
+    return False
+
+
+def _joined(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.lower())
+
+
+def _is_id(value: object) -> bool:
+    """A text or a number, usable to us or not: 0 and nothing name no task."""
+    return bool(value.strip() if isinstance(value, str) else type(value) in (int, float) and value)
 
 
 def number_of(value: object, most: Decimal = MOST_UNITS) -> Decimal | None:

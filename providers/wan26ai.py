@@ -62,7 +62,7 @@ def submit_outcome(response: httpx.Response) -> SubmitOutcome:
         return not_understood(FACTS.outcomes, response)
     code = body.get("code")
     status, named = envelope_status(response.status_code, code), nested(body, "data", "task_id")
-    return outcome_of(FACTS.outcomes, Answer(status, named, code=code, words=_words(body)))
+    return outcome_of(FACTS.outcomes, response, Answer(status, named, code=code, words=_words(body)))
 
 
 def _words(body: Mapping[str, object]) -> object:

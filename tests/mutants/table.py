@@ -304,7 +304,10 @@ _TRUTH = [
     _python(
         "keys: a page of a proxy says that the key is unknown",
         "providers/vendor.py",
-        Text("replace(outcome_of(table, Answer(status)), key_unknown=False)", "outcome_of(table, Answer(status))"),
+        Text(
+            "replace(outcome_of(table, response, Answer(status), own_id), key_unknown=False)",
+            "outcome_of(table, response, Answer(status), own_id)",
+        ),
         f"{_KEYS}::test_what_does_not_say_that_the_key_is_unknown_is_never_sent_again",
     ),
     _python(
@@ -484,14 +487,14 @@ _TRUTH = [
     _python(
         "status alone: what names a task is turned away",
         "providers/vendor.py",
-        Expression("not_understood", "not _names_a_task(_decoded(response.content))", "True"),
-        "tests/providers/test_status_alone.py::test_what_names_a_task_stays_in_doubt_in_whatever_form_it_comes",
+        Expression("outcome_of", "_names_a_task(response.content, own_id)", "False"),
+        "tests/providers/test_status_alone.py::test_a_refusal_that_names_a_task_stays_in_doubt_in_whatever_form_it_comes",
     ),
     _python(
         "status alone: every page is turned away",
         "providers/vendor.py",
         Expression("not_understood", "status in STATUS_DECIDES", "True"),
-        "tests/providers/test_status_alone.py::test_what_names_a_task_stays_in_doubt_in_whatever_form_it_comes",
+        "tests/providers/test_status_alone.py::test_any_other_status_without_json_stays_in_doubt",
         "tests/providers/test_submit_outcomes.py::test_an_answer_to_a_submission_has_one_outcome",
     ),
     _python(

@@ -1,6 +1,7 @@
 """What a status says by itself, at every vendor: a page of a proxy or a CDN turns a request away as the vendor does."""
 
 import json
+from collections.abc import Mapping
 
 import httpx
 import pytest
@@ -53,12 +54,58 @@ def test_any_other_status_without_json_stays_in_doubt(vendor: str, status: int, 
     assert outcome_of(vendor, status, PAGES[page]).outcome == "ambiguous"
 
 
+NAMES = ("id", "ID", "taskId", "task_id", "task-id", "jobId", "job_id", "video_id", "generationId")
+
+
+def naming(status: int, task: Mapping[str, object]) -> list[object]:
+    """Refusals that every vendor's file understands, with a task in one place or another."""
+    said: dict[str, object] = {"code": status, "message": "busy, queued", "error": {"code": status, "message": "busy"}}
+    inside = [
+        {"data": task},
+        {"data": [task]},
+        {"data": {"job": {"info": {"of": task}}}},
+        {"error": {**task, "code": 1}},
+    ]
+    return [*({**said, **each} for each in inside), {**task, **said}, [task], [{**said, "data": task}]]
+
+
+@every_vendor
+@pytest.mark.parametrize("status", [*MEANING, 400, 404, 422, 503])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_refusal_that_names_a_task_stays_in_doubt_in_whatever_form_it_comes(
+    vendor: str, status: int, name: str
+) -> None:
+    for task in ({name: "task-unified-1-abc"}, {name: 17}, {name: "a/b"}):
+        for body in naming(status, task):
+            for kind in ("application/json", "text/html"):
+                content = json.dumps(body).encode()
+                assert outcome_of(vendor, status, (content, kind)).outcome == "ambiguous", (body, kind)
+        inside = json.dumps(naming(status, task)[0]).encode()
+        assert outcome_of(vendor, 200, (inside, "application/json")).outcome == "ambiguous"
+
+
+NO_TASKS: list[dict[str, object]] = [
+    *({name: "af31"} for name in ("trace_id", "traceId", "ray_id", "error_id", "user_id", "requestId")),
+    *({"id": None}, {"task_id": ""}, {"taskId": 0}, {"job_id": []}, {"id": False}),
+]
+
+
 @every_vendor
 @pytest.mark.parametrize("status", MEANING)
-@pytest.mark.parametrize("name", ["id", "taskId", "task_id"])
-def test_what_names_a_task_stays_in_doubt_in_whatever_form_it_comes(vendor: str, status: int, name: str) -> None:
-    body = json.dumps({"data": {name: "task-unified-1-abc"}}).encode()
-    assert outcome_of(vendor, status, (body, "text/html")).outcome == "ambiguous"
+def test_an_id_that_is_no_tasks_takes_no_refusal_back(vendor: str, status: int) -> None:
+    for other in NO_TASKS:
+        body = json.dumps({"code": status, "message": "busy", "error": {"code": status, "message": "busy", **other}})
+        for kind in ("application/json", "text/html"):
+            expected = "ambiguous" if vendor == "gmi" and "requestId" in other else MEANING[status][0]
+            assert outcome_of(vendor, status, (body.encode(), kind)).outcome == expected, (body, kind)
+
+
+@pytest.mark.parametrize("status", MEANING)
+def test_the_request_id_of_a_vendor_whose_jobs_bear_that_name_is_a_task(status: int) -> None:
+    for name in ("request_id", "requestId"):
+        for body in naming(status, {name: "af31"}):
+            for kind in ("application/json", "text/html"):
+                assert outcome_of("gmi", status, (json.dumps(body).encode(), kind)).outcome == "ambiguous", (body, kind)
 
 
 GZIP = "content-encoding: gzip"

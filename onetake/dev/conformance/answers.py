@@ -69,12 +69,18 @@ async def an_odd_id_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
 
 
 async def a_refusal_that_names_a_task_is_ambiguous(vendor: VendorUnderTest) -> AsyncIterator[str]:
-    """An error status over a receipt that names a task is no refusal: the task may exist."""
-    receipt = vendor.simulated.receipt(await vendor.job(), with_task_id=True)
+    """An error status over a receipt that names a task is no refusal: the task may exist. Nor is one whose receipt is
+    not called JSON, or that names it under another name than the documented one."""
+    job = await vendor.job()
+    receipt, text = vendor.simulated.receipt(job, with_task_id=True), {"content-type": "text/plain"}
     for status in (400, 402, 429, 500, 502):
-        outcome = vendor.adapter.submit_outcome(answer(status, receipt))
-        if outcome.outcome != "ambiguous":
-            yield f"submit_outcome: HTTP {status} that names a task must be ambiguous, and is {outcome.outcome}"
+        error = vendor.simulated.error(status, "busy")
+        task: JsonValue = {"task_id": job.task_id}
+        renamed: JsonValue = {**error, "data": [task]} if isinstance(error, dict) else [error, task]
+        as_text = httpx.Response(status, content=json.dumps(receipt), headers=text)
+        for response in (answer(status, receipt), answer(status, renamed), as_text):
+            if (outcome := vendor.adapter.submit_outcome(response).outcome) != "ambiguous":
+                yield f"submit_outcome: HTTP {status} that names a task must be ambiguous, and is {outcome}: use own_id"
 
 
 async def every_row_of_the_outcome_table_is_reached(vendor: VendorUnderTest) -> AsyncIterator[str]:
