@@ -8,6 +8,7 @@ It is over 400 lines because keys, clients and notes of calls are touched here o
 import asyncio
 import email.utils
 import hashlib
+import json
 import re
 import secrets
 import time
@@ -242,19 +243,21 @@ class Driver:
         for name, value in http.headers.items():
             request.headers.setdefault(name, value)
         request.extensions["timeout"] = http.timeout.as_dict()
-        async with asyncio.timeout(http.timeout.read):
-            response = await http.send(request, stream=True)
-            try:
-                content = await _read_capped(response, most_bytes)
-            except (httpx.HTTPError, _AnswerTooLarge):
-                if response.status_code not in STATUS_DECIDES:
-                    raise
-                content = b""  # the status has said it all: a page of a CDN, packed or cut, takes nothing back
-            finally:
-                await response.aclose()
+        response = None
+        try:
+            async with asyncio.timeout(http.timeout.read):
+                response = await http.send(request, stream=True)
+                try:
+                    content = await _read_capped(response, most_bytes)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, _AnswerTooLarge, TimeoutError):
+            if response is None or response.status_code not in STATUS_DECIDES:
+                raise
+            content = b""  # the status has said it all: a page of a CDN that is packed, cut or slow takes nothing back
         # Raw headers: names and values of any bytes pass. An error text that quotes our key must not carry it on.
         headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=_masked(content, key.encode()))
+        return httpx.Response(response.status_code, headers=headers, content=_masked(content, key))
 
     @contextmanager
     def _noted(self, request: httpx.Request) -> "Generator[_Exchange]":
@@ -270,8 +273,20 @@ class Driver:
             self._note(VendorCall(*told, began_ns, time.time_ns()))
 
 
-def _masked(content: bytes, key: bytes) -> bytes:
-    return content if len(key) < SHORTEST_MASKED_KEY else content.replace(key, b"[key]")
+def _masked(content: bytes, key: str) -> bytes:
+    """An answer without our key. JSON may write each character as an escape, or be in another encoding: then the bytes
+    do not show a key that the decoded texts have, and the answer is written anew."""
+    if len(key) < SHORTEST_MASKED_KEY:
+        return content
+    content = content.replace(key.encode(), b"[key]")
+    if b"\\" not in content and b"\0" not in content:
+        return content
+    try:
+        plain = json.dumps(json.loads(content))
+    except (ValueError, RecursionError):
+        return content  # no adapter can read it either
+    shown = plain.replace(json.dumps(key)[1:-1], "[key]")
+    return content if shown == plain else shown.encode()
 
 
 @dataclass

@@ -85,6 +85,18 @@ async def test_a_refusal_that_quotes_our_key_and_hides_text_shows_neither(connec
     assert outcome.error.message.endswith("It said: Invalid API key '[key]' ([removed] see [removed] [31m")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("written", [r"AbC\/dEf+12345678==", r"\u0041bC\u002FdEf+12345678\u003d="])
+async def test_a_key_that_json_writes_in_another_way_is_not_shown_either(
+    connect: Connect, written: str, encoding: str
+) -> None:
+    body = f'{{"code":401,"message":"the key {written} is unknown"}}'.encode(encoding)
+    async with serving(answering(answer(401, body))) as server:
+        outcome = await connect(server.url, api_key="AbC/dEf+12345678==").submit(submission())
+    assert outcome.error is not None
+    assert outcome.error.message.endswith("It said: the key [key] is unknown")
+
+
 async def test_proxies_and_netrc_of_the_environment_are_ignored(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from onetake.core.errors import TryLater
 from onetake.core.ports import SubmitOutcome
 from providers import vendors
-from tests.providers.parts import VENDORS, Connect, plan_of, request_for, submission
-from tests.providers.sockets import answer, answering, serving
+from tests.providers.parts import SHORT_READ, VENDORS, Connect, plan_of, request_for, submission
+from tests.providers.sockets import Connection, Play, answer, answering, serving
 
 PAGES: dict[str, tuple[bytes, str | None]] = {
     "a page": (b"<!doctype html><title>Attention</title>", "text/html; charset=utf-8"),
@@ -127,6 +128,29 @@ async def test_a_page_that_cannot_be_read_takes_nothing_back(connect: Connect, s
         assert (outcome.outcome, outcome.retry_after_s) == ("throttled", 7)
         with pytest.raises(TryLater) as later:
             await connect(server.url).read_status(plan_of(request_for()), "task_1")
+    assert (later.value.code, later.value.after_s) == ("vendor_throttled", 7)
+
+
+async def stalls(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.send(CUT)
+    await connection.reader.read()
+
+
+async def trickles(connection: Connection) -> None:
+    await connection.read_request()
+    with suppress(ConnectionError):
+        await connection.send(CUT, *[b"x"] * 1000, every_s=0.1)
+
+
+@pytest.mark.parametrize("play", [stalls, trickles])
+async def test_a_page_that_does_not_end_takes_nothing_back(connect: Connect, play: Play) -> None:
+    async with serving(play) as server:
+        driver = connect(server.url, SHORT_READ)
+        outcome = await driver.submit(submission())
+        assert (outcome.outcome, outcome.retry_after_s) == ("throttled", 7)
+        with pytest.raises(TryLater) as later:
+            await driver.read_status(plan_of(request_for()), "task_1")
     assert (later.value.code, later.value.after_s) == ("vendor_throttled", 7)
 
 
