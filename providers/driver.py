@@ -48,6 +48,7 @@ MOST_ANSWER_BYTES: Final = 1024 * 1024
 MOST_LIST_BYTES: Final = 16 * 1024 * 1024  # nobody knows a list's paging: it may be all of our jobs
 MOST_CLOCK_SKEW_S: Final = 120.0  # between our clocks and the vendor's
 OWN_CLOCK_ERROR_S: Final = 20.0  # between two clocks of one vendor: that of its jobs, and that of its answers
+MINUTE_S: Final = 60.0  # a time without seconds may be that of a vendor that stamps its jobs to the minute
 LONGEST_RETRY_AFTER_S: Final = 300.0
 OPERATORS_ALARMS: Final = frozenset({"vendor_auth", "vendor_account_empty", "vendor_account_limit"})
 SHORTEST_MASKED_KEY: Final = 8
@@ -308,10 +309,19 @@ def _least_age_s(created_at: float | None, response: httpx.Response) -> float | 
     if created_at is None:
         return None
     try:
-        now, error_s = _moment_of(response.headers["date"]), OWN_CLOCK_ERROR_S
+        now, error_s = _moment_of(response.headers["date"]), own_clock_error_s(created_at)
     except (KeyError, ValueError, OverflowError, IndexError):
-        now, error_s = time.time(), MOST_CLOCK_SKEW_S
+        now, error_s = time.time(), MOST_CLOCK_SKEW_S + _cut_off_s(created_at)
     return now - created_at - error_s
+
+
+def own_clock_error_s(created_at: float) -> float:
+    """How much younger a job with this time of creation may be than the vendor's own clock says."""
+    return OWN_CLOCK_ERROR_S + _cut_off_s(created_at)
+
+
+def _cut_off_s(created_at: float) -> float:
+    return MINUTE_S if created_at % MINUTE_S == 0 else 0.0
 
 
 def _pause_s(response: httpx.Response) -> float | None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from activities.cadence import JITTER, SAFETY_GAP_S
 from onetake.core.contracts import Plan
-from providers.driver import OWN_CLOCK_ERROR_S
+from providers.driver import own_clock_error_s
 from tests.chaos.evidence import Evidence, Generation
 from workflows.options import kept_away_s
 
@@ -57,7 +57,8 @@ def _was_told(evidence: Evidence, generation: Generation) -> bool:
     heard = any(
         each["acknowledged"] and each["at"] <= ended_at for job in (*mine, *others) for each in job["callbacks"]
     )
-    return heard or others[0]["created_at"] < mine[0]["created_at"] - OWN_CLOCK_ERROR_S - POST_S
+    made_at = others[0]["created_at"]
+    return heard or made_at < mine[0]["created_at"] - own_clock_error_s(int(made_at)) - POST_S
 
 
 def i5(evidence: Evidence) -> list[str]:

@@ -7,11 +7,17 @@ import time
 import httpx
 import pytest
 
-from providers.driver import MOST_CLOCK_SKEW_S, OWN_CLOCK_ERROR_S
+from providers.driver import MINUTE_S, MOST_CLOCK_SKEW_S, OWN_CLOCK_ERROR_S
 from providers.vendors import VENDORS
 from tests.providers.parts import Connect, plan_of, request_for
 from tests.providers.sockets import answer, answering, serving
 from tests.providers.speaking import TASK_ID
+
+FULL_MINUTE = int(time.time()) // 60 * 60
+
+
+def date(now: int) -> str:
+    return f"date: {email.utils.formatdate(now, usegmt=True)}"
 
 
 async def least_age_s(connect: Connect, created: object, *headers: str) -> float | None:
@@ -23,9 +29,16 @@ async def least_age_s(connect: Connect, created: object, *headers: str) -> float
 
 @pytest.mark.parametrize("skew_s", [0, -86_400, 86_400])
 async def test_the_vendors_own_clock_counts_however_wrong_it_is(connect: Connect, skew_s: int) -> None:
-    now = int(time.time()) + skew_s
-    date = f"date: {email.utils.formatdate(now, usegmt=True)}"
-    assert await least_age_s(connect, (now - 90) * 1000, date) == 90 - OWN_CLOCK_ERROR_S
+    now = FULL_MINUTE + 25 + skew_s
+    assert await least_age_s(connect, (now - 90) * 1000, date(now)) == 90 - OWN_CLOCK_ERROR_S
+
+
+async def test_a_time_without_seconds_may_be_up_to_a_minute_too_early(connect: Connect) -> None:
+    for made_at, error_s in ((FULL_MINUTE, OWN_CLOCK_ERROR_S + MINUTE_S), (FULL_MINUTE + 1, OWN_CLOCK_ERROR_S)):
+        assert await least_age_s(connect, made_at * 1000, date(made_at + 90)) == 90 - error_s
+    age_s = await least_age_s(connect, FULL_MINUTE * 1000)
+    assert age_s is not None
+    assert age_s <= time.time() - FULL_MINUTE - MOST_CLOCK_SKEW_S - MINUTE_S
 
 
 async def test_without_it_ours_counts_with_more_tolerance(connect: Connect) -> None:
