@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -97,6 +98,7 @@ def _new_client(timeout: httpx.Timeout) -> httpx.AsyncClient:
         limits=limits,
         headers=headers,
         verify=tls_context(),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept: no vendor needs one of ours
         follow_redirects=False,
         trust_env=False,
         http2=False,

@@ -22,6 +22,8 @@ UNKNOWN: Final = "vendor_state_unknown"  # a word that nobody knows
 UNDOCUMENTED: Final = "vendor_state_undocumented"  # a word that only synonyms explain, or another spelling
 CONTRADICTED: Final = "vendor_state_contradicted"  # a word against a link, or against an error
 
+NOT_SHOWN: Final = "not a word"  # in the place of a word that may repeat what was sent
+
 State = Literal["open", "succeeded", "failed"]
 
 MOST_LINKS: Final = 64
@@ -37,6 +39,7 @@ _RESULTS: Final = (
     *("result_urls", "media_urls", "videos", "video", "video_url", "videoUrl"),
 )
 _INSIDE: Final = (*_RESULTS, "urls", "url", "files", "file", "download_url")
+_WORD: Final = re.compile(r"[A-Za-z_-]{1,32}")
 _LINK: Final = re.compile(r"https?://[^\s/][^\s]*")
 _NO_ERROR: Final = frozenset({"", "0", "200", "ok", "success", "none", "null", "false"})
 _NO_CLIP: Final = ("image", "audio", "text")
@@ -71,7 +74,7 @@ def status_of(facts: VendorData, job: Job) -> VendorStatus:
     comes with a link, `links` has it, and whoever sees that twice may take the clip.
     """
     state, alarm = _judged(facts, job)
-    reading = StatusReading(state=state, vendor_state=safe_text(job.word) or "none")
+    reading = StatusReading(state=state, vendor_state=_shown_word(facts, job.word))
     links = () if state == "failed" else job.links
     if state == "failed":
         code = job.word if facts.states.meaning(job.word) == "canceled" and not safe_text(job.code) else job.code
@@ -108,6 +111,15 @@ def _judged(facts: VendorData, job: Job) -> tuple[State, str]:
             return "open", CONTRADICTED if job.links else alarm
         case _:
             return "open", alarm
+
+
+def _shown_word(facts: VendorData, word: object) -> str:
+    """A status word as logs and failure texts may show it. What is neither known nor one short word may be anything
+    (`moderating: PROMPT`), and is not shown."""
+    text = safe_text(word)
+    if text and facts.states.meaning(word) is None and not _WORD.fullmatch(text):
+        return NOT_SHOWN
+    return text or "none"
 
 
 def _is_success(facts: VendorData, job: Job) -> bool:

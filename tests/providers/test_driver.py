@@ -114,12 +114,20 @@ async def test_proxies_and_netrc_of_the_environment_are_ignored(
         assert f"Authorization: Bearer {API_KEY}".lower().encode() in server.received[0].lower()
 
 
-async def test_a_cookie_is_never_sent_back(connect: Connect) -> None:
-    async with serving(answering(answer(200, ACCEPTED, "set-cookie: a=b; Path=/"))) as server:
+async def test_a_cookie_is_never_sent_back_nor_kept() -> None:
+    outbound = Outbound()
+    async with (
+        serving(answering(answer(200, ACCEPTED, "set-cookie: a=b; Path=/", "set-cookie: c=d"))) as server,
+        Clients.opened() as clients,
+    ):
+        driver = Driver("apixo", apixo, server.url, API_KEY, clients=clients, outbound=outbound)
         for _ in range(2):
-            await connect(server.url).submit(submission())
-        assert server.connections == 2, "each call has a connection of its own"
+            await driver.submit(submission())
+        await driver.read_status(PLAN, "task_1")
+        assert server.connections == 3, "each call has a connection of its own"
         assert b"cookie" not in b"".join(server.received).lower()
+        assert not [*clients.submits.cookies.jar, *clients.reads.cookies.jar]
+    await outbound.aclose()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,16 @@ from pydantic import ValidationError
 
 from providers import vendors
 from providers.catalogue import load_catalogue
-from providers.readings import CONTRADICTED, MOST_LINKS, UNDOCUMENTED, UNKNOWN, links_of, moment_of, results_in
+from providers.readings import (
+    CONTRADICTED,
+    MOST_LINKS,
+    NOT_SHOWN,
+    UNDOCUMENTED,
+    UNKNOWN,
+    links_of,
+    moment_of,
+    results_in,
+)
 from providers.states import SYNONYMS, States
 from tests.providers.parts import VENDORS
 from tests.providers.speaking import DOCUMENTED, TASK_ID, A, B, said, with_clip
@@ -108,6 +117,15 @@ def test_a_synonym_for_success_without_a_clip_is_an_open_job(vendor: str, word: 
 def test_a_documented_success_without_a_clip_is_a_success_that_is_read_again(vendor: str) -> None:
     word = load_catalogue().vendors[vendor].states.succeeded[0]
     assert (said(vendor, word).reading.state, said(vendor, word).links) == ("succeeded", ())
+
+
+@every_vendor
+def test_only_what_looks_like_a_status_word_is_shown(vendor: str) -> None:
+    """It goes into logs and failure texts, which show no prompt."""
+    shown = {"REVIEWING": "REVIEWING", "post-processing": "post-processing", " Timed  out": "Timed out", "": "none"}
+    hidden = ("moderating: a red fox", "a red fox", "moderating:a_red_fox", "w" * 33, 17, ["a", "red", "fox"])
+    for word, expected in [*shown.items(), *((word, NOT_SHOWN) for word in hidden)]:
+        assert said(vendor, word).reading.vendor_state == expected
 
 
 SHAPES: dict[str, object] = {

@@ -22,9 +22,9 @@ OPEN: list[tuple[object, str]] = [
     ("success", "success"),
     ("", "none"),
     (None, "none"),
-    (7, "7"),
-    ([], "[]"),
-    ("a\nb sk-live-12345678", "a b [removed]"),
+    (7, "not a word"),
+    ([], "not a word"),
+    ("a\nb sk-live-12345678", "not a word"),
 ]
 # Without a link it is a success all the same: it was charged, and is read again.
 LINKS: list[tuple[object, list[str]]] = [
