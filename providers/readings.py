@@ -70,8 +70,9 @@ def status_of(facts: VendorData, job: Job) -> VendorStatus:
 
     A word that means failure is never a success, with or without a link. A success without a link but with an error has
     failed, and what it costs is in doubt. A word that only a synonym explains ends a job when the answer also names the
-    job, or holds the clip; so does a word for success in another spelling. Any other word is an open job; where it
-    comes with a link, `links` has it, and whoever sees that twice may take the clip.
+    job, or holds the clip; so does a word for success in another spelling. What a failure by a synonym costs is in
+    doubt, too: documents speak of their own words. Any other word is an open job; where it comes with a link, `links`
+    has it, and whoever sees that twice may take the clip.
     """
     state, alarm = _judged(facts, job)
     reading = StatusReading(state=state, vendor_state=_shown_word(facts, job.word))
@@ -80,7 +81,8 @@ def status_of(facts: VendorData, job: Job) -> VendorStatus:
         code = job.word if facts.states.meaning(job.word) == "canceled" and not safe_text(job.code) else job.code
         refunded = False if job.refunded is None and _is_success(facts, job) else job.refunded
         error = failure_of(facts.failures, code, job.words)
-        reading = reading.model_copy(update={"error": error, "refunded": refunded})
+        by_synonym = not facts.states.is_documented_somehow(job.word)
+        reading = reading.model_copy(update={"error": error, "refunded": refunded, "by_synonym": by_synonym})
     return VendorStatus(
         reading,
         links,

@@ -62,9 +62,12 @@ def _said(cause: BaseException | None) -> ErrorInfo | None:
 
 
 def cost_of_failure(plan: Plan, reading: StatusReading) -> Resolution:
-    """Nothing is refunded on a guess: what the vendor said, else what its documents promise, else suspense."""
+    """Nothing is refunded on a guess: what the vendor said, else what its documents promise for the failures that they
+    name, else suspense."""
     if reading.refunded is False:
         return "suspend"  # the vendor shows a charge for a failed job: a refund may still come
+    if reading.by_synonym and reading.refunded is None:
+        return "suspend"
     if reading.refunded is True or plan.failed_job_cost in {"free", "refunded"}:
         return "release"
     return "post" if plan.failed_job_cost == "charged" else "suspend"

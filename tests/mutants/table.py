@@ -1249,6 +1249,12 @@ _BYTES = [
         f"{_KNOWN}::test_a_job_that_the_ledger_was_too_far_away_to_record_is_recorded_and_completed",
     ),
     _python(
+        "cost: a promise for one word is taken for another's",
+        "workflows/outcomes.py",
+        Expression("cost_of_failure", "reading.by_synonym and reading.refunded is None", "False"),
+        "tests/providers/test_status_words.py::test_what_a_failure_by_a_synonym_costs_is_in_doubt",
+    ),
+    _python(
         "cost: what a vendor reserved is taken for its bill",
         "workflows/outcomes.py",
         Expression("reserved_or_billed", "plan.bills_generated", "False"),

@@ -17,8 +17,9 @@ from providers.readings import (
     results_in,
 )
 from providers.states import SYNONYMS, States
-from tests.providers.parts import VENDORS
+from tests.providers.parts import VENDORS, plan_of, request_for
 from tests.providers.speaking import DOCUMENTED, TASK_ID, A, B, said, with_clip
+from workflows.outcomes import cost_of_failure
 
 SUCCESSES = (
     *("succeeded", "SUCCESS", "success", "completed", "Completed", "COMPLETE", "success ", " Done", "done", "finished"),
@@ -126,6 +127,26 @@ def test_only_what_looks_like_a_status_word_is_shown(vendor: str) -> None:
     hidden = ("moderating: a red fox", "a red fox", "moderating:a_red_fox", "w" * 33, 17, ["a", "red", "fox"])
     for word, expected in [*shown.items(), *((word, NOT_SHOWN) for word in hidden)]:
         assert said(vendor, word).reading.vendor_state == expected
+
+
+@every_vendor
+@pytest.mark.parametrize("cost", ["unknown", "free", "refunded", "charged"])
+def test_what_a_failure_by_a_synonym_costs_is_in_doubt(vendor: str, cost: str) -> None:
+    plan = plan_of(request_for()).model_copy(update={"failed_job_cost": cost})
+    states = load_catalogue().vendors[vendor].states
+    documented = [spelled for word in states.failed for spelled in (word, f" {word.upper()}")]
+    by_documents = {"unknown": "suspend", "free": "release", "refunded": "release", "charged": "post"}[cost]
+    assert {cost_of_failure(plan, said(vendor, word).reading) for word in documented} == {by_documents}
+    others = [word for word in FAILURES if not states.is_documented_somehow(word)]
+    assert {cost_of_failure(plan, said(vendor, word).reading) for word in others} == {"suspend"}
+
+
+@pytest.mark.parametrize("word", ["FAILED", "expired"])
+def test_an_answer_that_shows_the_refund_needs_no_documented_word(word: str) -> None:
+    body = {"code": 200, "data": {"task_id": TASK_ID, "status": word, "consumed_credits": 0}}
+    status = vendors.VENDORS["wan26ai"].read_status(httpx.Response(200, json=body))
+    assert status is not None
+    assert cost_of_failure(plan_of(request_for()), status.reading) == "release"
 
 
 SHAPES: dict[str, object] = {

@@ -163,7 +163,8 @@ class StatusReading(Message):
     """One authoritative read of a vendor's job. `state` is ours; `vendor_state` is the vendor's word, scrubbed.
 
     An open job's next read is due in `again_s` seconds. `error` is the vendor's reason for a failed job; for an open
-    one it is why the vendor could not be asked.
+    one it is why the vendor could not be asked. `by_synonym`: no document of the vendor names its word for the failure,
+    so that what they say of failed jobs may not be said of this one.
     """
 
     state: Literal["open", "succeeded", "failed", "missing"]
@@ -171,6 +172,7 @@ class StatusReading(Message):
     error: ErrorInfo | None = None
     reported_micros: int | None = None
     refunded: bool | None = None
+    by_synonym: bool = False
     progress: float | None = None
     again_s: float | None = None
 
