@@ -23,6 +23,7 @@ from providers.vendor import (
     not_understood,
     outcome_of,
     safe_text,
+    says_404,
     task_id_of,
 )
 
@@ -85,7 +86,7 @@ def read_status(response: httpx.Response) -> VendorStatus | None:
     if body is None:
         return None
     status = envelope_status(response.status_code, body.get("code"))
-    if status == 404:
+    if says_404(response.status_code, body.get("code")):
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     data = body.get("data")
     if not 200 <= status < 300 or not isinstance(data, dict):

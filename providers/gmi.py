@@ -107,11 +107,12 @@ def _listed_job(item: Mapping[str, object]) -> ListedJob | None:
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """The request object; a 404 in the vendor's JSON is a request that it does not know."""
+    """The request object. No page shows an error; published clients read `error`, and a 404 with it is a request that
+    the vendor does not know. A proxy that knows no such path says so in `message` or `detail`."""
     body = json_object(response)
     if body is None:
         return None
-    if response.status_code == 404:
+    if response.status_code == 404 and body.get("error") is not None:
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     if not response.is_success or body.keys().isdisjoint(("request_id", "status")):
         return None

@@ -166,6 +166,12 @@ def envelope_status(http_status: int, code: object) -> int:
     return http_status
 
 
+def says_404(http_status: int, code: object) -> bool:
+    """Whether an envelope with this code says that something is not there. A 404 without it may be a proxy's that knows
+    no such path: it says nothing of a job, in JSON or not."""
+    return envelope_status(http_status, code) == 404 and code in (404, "404")
+
+
 def answered_status(response: httpx.Response) -> int:
     """The status of the answer to a read: HTTP's, or the one that the envelope of a 2xx or its error repeats. The error
     of a task is not one of the answer."""

@@ -25,6 +25,7 @@ from providers.vendor import (
     number_of,
     outcome_of,
     safe_text,
+    says_404,
     task_id_of,
 )
 
@@ -78,12 +79,13 @@ def status_request(base_url: str, plan: Plan, vendor_task_id: str) -> httpx.Requ
 
 
 def read_status(response: httpx.Response) -> VendorStatus | None:
-    """`data.status` decides. How an unknown task is answered is not documented: a 404 says that it is missing."""
+    """`data.status` decides. How an unknown task is answered is not documented: a 404 in the envelope
+    of the other answers says that it is missing."""
     body = json_object(response)
     if body is None:
         return None
     status = envelope_status(response.status_code, body.get("code"))
-    if status == 404:
+    if says_404(response.status_code, body.get("code")):
         return VendorStatus(StatusReading(state="missing", vendor_state="404"))
     data = body.get("data")
     if not 200 <= status < 300 or not isinstance(data, dict):

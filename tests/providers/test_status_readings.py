@@ -67,6 +67,20 @@ def _came(vendor: str, row: Row) -> object:
 NOTHING_GUESSED = (None, None, None)  # refund, units, micros: no row here says any
 
 
+@pytest.mark.parametrize("vendor", ADAPTERS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "no Route matched with those values"},
+        {"detail": "Not Found"},
+        {"message": "Not Found", "status": 404},
+    ],
+    ids=["kong", "fastapi", "spring"],
+)
+def test_a_404_of_a_proxy_says_nothing_of_a_job(vendor: str, body: object) -> None:
+    assert ADAPTERS[vendor].read_status(httpx.Response(404, json=body)) is None
+
+
 def test_a_job_that_says_nothing_of_itself_is_open() -> None:
     status = apixo.read_status(httpx.Response(200, json={"code": 200, "message": "success", "data": {}}))
     assert status is not None

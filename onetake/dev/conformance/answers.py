@@ -292,9 +292,10 @@ async def a_job_that_the_vendor_does_not_know_is_missing(vendor: VendorUnderTest
     status = vendor.adapter.read_status(answer(404, vendor.simulated.error(404, TASK_NOT_FOUND)))
     if status is None or status.reading.state != "missing":
         yield f"read_status: an unknown task must be missing, and is {status and status.reading.state}"
-    bare = vendor.adapter.read_status(httpx.Response(404, html=HTML.decode()))
-    if bare is not None:
-        yield f"read_status: a 404 in HTML must be None, an outage, and is {bare.reading.state}"
+    proxys: JsonValue = {"message": "no Route matched with those values"}
+    for kind, response in (("HTML", httpx.Response(404, html=HTML.decode())), ("a proxy's JSON", answer(404, proxys))):
+        if (bare := vendor.adapter.read_status(response)) is not None:
+            yield f"read_status: a 404 in {kind} must be None, an outage, and is {bare.reading.state}"
 
 
 async def an_outage_is_no_failure(vendor: VendorUnderTest) -> AsyncIterator[str]:

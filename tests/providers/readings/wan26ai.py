@@ -44,7 +44,7 @@ FAILED: list[tuple[object, str]] = [
     ("Sensitive content detected", "content_rejected"),
     ("violates the content policy", "content_rejected"),
 ]
-MISSING: list[tuple[int, object]] = [(200, 404), (404, 404), (404, None)]
+MISSING: list[tuple[int, object]] = [(200, 404), (404, 404), (404, "404")]
 # Another status says nothing about the job, whatever its body claims.
 OTHER_STATUSES = [301, 400, 401, 403, 429, 500, 503]
 WITHOUT_A_JOB = [b"", b"null", b"[]", b"{}", b'{"data":[]}', b'{"code":200,"data":null}', b"<html>"]
