@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - `--help` stays fast
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -144,7 +145,9 @@ def resolve(  # noqa: PLR0917 - one parameter an option
         list[str] | None, typer.Option(help="A state of what was not charged; repeat.", metavar="WORD")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be decided; change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before many are decided.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before many are decided, or much is posted.")
+    ] = False,
 ) -> Answer:
     """Decide an amount in suspense, or all that a vendor's statement names or its contract covers, once.
 
@@ -157,11 +160,9 @@ def resolve(  # noqa: PLR0917 - one parameter an option
         chosen = one_of("--vendor", vendor, VENDOR_NAMES)
         return resolve_failed_jobs(Terms(chosen, since=None, dry_run=dry_run, yes=yes))
     if from_statement is None:
-        if vendor or since or dry_run or yes:
-            raise typer.BadParameter(
-                "--vendor, --since, --dry-run and --yes go with --from-statement or --failed-jobs."
-            )
-        return _resolve_one(generation_id, to, why, amount)
+        if vendor or since or dry_run:
+            raise typer.BadParameter("--vendor, --since and --dry-run go with --from-statement or --failed-jobs.")
+        return _resolve_one(generation_id, to, why, amount, sure=yes)
     if generation_id or why or amount or vendor is None:
         raise typer.BadParameter("--from-statement goes with --vendor, and without ID, HOW, --why and --amount.")
     from onetake.operations.statements import Form
@@ -183,14 +184,23 @@ def resolve(  # noqa: PLR0917 - one parameter an option
     return resolve_from(from_statement, form, terms)
 
 
-def _resolve_one(generation_id: str | None, to: str | None, why: str | None, amount: str | None) -> Answer:
+def _resolve_one(
+    generation_id: str | None, to: str | None, why: str | None, amount: str | None, *, sure: bool
+) -> Answer:
     if generation_id is None or to is None:
         raise typer.BadParameter("give ID and HOW, --from-statement or --failed-jobs.")
     chosen = one_of("HOW", to, DECISIONS)
     if why is None or not why.strip():
         raise typer.BadParameter("--why says what shows it.")
     charged = None if amount is None else _charged(amount, chosen)
-    record, reported = with_database(lambda database: _decide(database, generation_id, chosen, why.strip(), charged))
+    settings = environment.settings()
+
+    async def work(database: "Database") -> "tuple[GenerationRecord, int | None]":
+        if charged is not None and not sure:
+            await _require_plausible(database, generation_id, charged, settings.reported_cost_most)
+        return await _decide(database, generation_id, chosen, why.strip(), charged)
+
+    record, reported = with_database(work, settings)
     line = f"{record.id}: {chosen}, settled {format_usd(record.cost.settled_micros)}"
     if chosen == "posted" and charged is None:
         line += ": what was held, as no --amount was given"
@@ -198,6 +208,23 @@ def _resolve_one(generation_id: str | None, to: str | None, why: str | None, amo
         line += f"; the vendor reports {format_usd(reported)}"
     document = record.model_dump(mode="json") | {"reported_micros": reported}
     return Answer(document, lambda console: console.print(line, soft_wrap=True))
+
+
+async def _require_plausible(database: "Database", generation_id: str, charged: int, most: Decimal) -> None:
+    """Refuse an amount far above what was held and what the vendor reports: a decision cannot be taken back."""
+    from onetake.ledger.holds import PostgresLedger
+
+    entries = {each.kind: each for each in await PostgresLedger(database).entries(generation_id)}
+    if "hold" not in entries:
+        return  # the decision says what is wrong
+    held = entries["hold"].amount_micros
+    reported = int(((entries["review"].detail or {}).get("reported_micros") or 0) if "review" in entries else 0)
+    if charged > most * held and charged > reported:
+        raise Refused(
+            "usage",
+            f"{format_usd(charged)} is more than {most} times the {format_usd(held)} that were held, and a decision"
+            " cannot be taken back. Give --yes when it is what the vendor charged.",
+        )
 
 
 async def _decide(

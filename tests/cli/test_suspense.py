@@ -55,6 +55,15 @@ async def test_what_the_vendor_charged_is_posted_for_one(cli: Cli, suspend: Susp
         assert "decided before: posted $0.25" in other.stderr
 
 
+async def test_an_amount_far_above_what_was_held_needs_a_yes(cli: Cli, suspend: Suspend) -> None:
+    words = ("suspense", "resolve", await suspend("one"), "posted", "--why", "the invoice", "--json", "--amount")
+    refused = await cli(*words, "3.01")
+    assert (refused.code, refused.error_code) == (2, "usage")
+    assert "3 times the $1.00" in refused.stderr
+    decided = await cli(*words, "3.01", "--yes")
+    assert (decided.code, decided.document["cost"]["settled_micros"]) == (0, 3_010_000)
+
+
 async def test_what_a_late_clip_corrected_is_not_what_was_decided_before(
     cli: Cli, suspend: Suspend, database: Database
 ) -> None:
@@ -107,7 +116,7 @@ async def test_a_bad_statement_is_one_error_and_changes_nothing(
 REFUSED = [
     (["--from-statement", "x.csv"], "goes with --vendor"),
     (["gen_1", "posted", "--from-statement", "x.csv", "--vendor", "apixo"], "without ID"),
-    (["gen_1", "posted", "--why", "x", "--yes"], "go with --from-statement"),
+    (["gen_1", "posted", "--why", "x", "--dry-run"], "go with --from-statement"),
     (["gen_1", "--vendor", "apixo", "--failed-jobs"], "--failed-jobs goes with"),
     (["gen_1", "--why", "x"], "give ID and HOW"),
     (["gen_1", "posted"], "what shows it"),
