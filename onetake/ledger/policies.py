@@ -9,6 +9,7 @@ from onetake.core.contracts import Policy, PolicyPoints, Value
 from onetake.core.errors import Refused
 from onetake.core.names import PolicyScope
 from onetake.ledger.database import Database
+from onetake.ledger.tenants import check_tenant
 
 _ALL: Final = """
 select (to_jsonb(p) || jsonb_build_object('key', p.scope_key, 'pattern', p.route_pattern))::text as policy
@@ -48,8 +49,11 @@ class Policies:
         """Say something on these points (fields of `PolicyPoints`; None takes a point back), and keep the others.
 
         Returns the policy, or None when nothing is left to say. Writes down who and why, in the same transaction; a
-        repeat changes nothing. Raises Refused(`usage`) when there is no such policy to take points back from.
+        repeat changes nothing. Raises Refused(`usage`) when there is no such policy to take points back from, and for a
+        tenant that cannot be.
         """
+        if scope != "everyone":
+            check_tenant(key if scope == "tenant" else key.partition("/")[0])
         before_and_after = await self._database.answer(
             "select before::text, after::text from onetake.set_policy($1, $2, $3, $4, $5, $6)",
             scope,

@@ -5,9 +5,13 @@ from datetime import date
 from difflib import get_close_matches
 from typing import Final
 
-from onetake.core.contracts import Value
+from pydantic import TypeAdapter, ValidationError
+
+from onetake.core.contracts import Tenant, Value
 from onetake.core.errors import Refused
 from onetake.ledger.database import Database
+
+_TENANT: Final = TypeAdapter[str](Tenant)
 
 # Each step finds the next tenant by the index, so that no row but the first of a tenant is read.
 _TENANTS: Final = """
@@ -50,8 +54,7 @@ class Tenants:
     async def set_zone(self, tenant: str, time_zone: str) -> TenantZone:
         """Set where a tenant's days and months begin, from the next month that begins more than a day from now; from
         ever when nothing of the tenant is booked yet. Repeatable. Raises Refused(`usage`)."""
-        if not tenant.strip():
-            raise Refused("usage", "A tenant needs a name.")
+        check_tenant(tenant)
         await check_zone(self._database, time_zone)
         await self._database.answer("select onetake.set_zone($1, $2)", tenant, time_zone)
         return (await self.zones(tenant))[0]
@@ -59,6 +62,17 @@ class Tenants:
     async def zones(self, tenant: str | None = None) -> Sequence[TenantZone]:
         """Every tenant of a generation or with a zone, or this one; empty when it is not known."""
         return [TenantZone.model_validate(dict(row)) for row in await self._database.rows(_TENANTS, tenant)]
+
+
+def check_tenant(name: str) -> None:
+    """Raises Refused(`usage`) for a name that no request may bear: nothing would ever be of that tenant."""
+    try:
+        _TENANT.validate_python(name)
+    except ValidationError:
+        raise Refused(
+            "usage",
+            f"No tenant can be {name!r}: names are of a-z, 0-9, _ and -, at most 63, and begin with a-z or 0-9.",
+        ) from None
 
 
 async def check_zone(database: Database, name: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from onetake.core.contracts import ReserveInput, SettleInput
 from onetake.core.errors import NoMoney, Refused
+from onetake.core.names import Scope
 from onetake.ledger import Budgets, Database, PostgresLedger
 from onetake.ledger.invariants import violations
 
@@ -175,4 +176,13 @@ async def test_a_budget_that_means_nothing_is_refused(budgets: Budgets) -> None:
         await budgets.set_budget("tenant", "acme", "day", 1, time_zone="europe/berlni")
     with pytest.raises(Refused, match="needs a key"):
         await budgets.set_budget("tenant", " ", "day", 1)
+    never: list[tuple[Scope, str]] = [
+        ("tenant", "Café"),
+        ("tenant", "acme/ann"),
+        ("user", "Acme/ann"),
+        ("feature", "é/x"),
+    ]
+    for scope, key in never:
+        with pytest.raises(Refused, match="No tenant can be"):
+            await budgets.set_budget(scope, key, "day", 1)
     assert await budgets.show_budgets() == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from onetake.core.contracts import GenerationRequest, Plan, SettleInput
 from onetake.core.errors import Refused
+from onetake.core.names import PolicyScope
 from onetake.core.ids import new_generation_id, workflow_id_of
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresTerms
 from onetake.ledger.database import Row, Session, connect_once
@@ -62,6 +63,15 @@ async def test_however_many_changes_there_are_all_are_shown(policies: Policies, 
 async def test_a_policy_that_is_not_there_cannot_be_removed(policies: Policies) -> None:
     with pytest.raises(Refused, match="no policy of tenant acme"):
         await policies.remove_policy("tenant", "acme", "*", **WHY)
+    assert await policies.changes() == []
+
+
+@pytest.mark.parametrize(("scope", "key"), [("tenant", "Acme"), ("user", "Acme/ann"), ("feature", "/intro")])
+async def test_a_policy_for_a_tenant_that_cannot_be_is_refused(
+    policies: Policies, scope: PolicyScope, key: str
+) -> None:
+    with pytest.raises(Refused, match="No tenant can be"):
+        await policies.set_policy(scope, key, "*", {"allowed": False}, **WHY)
     assert await policies.changes() == []
 
 
