@@ -103,12 +103,13 @@ class Outbound:
             response = await self._arrive(target)
         except TryLater as error:
             raise _with_scheme(error) if changed else error from None
-        download = _Download(self, self._limits, target, response)
+        download: _Download | None = None
         try:
+            download = _Download(self, self._limits, target, response)
             async with aclosing(download.chunks()) as chunks:
                 yield Body(declared_bytes(response), header(response, b"content-type")[:200], chunks)
         finally:
-            await download.response.aclose()
+            await (download.response if download else response).aclose()
 
     async def again(self, target: Judged, place: Place) -> httpcore.Response:
         """The rest of a body from a place on: every hop and every dial is judged once more. Raises as `open`."""
@@ -291,7 +292,7 @@ def _retry_after_s(response: httpcore.Response) -> float | None:
         return min(float(text), _MAX_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None
     wait_s = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return min(max(wait_s, 0.0), _MAX_RETRY_AFTER_S)

@@ -74,7 +74,7 @@ def _sure_change(response: httpcore.Response) -> str:
     changed = header(response, b"last-modified")
     try:
         age = parsedate_to_datetime(header(response, b"date")) - parsedate_to_datetime(changed)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return ""
     return changed if age.total_seconds() >= _SURE_S and changed.isascii() else ""
 

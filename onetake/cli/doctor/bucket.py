@@ -76,7 +76,7 @@ def _skew_s(said: "httpx.Response") -> float | None:
     """How far the answering clock is ahead; None when it does not say what time it is."""
     try:
         return (parsedate_to_datetime(said.headers["date"]) - datetime.now(UTC)).total_seconds()
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
 
 

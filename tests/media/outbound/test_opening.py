@@ -10,10 +10,13 @@ from email.utils import format_datetime
 import pytest
 
 from onetake.core.errors import Failed, OnetakeError, TryLater
+from onetake.media import resuming
 from onetake.media.outbound import Limits, Outbound
 from tests.clock import Clock
 from tests.connections import Serve
 from tests.media.outbound.parts import LIMIT_S, PATIENT, QUICK, Answers, guard, ok, read, saying, serving
+
+NO_DATE = "Thu, 01 Jan 2026 00:00:00 +99999999999999999999"  # Python's parser raises OverflowError
 
 
 async def error_of(script: Serve, *, limits: Limits = PATIENT) -> OnetakeError:
@@ -84,6 +87,24 @@ async def test_a_reader_may_stop_early_and_open_again() -> None:
                 async for chunk in body.chunks:
                     assert chunk
                     break
+
+
+async def test_a_date_that_is_none_costs_nothing() -> None:
+    answer = ok(b"clip", f"Date: {NO_DATE}", f"Last-Modified: {NO_DATE}")
+    async with serving(saying(answer)) as (port, _), guard() as outbound:
+        assert await read(outbound, f"http://127.0.0.1:{port}/") == b"clip"
+
+
+async def test_a_download_that_fails_while_it_is_set_up_gives_its_connection_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(saying(ok(b"x" * 1_000_000))) as (port, _), guard(limits=QUICK) as outbound:
+        with monkeypatch.context() as patched:
+            patched.setattr(resuming, "declared_bytes", lambda _: 1 // 0)
+            for _ in range(64):  # as many as the pool has
+                with pytest.raises(ZeroDivisionError):
+                    await read(outbound, f"http://127.0.0.1:{port}/")
+        assert len(await read(outbound, f"http://127.0.0.1:{port}/")) == 1_000_000
 
 
 async def test_a_slow_reader_is_not_a_slow_server(clock: Clock) -> None:
@@ -203,6 +224,7 @@ async def test_a_link_that_is_gone_is_unavailable(status: int) -> None:
         (429, "Retry-After: soon", None),
         (429, "Retry-After: " + "9" * 400, None),
         (503, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (503, f"Retry-After: {NO_DATE}", None),
         (408, "", None),
         (425, "", None),
     ],
