@@ -30,6 +30,11 @@ def about_cost(status: VendorStatus) -> list[Notice]:
     return [Notice(code="vendor_cost_unusable", message="the vendor's figure makes no sense: the pinned price counts")]
 
 
+def no_clip_at(number: int, links: int) -> Notice:
+    """What is left out beside the clips: a cover picture, say."""
+    return Notice(code="link_not_video", message=f"link {number + 1} of {links} is no playable clip and is left out")
+
+
 def differences(plan: Plan, facts: ClipFacts) -> list[Notice]:
     """What differs from the request: the clip is kept, and its owner is told."""
     notices: list[Notice] = []

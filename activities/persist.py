@@ -10,7 +10,7 @@ could not read is kept and read again: only what the reader found in the bytes s
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import structlog
 from temporalio import activity
 
 from activities.cadence import gap_s
-from activities.delivered import CONTENT_TYPE, about_cost, asset_of, differences
+from activities.delivered import CONTENT_TYPE, about_cost, asset_of, differences, no_clip_at
 from activities.heartbeat import Memory, elapsed_s, heartbeats, remaining_s
 from activities.tries import Copy, Success, Tries, Trouble, forget, remember, tries_of
 from activities.wait import note_end
@@ -45,6 +45,10 @@ JUDGED = frozenset({"asset_url_blocked"})
 _log: Any = structlog.get_logger(__name__)
 
 Fault = Literal["withheld", "refused", "damaged", "unread"]
+
+
+class _NoClip(Failed):
+    """What a link brought, whole, and is no clip."""
 
 
 class Persist:
@@ -88,15 +92,10 @@ class Persist:
                 return Persisted(reading=status.reading)
             await self._generations.enter(order.generation_id, "persisting")
             _keep_success(order, status, memory)
-            clips = [
-                await self._clip(order, number, link, memory, earlier.copies.get(number))
-                for number, link in enumerate(status.links)
-            ]
+            assets, notices = await self._clips(order, status.links, memory, earlier)
+            warnings = (*about_cost(status), *notices)
             persisted = Persisted(
-                reading=status.reading,
-                assets=tuple(asset for asset, _ in clips),
-                warnings=(*about_cost(status), *(notice for _, notices in clips for notice in notices)),
-                manifest_key=manifest_key,
+                reading=status.reading, assets=tuple(assets), warnings=warnings, manifest_key=manifest_key
             )
             _require_time(begun)
             return await self._publish(persisted)
@@ -183,7 +182,27 @@ class Persist:
             wait_s = await self._rates.read_refused(vendor, error.after_s)
             raise TryLater(error.code, error.detail, after_s=max(wait_s, error.after_s or 0.0)) from None
 
-    # -- One clip ------------------------------------------------------------------------------------------------------
+    # -- The clips -----------------------------------------------------------------------------------------------------
+
+    async def _clips(
+        self, order: PersistInput, links: Sequence[str], memory: Memory, earlier: Tries
+    ) -> tuple[list[Asset], list[Notice]]:
+        """All clips, and what is to be told of them. What is no clip beside a good one is left out, but not sooner than
+        it would be given up: the manifest is final, and a broken body may be whole some minutes later."""
+        assets, notices, verdict = list[Asset](), list[Notice](), None
+        for number, link in enumerate(links):
+            try:
+                asset, differing = await self._clip(order, number, link, memory, earlier.copies.get(number))
+                assets.append(asset)
+                notices += differing
+            except _NoClip as no_clip:  # the others are stored first: their links may run out
+                verdict = no_clip
+                notices.append(no_clip_at(number, len(links)))
+        if verdict is not None:
+            refusal = self._refusal(order.plan, memory, verdict)
+            if isinstance(refusal, TryLater) or not assets:
+                raise refusal
+        return assets, notices
 
     async def _clip(
         self, order: PersistInput, number: int, link: str, memory: Memory, earlier: Copy | None
@@ -278,7 +297,9 @@ class Persist:
             raise later from None
         except Failed as verdict:
             forget(memory, number)
-            self._judge(order.plan, memory, verdict)
+            if verdict.code == "asset_not_video":
+                raise _NoClip(verdict.code, verdict.detail) from None
+            raise self._refusal(order.plan, memory, verdict) from None
 
     async def _leave(self, order: PersistInput, memory: Memory) -> None:
         """Say in the bucket which copies could not be read, for a replay: the vendor may have forgotten the job."""
@@ -297,7 +318,7 @@ class Persist:
         if failure.code in SOUGHT:
             self._seek(plan, memory, Failed(failure.code, failure.detail))
         if failure.code in JUDGED:
-            self._judge(plan, memory, Failed(failure.code, failure.detail))
+            raise self._refusal(plan, memory, failure) from None
         if failure.code == "storage_conflict":
             raise TryLater("storage_unavailable", "(the key was taken meanwhile)") from None
         raise failure
@@ -306,9 +327,10 @@ class Persist:
         """The vendor withholds what it was paid for: sought again for as long as it keeps results."""
         raise self._later(plan, memory, "withheld", failure, most_s=plan.result_lifetime_s) from None
 
-    def _judge(self, plan: Plan, memory: Memory, failure: Failed) -> NoReturn:
+    def _refusal(self, plan: Plan, memory: Memory, failure: OnetakeError) -> OnetakeError:
         """What came is not to be used: another copy is fetched a few times, over some minutes."""
-        raise self._later(plan, memory, "refused", failure, most_s=VERDICT_S * plan.time_scale) from None
+        refused = Failed(failure.code, failure.detail)
+        return self._later(plan, memory, "refused", refused, most_s=VERDICT_S * plan.time_scale)
 
     def _later(
         self, plan: Plan, memory: Memory, what: Fault, failure: Failed, *, most_s: float = float("inf")

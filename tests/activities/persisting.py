@@ -38,12 +38,12 @@ ROUTE = "apixo/wan-2.6/text-to-video"
 
 
 class MadeUpVendor:
-    """A job that has succeeded, with one link, after the answers in `says`. `downloads` counts how often it was
-    opened; it `refuses` so many of these, and is `linkless` for so many reads."""
+    """A job that has succeeded, with one link and those `beside` it, after the answers in `says`. `downloads` counts
+    how often one was opened; it `refuses` so many of these, and is `linkless` for so many reads."""
 
     def __init__(self, outbound: Outbound, link: str) -> None:
         self._outbound = outbound
-        self.link = link
+        self.link, self.beside = link, list[str]()
         self.says: list[str | TryLater] = []
         self.reads = self.downloads = self.refuses = self.linkless = 0
 
@@ -52,7 +52,7 @@ class MadeUpVendor:
         said = self.says.pop(0) if self.says else "succeeded"
         if isinstance(said, TryLater):
             raise said
-        links = (self.link,) if said == "succeeded" and self.reads > self.linkless else ()
+        links = (self.link, *self.beside) if said == "succeeded" and self.reads > self.linkless else ()
         return VendorStatus(StatusReading.model_validate({"state": said, "vendor_state": said.upper()}), links)
 
     def download(self, url: str) -> AbstractAsyncContextManager[Body]:
@@ -129,6 +129,16 @@ class Persisting:
         environment.on_heartbeat = lambda *kept: self.kept.append(kept[0] if kept else None)
         persisted: Persisted = await environment.run(self.persist.persist, self.order)
         return persisted
+
+    async def until_published(self, most: int = 100) -> tuple[Persisted, int]:
+        """Attempts, each when the last one asked for it, until one succeeds: its answer, and how many it took."""
+        after_s = 0.0
+        for number in range(1, most + 1):
+            try:
+                return await self.attempt(after_s), number
+            except TryLater as later:
+                after_s = later.after_s or 0.0
+        raise AssertionError("it was never published")
 
     async def until_given_up(self, most: int = 100) -> tuple[Failed, int]:
         """Attempts, each when the last one asked for it, until the failure is final: that, and how many it took."""

@@ -4,12 +4,18 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from onetake.core.contracts import Persisted
 from onetake.core.errors import TryLater
 from tests.activities.persisting import UnableReader, persisting
 from tests.media.inputs.media_host import MediaHost
 from tests.media.storage.parts import Server, remains
 
 HOURS_6 = 6 * 3600
+LEFT_OUT = "link_not_video"
+
+
+def told(persisted: Persisted) -> list[str]:
+    return [notice.code for notice in persisted.warnings]
 
 
 @pytest.mark.parametrize("fault", ["refuses", "linkless"])
@@ -52,6 +58,45 @@ async def test_what_is_no_clip_is_fetched_again_for_some_minutes(bucket: Server,
         assert (failure.code, attempts) == ("asset_not_video", 10)
         assert 480 <= case.clock_s < 1000
         assert remains(bucket, case.manifest) == []
+
+
+@pytest.mark.parametrize("clip_is_first", [True, False])
+async def test_what_is_no_clip_beside_a_clip_is_left_out_with_a_warning(
+    bucket: Server, media_host: MediaHost, clip_is_first: bool
+) -> None:
+    """As late as it would be given up alone; the clip is fetched once meanwhile."""
+    async with persisting(bucket, media_host) as case:
+        links = [media_host.url("clip.mp4"), media_host.url("picture.jpg")]
+        case.vendor.link, *case.vendor.beside = links if clip_is_first else reversed(links)
+        persisted, attempts = await case.until_published()
+        assert LEFT_OUT in told(persisted)
+        assert (len(persisted.assets), attempts, case.vendor.downloads) == (1, 10, 11)
+        assert (bucket.folder / persisted.assets[0].key).read_bytes() == media_host.files["clip.mp4"]
+        assert await case.attempt() == persisted
+        case.kept, case.attempts = [], 0  # another activity, which has nothing of this one's memory
+        assert await case.attempt() == persisted
+
+
+async def test_a_clip_whose_body_is_broken_for_minutes_is_stored_beside_a_whole_one(
+    bucket: Server, media_host: MediaHost
+) -> None:
+    async with persisting(bucket, media_host) as case:
+        case.vendor.beside = [media_host.put("second.mp4", b"<html>busy</html>")]
+        for _ in range(5):
+            with pytest.raises(TryLater):
+                await case.attempt()
+        media_host.put("second.mp4", media_host.files["clip.mp4"])
+        persisted = await case.attempt()
+        assert (len(persisted.assets), LEFT_OUT in told(persisted)) == (2, False)
+
+
+async def test_two_that_are_no_clips_are_fetched_as_often_as_one(bucket: Server, media_host: MediaHost) -> None:
+    """Hours lie between the tries: the clock gives nothing up."""
+    async with persisting(bucket, media_host) as case:
+        case.vendor.link, case.vendor.beside = media_host.url("picture.png"), [media_host.url("picture.jpg")]
+        for _ in range(7):
+            with pytest.raises(TryLater):
+                await case.attempt(HOURS_6 / 3)
 
 
 async def test_our_own_absence_gives_nothing_up(bucket: Server, media_host: MediaHost) -> None:
