@@ -5,6 +5,8 @@ proves something only while nobody but one submission can have moved it. An id i
 """
 
 import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
 
@@ -79,12 +81,31 @@ class Resolve:
         claims = await self._submissions.claims(order.generation_id, order.attempt)
         if not claims:
             return None
-        for task_id in await self._evidence.unowned(order.generation_id, order.attempt, claims):
-            await self._admit(order)
-            status = await self._client.read_status(order.plan, task_id)
-            if status.reading.state != "missing" and (accepted := await self._accepted(order, task_id)):
-                return accepted
+        async with aclosing(self._known(order, claims)) as known:
+            async for task_id in known:
+                if accepted := await self._accepted(order, task_id):
+                    return accepted
         return None
+
+    async def _known(self, order: ResolveInput, claims: Sequence[str]) -> AsyncGenerator[str]:
+        """The claims that the vendor knows and no other submission has. One that cannot be read hides none after it:
+        its error is raised at the end. Each look begins with another, for there may be a turn for one read only."""
+        unowned = await self._evidence.unowned(order.generation_id, order.attempt, claims)
+        first = (activity.info().attempt - 1) % max(len(unowned), 1)
+        unread: TryLater | None = None
+        for task_id in (*unowned[first:], *unowned[:first]):
+            try:
+                await self._admit(order)
+                status = await self._client.read_status(order.plan, task_id)
+            except TryLater as error:
+                unread = error
+                if error.code == "vendor_throttled":  # it asks for silence, or others are first
+                    break
+                continue
+            if status.reading.state != "missing":
+                yield task_id
+        if unread is not None:
+            raise unread
 
     async def _reconsidered(self, order: ResolveInput, stored: Submission, task_id: str) -> Submission:
         """An accepted job is given up for another when only that one was named with our own token, the vendor knows it,
@@ -92,9 +113,8 @@ class Resolve:
         claims = await self._submissions.claims(order.generation_id, order.attempt)
         if task_id in claims:
             return stored
-        for other in await self._evidence.unowned(order.generation_id, order.attempt, claims):
-            await self._admit(order)
-            if (await self._client.read_status(order.plan, other)).reading.state != "missing":
+        async with aclosing(self._known(order, claims)) as known:
+            async for other in known:
                 _log.error("vendor_named_another_job", vendor=self._vendor, generation_id=order.generation_id)
                 kept = await self._submissions.reassign(order.generation_id, order.attempt, wrong=task_id, right=other)
                 return stored.model_copy(update={"vendor_task_id": kept})

@@ -195,6 +195,20 @@ class OlderJobs:
         return replace(status, least_age_s=status.least_age_s + self._older_s)
 
 
+class Unreadable:
+    """A vendor that answers this error whenever it is asked about some jobs. `asked` holds the ids it was asked for."""
+
+    def __init__(self, driver: Any, code: str, *task_ids: str) -> None:
+        self._driver, self._code, self._task_ids = driver, code, task_ids
+        self.asked: list[str] = []
+
+    async def read_status(self, plan: Plan, task_id: str) -> Any:
+        self.asked.append(task_id)
+        if task_id in self._task_ids:
+            raise TryLater(self._code, "(HTTP 500)")
+        return await self._driver.read_status(plan, task_id)
+
+
 class Answering:
     """A vendor whose answer to a POST is on the way until the test lets it come."""
 
@@ -493,6 +507,52 @@ async def test_an_accepted_job_is_given_up_for_the_one_that_our_token_named_when
         "apixo", TOKEN, claimed_task_id=named, claimed_state="success", body_sha256=bytes(32), size_bytes=9
     )
     assert (await at.resolve(doubted=True)).vendor_task_id == (other if exists else "task-theirs")
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+async def test_a_claim_that_cannot_be_read_hides_no_other(arrive: Arrive, callbacks: Callbacks, doubted: bool) -> None:
+    """A callback may name an event's id, say, to which the vendor answers 500 for ever."""
+    at, rendered = await arrive(), await arrive()
+    ours = (await rendered.submit()).vendor_task_id or ""
+    await at.submissions.reassign(rendered.generation_id, 1, wrong=ours, right=f"not-{ours}")  # nobody has it now
+    await at.begin()
+    state, task_id = ("accepted", "task-theirs-too") if doubted else ("ambiguous", None)
+    await at.submissions.record(at.generation_id, 1, state=state, vendor_task_id=task_id)
+    at = replace(at, driver=Unreadable(at.driver, "vendor_unavailable", "odd"))
+    await claim(callbacks, "odd")
+    with pytest.raises(TryLater):
+        await at.resolve(doubted=doubted)
+    await claim(callbacks, ours)
+    assert (await at.resolve(doubted=doubted)).vendor_task_id == ours
+
+
+async def test_looks_that_have_one_turn_each_ask_for_one_claim_after_another(
+    arrive: Arrive, callbacks: Callbacks, database: Database
+) -> None:
+    at = await arrive()
+    await at.begin()
+    await at.submissions.record(at.generation_id, 1, state="ambiguous")
+    vendor = Unreadable(at.driver, "vendor_throttled", "odd", "other")
+    at = replace(at, driver=vendor)
+    for named in ("odd", "other"):
+        await claim(callbacks, named)
+    for number in (1, 2, 3):
+        with pytest.raises(TryLater):
+            await at.resolve(in_engine(number=number))
+        await database.row(SILENCE_IS_OVER)
+    assert vendor.asked == ["odd", "other", "odd"]
+
+
+async def claim(callbacks: Callbacks, named: str) -> None:
+    """A callback with the token of `begin` that names this job."""
+    await callbacks.take(
+        "apixo",
+        TOKEN,
+        claimed_task_id=named,
+        claimed_state="success",
+        body_sha256=sha256(named.encode()).digest(),
+        size_bytes=9,
+    )
 
 
 async def test_a_listed_job_is_only_taken_when_a_later_look_sees_no_other(arrive: Arrive) -> None:

@@ -337,7 +337,7 @@ _TRUTH = [
     _python(
         "authoritative read: a callback's claim is believed",
         "activities/resolve.py",
-        Expression("Resolve._by_callback", "status.reading.state != 'missing'", "True"),
+        Expression("Resolve._known", "status.reading.state != 'missing'", "True"),
         f"{_ACTIVITIES}::test_a_job_that_a_callback_names_is_asked_for_before_it_is_believed",
     ),
     _python(
@@ -609,11 +609,7 @@ _TRUTH = [
     _python(
         "other job: given up for one that the vendor does not know",
         "activities/resolve.py",
-        Expression(
-            "Resolve._reconsidered",
-            "(await self._client.read_status(order.plan, other)).reading.state != 'missing'",
-            "True",
-        ),
+        Expression("Resolve._known", "status.reading.state != 'missing'", "True"),
         f"{_ACTIVITIES}::test_an_accepted_job_is_given_up_for_the_one_that_our_token_named_when_the_vendor_knows_it",
     ),
     _sql(
