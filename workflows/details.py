@@ -1,5 +1,6 @@
 """The current details of a run, as Markdown for the Temporal UI: what an operator asks first. No prompt, no secret."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ _DOING: dict[Phase, str] = {
 
 # The UI takes `$...$` for mathematics and gives a table's cells no space between them.
 _SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]<|$~"})
+_BETWEEN = re.compile("[^A-Za-z0-9]+")
 _GAP = "\N{EM SPACE}"
 _ENDING: frozenset[Phase] = frozenset({"settling", "done"})
 _AFTERWARDS = "then it ends as failed with the amount in suspense"
@@ -233,6 +235,13 @@ def without_quotes(error: ErrorInfo, request: GenerationRequest) -> ErrorInfo:
 
 
 def _repeats(words: str, prompt: str) -> bool:
-    words, prompt = words.casefold(), prompt.strip().casefold()
-    starts = range(max(1, len(prompt) - QUOTE_LENGTH + 1))
-    return len(prompt) >= SHORTEST_PROMPT and any(prompt[at : at + QUOTE_LENGTH] in words for at in starts)
+    """Whether words quote a prompt. Only ASCII letters and digits are compared: what is between them, and letters of
+    other alphabets, may have been taken out or put otherwise before the words came here."""
+    said, letters = _letters(words), _letters(prompt)
+    least = max(SHORTEST_PROMPT, min(QUOTE_LENGTH, len(prompt.strip()) // 2))  # of a prompt that has mostly others
+    starts = range(max(1, len(letters) - QUOTE_LENGTH + 1))
+    return len(letters) >= least and any(letters[at : at + QUOTE_LENGTH] in said for at in starts)
+
+
+def _letters(text: str) -> str:
+    return _BETWEEN.sub(" ", text).strip().lower()

@@ -17,6 +17,7 @@ from onetake.core.contracts import (
 )
 from onetake.core.errors import VENDOR_SAID
 from onetake.core.names import PHASES, Phase
+from providers.vendor import error_of
 from tests.providers.parts import PROMPT, plan_of, request_for
 from workflows.details import details_of, without_quotes
 from workflows.state import GenerationState
@@ -189,6 +190,25 @@ def test_a_vendor_that_repeats_the_prompt_is_not_quoted(words: str, kept: bool) 
     assert (words in without_quotes(error, request).message) is kept
     ours = ErrorInfo(code="request_invalid", message="/prompt: a fox walking through neon rain", hint="")
     assert without_quotes(ours, request) == ours
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "our secret\nlaunch of the\norange phone\non stage\nin berlin",
+        "our secret  launch of  the orange  phone on  stage in  berlin",
+        "our \u201csecret\u201d launch \u2013 of the orange phone\u2019s debut \u2014 on stage",
+        "don\u2019t show the CEO\u2019s new robot\u2019s face, it\u2019s secret, we\u2019re not ready",
+        "một con cáo đỏ chạy dưới mưa neon ở thành phố lúc nửa đêm",
+        "ein \u201csüßer Fuchs\u201d",
+    ],
+)
+def test_a_prompt_that_was_made_safe_to_show_is_still_known(prompt: str) -> None:
+    error = error_of("content_rejected", f"prompt violates policy: {prompt}")
+    quoted = without_quotes(error, GenerationRequest(route="a/b/c", prompt=prompt)).message
+    assert quoted.endswith("Its words repeat the prompt and are left out.")
+    other = GenerationRequest(route="a/b/c", prompt="夜の街を歩く狐、policy ネオンの雨に濡れた石畳")
+    assert without_quotes(error, other) == error, "a word in common is no quotation"
 
 
 def test_a_cost_that_a_person_must_book_is_told() -> None:
