@@ -10,17 +10,30 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, cast
+from weakref import WeakValueDictionary
 
 import httpcore
 
+from onetake.core.errors import TryLater
 from onetake.media.addresses import is_trusted, judge_address
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Connect = Callable[[str], Awaitable[httpcore.AsyncNetworkStream]]
 
 STAGGER_S: Final = 0.25  # as RFC 8305 has it
+MOST_LOOKUPS: Final = 32  # of names, side by side
+MOST_OF_A_DOMAIN: Final = 8  # of these, for names with the same last two labels
+TURN_S: Final = 1.5  # the wait for a thread; a look-up has what is left of its time
 _READ_BYTES: Final = 256 * 1024
+
+
+class NoThread(TryLater):
+    """No thread was free to look a name up: our own slowness, which says nothing of its host."""
+
+    def __init__(self) -> None:
+        super().__init__("vendor_unavailable", "No thread was free to look its name up.")
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -28,7 +41,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, trusted: frozenset[str], resolver: Resolver | None, resolve_s: float) -> None:
         self._trusted = trusted
-        self._resolve = resolver or _system_resolver()
+        self._resolve = resolver or _SystemResolver()
         self._resolve_s = resolve_s
         self._dial = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
 
@@ -129,13 +142,44 @@ class _LargeReads(httpcore.AsyncNetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _system_resolver() -> Resolver:
-    # Threads of its own: a resolver that hangs must not use up the event loop's.
-    threads = ThreadPoolExecutor(8, thread_name_prefix="resolve")
+class _SystemResolver:
+    """The system's, in threads of its own: a look-up that hangs must not use up the event loop's.
 
-    async def resolve(host: str, port: int) -> Sequence[str]:
+    It keeps its thread also when nobody waits for it any more, and a dead name server makes many hang. So the names of
+    one domain have a share of the threads, and who finds none free is told that it was not its host's fault."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="resolve")
+        self._free = asyncio.Semaphore(MOST_LOOKUPS)
+        self._shares = WeakValueDictionary[str, asyncio.Semaphore]()  # of domains whose names are being looked up
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        domain = ".".join(host.lower().rstrip(".").split(".")[-2:])
+        share = self._shares.setdefault(domain, asyncio.Semaphore(MOST_OF_A_DOMAIN))
+        await self._turn(share)
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+        def leave(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._leave, share)
+
+        looking = self._threads.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        looking.add_done_callback(leave)  # not when the wait for it ends: the thread may hang on
+        found = await asyncio.wrap_future(looking)
         return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
-    return resolve
+    async def _turn(self, share: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await share.acquire()
+                try:
+                    await self._free.acquire()
+                except BaseException:
+                    share.release()
+                    raise
+        except TimeoutError:
+            raise NoThread from None
+
+    def _leave(self, share: asyncio.Semaphore) -> None:
+        self._free.release()
+        share.release()

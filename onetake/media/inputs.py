@@ -24,6 +24,7 @@ from onetake.core.clips import InputReader
 from onetake.core.errors import Failed, Refused, TryLater, Violation
 from onetake.core.names import InputKind
 from onetake.core.ports import InputRule, MediaLimit, MediaRules
+from onetake.media.dialling import NoThread
 from onetake.media.hosts import Hosts
 from onetake.media.outbound import Limits, Outbound
 from onetake.media.spool import Spool
@@ -119,6 +120,8 @@ class MediaInspector:
             raise _unreadable(f"not within {FETCH_S:g} s", rule) from None
         except Failed as failure:
             raise _blocked(failure, rule) from None
+        except NoThread:  # no look at this host
+            raise TryLater("inputs_busy", "(many names are being looked up)") from None
         except TryLater as failure:
             raise _unreadable(_in_a_clause(failure.detail), rule, passing=True) from None
         if limit.kind == "image":

@@ -6,14 +6,14 @@ import pytest
 
 from onetake.core.errors import Refused, TryLater
 from onetake.core.ports import MediaRules
-from onetake.media import hosts, inputs
+from onetake.media import dialling, hosts, inputs
 from onetake.media.inputs import INPUT_LIMITS, MediaInspector
 from onetake.media.outbound import Limits, Outbound
 from onetake.media.reader import ClipProcess
 from onetake.media.spool import Spool
 from tests.media.inputs.media_host import MediaHost, picture
 from tests.media.inputs.rules import CLOSED, FORMATS, kinds_of, refusal, rule, told
-from tests.media.outbound.parts import LIMIT_S, ok, saying, serving
+from tests.media.outbound.parts import LIMIT_S, name_servers, ok, saying, serving
 
 # -- Sizes -------------------------------------------------------------------------------------------------------------
 
@@ -207,9 +207,27 @@ async def test_a_quick_host_may_have_more_than_its_share_in_turn(
     assert found == [{"/image": "image"}] * len(rules)
 
 
+async def test_a_name_that_no_thread_was_free_for_was_not_looked_at(
+    inspector: MediaInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of another tenant's domain hang: that may be no verdict on this host, also not at the last look."""
+    monkeypatch.setattr(dialling, "TURN_S", 0.2)
+    with name_servers(monkeypatch) as servers:
+        names = [rule(f"https://x{n}.dead.example/a.png") for n in range(dialling.MOST_OF_A_DOMAIN)]
+        hanging = [asyncio.create_task(kinds_of(inspector, one)) for one in names]
+        while len(servers.asked) < len(hanging):
+            await asyncio.sleep(0.01)
+        with pytest.raises(TryLater) as caught:
+            await kinds_of(inspector, rule("https://good.dead.example/a.png"))
+        assert caught.value.code == "inputs_busy"
+        servers.wake()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+
 def test_a_look_fits_into_its_activity() -> None:
     """20 s for the whole activity, which also waits for its turn, reads the clips and writes the row."""
     assert inputs.FETCH_S < inputs.LOOK_S
     assert hosts.TURN_S + inputs.LOOK_S < 17
+    assert dialling.TURN_S < INPUT_LIMITS.resolve_s < inputs.QUICK_S, "who waited for a thread is looked at again"
     assert isinstance(INPUT_LIMITS, Limits)
     assert INPUT_LIMITS.connect_s < inputs.QUICK_S < INPUT_LIMITS.headers_s

@@ -1,11 +1,16 @@
 """A server that speaks raw bytes, and the guard set up to reach it by name."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
+import pytest
+
+from onetake.media import dialling
 from onetake.media.outbound import Limits, Outbound
 from tests.connections import Serve, listening
 
@@ -87,3 +92,31 @@ class Answers:
     async def __call__(self, _host: str, _port: int) -> Sequence[str]:
         self.count += 1
         return self._answers[min(self.count, len(self._answers)) - 1]
+
+
+class NameServers:
+    """What answers the system's look-ups with 127.0.0.1: those of names below `dead.example` hang until `wake`."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._over = threading.Event()
+
+    def look_up(self, host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        self.asked.append(host)
+        if host.endswith(".dead.example"):
+            self._over.wait(LIMIT_S)
+            raise socket.gaierror(socket.EAI_AGAIN, "later")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    def wake(self) -> None:
+        self._over.set()
+
+
+@contextmanager
+def name_servers(monkeypatch: pytest.MonkeyPatch) -> Generator[NameServers]:
+    servers = NameServers()
+    monkeypatch.setattr(dialling.socket, "getaddrinfo", servers.look_up)
+    try:
+        yield servers
+    finally:
+        servers.wake()

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 
 from onetake.core.errors import Failed, TryLater
 from onetake.media import dialling
-from onetake.media.dialling import GuardedBackend, Resolver
+from onetake.media.dialling import GuardedBackend, NoThread, Resolver
 from onetake.media.outbound import Outbound
-from tests.media.outbound.parts import LIMIT_S, PATIENT, QUICK, Answers, ok, read, saying, serving
+from tests.media.outbound.parts import LIMIT_S, PATIENT, QUICK, Answers, name_servers, ok, read, saying, serving
 
 NAME = "cdn.example.test"
 
@@ -189,6 +189,25 @@ async def test_the_system_resolver_is_judged_too() -> None:
     outbound = Outbound(limits=PATIENT)
     with pytest.raises(Failed, match="Rule: address"):
         await read(outbound, "https://localhost/")
+    await outbound.aclose()
+
+
+async def test_a_dead_name_server_holds_its_share_of_threads_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look-ups that nobody waits for any more hang on, and no other name waits for them."""
+    monkeypatch.setattr(dialling, "TURN_S", 0.2)
+    outbound = Outbound(frozenset({NAME}), limits=replace(QUICK, headers_s=LIMIT_S))
+    async with serving(saying(ok(b"clip"))) as (port, _), asyncio.timeout(LIMIT_S):
+        with name_servers(monkeypatch) as servers:
+            dead = [read(outbound, f"https://x{n}.dead.example/") for n in range(3 * dialling.MOST_OF_A_DOMAIN)]
+            errors = await asyncio.gather(*dead, return_exceptions=True)
+            assert sum(isinstance(error, NoThread) for error in errors) == 2 * dialling.MOST_OF_A_DOMAIN
+            assert len(servers.asked) == dialling.MOST_OF_A_DOMAIN
+            assert await read(outbound, f"http://{NAME}:{port}/") == b"clip"
+            with pytest.raises(NoThread):
+                await read(outbound, "https://another.dead.example/")
+            servers.wake()
+            with pytest.raises(TryLater, match="ConnectError"):
+                await read(outbound, "https://another.dead.example/")
     await outbound.aclose()
 
 
