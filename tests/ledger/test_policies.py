@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from onetake.core.contracts import GenerationRequest, Plan, SettleInput
 from onetake.core.errors import Refused
-from onetake.core.names import PolicyScope
 from onetake.core.ids import new_generation_id, workflow_id_of
+from onetake.core.names import PolicyScope
 from onetake.ledger import Database, PostgresGenerations, PostgresLedger, PostgresTerms
 from onetake.ledger.database import Row, Session, connect_once
 from onetake.ledger.policies import Policies
