@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Build = Annotated[str, typer.Argument(help="The build, TEMPORAL_WORKER_BUILD_ID of its workers.", metavar="BUILD")]
+_BUILD = "The build, TEMPORAL_WORKER_BUILD_ID of its workers."
+
+
+def _no_empty_build(build: str | None) -> str | None:
+    if build is not None and not build.strip():
+        raise typer.BadParameter("a build has a name.")
+    return build
+
+
+Build = Annotated[str, typer.Argument(help=_BUILD, metavar="BUILD", callback=_no_empty_build)]
+BuildOrNone = Annotated[str | None, typer.Argument(help=_BUILD, metavar="BUILD", callback=_no_empty_build)]
 OfDeployment = Annotated[
     str | None,
     typer.Option("--deployment", help="Its name; TEMPORAL_DEPLOYMENT_NAME by default.", metavar="NAME"),
@@ -42,7 +52,13 @@ def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     deploy = group_of_verbs(app, "deploy", "Which build of the workers runs the workflows.")
     register(deploy, status, "onetake deploy status", "onetake deploy status --json")
-    register(deploy, current, "onetake deploy current w3f2a9c41d07b", "onetake deploy current BUILD --timeout 300")
+    register(
+        deploy,
+        current,
+        "onetake deploy current w3f2a9c41d07b",
+        "onetake deploy current BUILD --timeout 300",
+        "onetake deploy current --none",
+    )
     register(deploy, ramp, "onetake deploy ramp w3f2a9c41d07b --percent 10", "onetake deploy ramp BUILD --percent 0")
     register(deploy, drain, "onetake deploy drain w8191fdd799d3", "onetake deploy drain BUILD --timeout 1800")
 
@@ -56,15 +72,22 @@ def status(deployment: OfDeployment = None) -> Answer:
     return _shown(_with_deploys(work, deployment))
 
 
-def current(build: Build, deployment: OfDeployment = None, timeout: WaitS = 120.0) -> Answer:
+def current(
+    build: BuildOrNone = None,
+    none: Annotated[bool, typer.Option("--none", help="No build: workers without builds get the work.")] = False,
+    deployment: OfDeployment = None,
+    timeout: WaitS = 120.0,
+) -> Answer:
     """Let a build run all workflows. Waits until its workers poll every queue, and changes nothing when they do not."""
+    if (build is None) != none:
+        raise typer.BadParameter("give either a build or --none.")
 
     async def work(deploys: "Deploys") -> "tuple[Standing, bool]":
         return await deploys.make_current(build, limit_s=timeout, say=say)
 
     standing, changed = _with_deploys(work, deployment)
     if not changed:
-        say(f"{build} was current already.")
+        say(f"{build or 'No build'} was current already.")
     return _shown(standing, changed=changed)
 
 

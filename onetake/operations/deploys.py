@@ -27,6 +27,7 @@ from onetake.operations.versions import (
     Queue,
     Standing,
     count_by_build,
+    count_without_build,
     describe,
     kind_of,
     pollers_of,
@@ -65,20 +66,22 @@ class Deploys:
         """Raises Refused(`deployment_unknown`, `engine_too_old`), TryLater(`engine_unavailable`)."""
         return await standing_of(self._client, self._task_queue, self._deployment)
 
-    async def make_current(self, build: str, *, limit_s: float, say: Say = silently) -> tuple[Standing, bool]:
+    async def make_current(self, build: str | None, *, limit_s: float, say: Say = silently) -> tuple[Standing, bool]:
         """Route all workflows to the build, once workers of it poll every queue, and end the ramp of another one.
+        None routes them to the workers without builds.
 
         Returns whether that changed anything. Raises Refused(`deployment_unknown`, `deployment_not_ready`,
         `engine_too_old`), TryLater(`engine_unavailable`); nothing is changed then. Repeatable.
         """
-        check_build(build)
+        if build is not None:
+            check_build(build)
         described = await self._ready(build, limit_s, say)
         routing, token = described.worker_deployment_info.routing_config, described.conflict_token
-        is_current = routing.current_deployment_version.build_id == build
+        is_current = routing.current_deployment_version.build_id == (build or "")
         # Temporal ends the ramp of a build that becomes current, and of no other.
         is_shared = bool(routing.ramping_version_percentage) and routing.ramping_deployment_version.build_id != build
         if not is_current:
-            token = await self._set_current(build, token)
+            token = await self._set_current(build or "", token)
         if is_shared:
             await self._set_ramp("", 0, token)
         return await self.standing(), is_shared or not is_current
@@ -99,7 +102,7 @@ class Deploys:
         return await self.standing()
 
     async def _set_current(self, build: str, token: bytes) -> bytes:
-        """Returns the token of the deployment as it is then."""
+        """Make a build current, or with "" none. Returns the token of the deployment as it is then."""
         request = SetWorkerDeploymentCurrentVersionRequest(
             namespace=self._client.namespace,
             deployment_name=self._deployment,
@@ -147,7 +150,7 @@ class Deploys:
                 raise Refused("deployment_not_ready", f"Build {build} is still {found.state} after {limit_s:g} s.")
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _ready(self, build: str, limit_s: float, say: Say) -> DescribeWorkerDeploymentResponse:
+    async def _ready(self, build: str | None, limit_s: float, say: Say) -> DescribeWorkerDeploymentResponse:
         """The deployment, as soon as every queue has a poller of the build. Raises Refused(`deployment_not_ready`)."""
         deadline, told = time.monotonic() + limit_s, ""
         while True:
@@ -160,7 +163,7 @@ class Deploys:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _patiently_lacks(
-        self, build: str, deadline: float
+        self, build: str | None, deadline: float
     ) -> tuple[str, DescribeWorkerDeploymentResponse | None]:
         """`_lacks`; a server that allows few such questions a second is asked again while there is time."""
         try:
@@ -170,23 +173,30 @@ class Deploys:
                 raise
             return error.detail, None
 
-    async def _lacks(self, build: str) -> tuple[str, DescribeWorkerDeploymentResponse | None]:
-        """What keeps a build from being used; "" when nothing does."""
+    async def _lacks(self, build: str | None) -> tuple[str, DescribeWorkerDeploymentResponse | None]:
+        """What keeps a build, or the workers without one, from being used; "" when nothing does."""
         try:
             described = await describe(self._client, self._deployment)
         except Refused as refusal:
             if refusal.code != "deployment_unknown":
                 raise
             return f"no worker of the deployment {self._deployment} has been seen", None
+        if build is None:
+            with translated():
+                found = count_without_build(await pollers_of(self._client, self._queues))
+            return self._silence([queue for queue in self._queues if not found[queue]], "without a build"), described
         if build not in {each.deployment_version.build_id for each in summaries(described.worker_deployment_info)}:
             return f"no worker of build {build} has been seen", described
         with translated():
             pollers = count_by_build(await pollers_of(self._client, self._queues), self._deployment)
             registered = await self._registered(build)
-        silent = [str(queue) for queue in self._queues if not pollers[queue, build] or queue not in registered]
+        silent = [queue for queue in self._queues if not pollers[queue, build] or queue not in registered]
+        return self._silence(silent, f"of build {build}"), described
+
+    def _silence(self, silent: list[Queue], whose: str) -> str:
         if len(silent) == len(self._queues):
-            return f"no worker of build {build} polls", described
-        return (f"no worker of build {build} polls {', '.join(silent)}" if silent else ""), described
+            return f"no worker {whose} polls"
+        return f"no worker {whose} polls {', '.join(map(str, silent))}" if silent else ""
 
     async def _registered(self, build: str) -> frozenset[Queue]:
         """The queues that Temporal counts to a build, a little after its workers have begun to poll them."""

@@ -17,6 +17,7 @@ from temporalio.api.enums.v1 import TaskQueueType, WorkerDeploymentVersionStatus
 from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
     DescribeWorkerDeploymentRequest,
     DescribeWorkerDeploymentResponse,
     GetSystemInfoRequest,
@@ -33,6 +34,7 @@ from onetake.engine.versioning import NAME_VARIABLE, Version
 LEAST_SERVER: Final = (1, 29, 1)
 # Temporal lists a poller for five minutes after its last poll; one that lives polls again within a minute.
 FRESH: Final = timedelta(seconds=90)
+TURN_OFF: Final = "`onetake deploy current --none` gives the work to workers without builds."
 _WORKFLOW: Final = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 _ACTIVITY: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
@@ -136,17 +138,22 @@ def kind_of(number: TaskQueueType.ValueType) -> Kind:
 
 async def pollers_of(client: Client, queues: Sequence[Queue]) -> dict[Queue, list[PollerInfo]]:
     """Who has polled each queue in the last five minutes. Raises RPCError."""
-    found = await asyncio.gather(*(_pollers_of(client, each) for each in queues))
-    return dict(zip(queues, found, strict=True))
+    found = await asyncio.gather(*(_described(client, each) for each in queues))
+    return {queue: list(each.pollers) for queue, each in zip(queues, found, strict=True)}
 
 
-async def _pollers_of(client: Client, queue: Queue) -> list[PollerInfo]:
+async def _described(client: Client, queue: Queue) -> DescribeTaskQueueResponse:
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
         task_queue=TaskQueue(name=queue.name),
         task_queue_type=_WORKFLOW if queue.kind == "workflow" else _ACTIVITY,
     )
-    return list((await client.workflow_service.describe_task_queue(request, timeout=RPC_LIMIT)).pollers)
+    return await client.workflow_service.describe_task_queue(request, timeout=RPC_LIMIT)
+
+
+def count_without_build(polled: Polled) -> Counter[Queue]:
+    """How many processes without a build poll each queue now."""
+    return Counter(queue for queue, found in polled.items() for each in _fresh(found) if not _is_versioned(each))
 
 
 def count_by_build(polled: Polled, deployment: str) -> Counter[tuple[Queue, str]]:
@@ -159,11 +166,18 @@ def count_by_build(polled: Polled, deployment: str) -> Counter[tuple[Queue, str]
     )
 
 
-def deployments_of(polled: Polled, named: str = "") -> list[str]:
-    """The deployments whose workers poll now, and the one that is named."""
+async def deployments_of(client: Client, task_queue: str, polled: Polled, named: str = "") -> list[str]:
+    """The deployments whose workers poll now, those that Temporal hands the work to, also when no worker of them is
+    left, and the one that is named. Raises RPCError."""
     pollers = (each for of_queue in polled.values() for each in _fresh(of_queue))
     names = {each.deployment_options.deployment_name for each in pollers if _is_versioned(each)}
-    return sorted(names | ({named} if named else set[str]()))
+    for queue in await asyncio.gather(*(_described(client, each) for each in versioned_queues(task_queue))):
+        routing = queue.versioning_info
+        names |= {
+            routing.current_deployment_version.deployment_name,
+            routing.ramping_deployment_version.deployment_name,
+        }
+    return sorted((names | {named}) - {""})
 
 
 def _fresh(pollers: Iterable[PollerInfo]) -> list[PollerInfo]:
@@ -312,7 +326,8 @@ async def doubts_of(client: Client, task_queue: str, polled: Polled, named: str 
 
     Raises TryLater(`engine_unavailable`)."""
     doubts = doubts_of_codes(polled)
-    names = deployments_of(polled, named)
+    with translated():
+        names = await deployments_of(client, task_queue, polled, named)
     try:
         if names:
             with translated():
@@ -369,11 +384,12 @@ def _doubts_of_build(deployment: str, each: BuildStanding) -> list[Doubt]:
         found = f"{what} has nothing left to do, and workers of it still poll"
         return [Doubt("drained_polled", found, "Stop its workers.")] if each.is_polled else []
     if each.open_runs and not each.is_polled:
-        until = "or make another build current" if is_used else f"until `onetake deploy drain {each.build}` ends"
-        fix = f"Start workers of {each.build} again (`onetake worker --role orchestrate`), {until}."
+        until = f"or make another build current. {TURN_OFF}"
+        until = until if is_used else f"until `onetake deploy drain {each.build}` ends."
+        fix = f"Start workers of {each.build} again (`onetake worker --role orchestrate`), {until}"
         return [Doubt("runs_unserved", f"{what} has {each.open_runs} open runs and no worker", fix)]
     if is_used and each.silent:
         found = f"{what} has no worker for {', '.join(map(str, each.silent))}"
-        fix = "Start workers of it (`onetake worker --role orchestrate`), or make another build current."
+        fix = f"Start workers of it (`onetake worker --role orchestrate`), or make another build current. {TURN_OFF}"
         return [Doubt("queue_missing", found, fix)]
     return []

@@ -30,12 +30,25 @@ def test_a_worker_with_half_a_version_does_not_start(
     assert f"{variable} is set without" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["status"], ["current", "w1"], ["ramp", "w1", "--percent", "5"], ["drain", "w1"]])
+@pytest.mark.parametrize(
+    "words", [["status"], ["current", "w1"], ["current", "--none"], ["ramp", "w1", "--percent", "5"], ["drain", "w1"]]
+)
 def test_without_a_deployment_each_verb_says_what_to_name(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert execute(["deploy", *words, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "settings_invalid"
     assert "--deployment" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["current"], ["current", ""], ["current", "w1", "--none"], ["ramp", " ", "--percent", "5"], ["drain", ""]],
+)
+def test_a_build_is_named_or_said_to_be_none(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert execute(["deploy", *words, "--deployment", "onetake", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "usage"
+    assert "build" in error["message"]
 
 
 def test_a_share_is_between_0_and_100(capsys: pytest.CaptureFixture[str]) -> None:

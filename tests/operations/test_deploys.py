@@ -86,7 +86,16 @@ class Fleet:
                 await running.enter_async_context(worker)
             yield
 
-    def worker(self, queue: str, version: Version, activities: Sequence[Any], workflows: Sequence[type] = ()) -> Worker:
+    @asynccontextmanager
+    async def without_builds(self) -> AsyncGenerator[None]:
+        """Workers of the role `orchestrate` without a build, on both queues."""
+        inputs = self.worker(inputs_queue(self.queue), None, [inspect])
+        async with self.worker(self.queue, None, [inspect], [Tiny]), inputs:
+            yield
+
+    def worker(
+        self, queue: str, version: Version | None, activities: Sequence[Any], workflows: Sequence[type] = ()
+    ) -> Worker:
         told = of_orchestrator(version, runs_workflows=bool(workflows))
         return Worker(self.client, task_queue=queue, activities=activities, workflows=workflows, deployment_config=told)
 
@@ -211,6 +220,54 @@ async def test_a_build_whose_workers_are_gone_is_refused_and_found(
     (doubt,) = await doubts(fleet, NAME)
     assert doubt.kind == "queue_missing"
     assert "build w1" in doubt.found
+
+
+async def test_a_current_build_without_workers_is_found_beside_workers_without_builds_and_can_be_turned_off(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    async with fleet.media():
+        async with fleet.build("w1"):
+            await fleet.deploys.make_current("w1", limit_s=LIMIT_S)
+            begun = await fleet.start("tiny-begun")
+            await _until_events(begun, 10)
+            with pytest.raises(Refused, match="no worker without a build polls") as refused:
+                await fleet.deploys.make_current(None, limit_s=0, say=said.append)
+            assert refused.value.code == "deployment_not_ready"
+            assert said == ["waiting: no worker without a build polls"]
+            async with fleet.worker(fleet.queue, None, [inspect], [Tiny]):
+                with pytest.raises(Refused, match=rf"polls {inputs_queue(fleet.queue)} \(activity\)"):
+                    await _refused_for_one_queue(fleet)
+            assert (await fleet.deploys.standing()).current == "w1"
+        async with fleet.without_builds():
+            run = await fleet.start("tiny-queued")
+            with monkeypatch.context() as later:
+                later.setattr(versions, "FRESH", timedelta(0))  # as if w1 had not polled for a minute and a half
+                (doubt,) = await doubts(fleet)
+            assert doubt.kind in {"queue_missing", "runs_unserved"}  # the server counts open runs a little later
+            assert "the current build w1" in doubt.found
+            assert "onetake deploy current --none" in doubt.fix
+            assert await events_of(run) == 2, "it is the build's, and no worker of it is left"
+            standing, changed = await fleet.deploys.make_current(None, limit_s=LIMIT_S)
+            assert (standing.current, changed) == (None, True)
+            assert await fleet.deploys.make_current(None, limit_s=LIMIT_S) == (await fleet.deploys.standing(), False)
+            for each in (begun, run):
+                await each.signal(Tiny.release)
+                assert await each.result() == "stored"
+            monkeypatch.setattr(versions, "FRESH", timedelta(0))
+            assert await kinds(fleet) == []
+
+
+async def _refused_for_one_queue(fleet: Fleet) -> None:
+    """Ask until the server knows of the worker without a build that there is."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            try:
+                await fleet.deploys.make_current(None, limit_s=0)
+            except Refused as refusal:
+                if "activity" in str(refusal) or refusal.code != "deployment_not_ready":
+                    raise
+            await asyncio.sleep(0.1)
 
 
 async def test_a_queue_that_only_another_build_polls_is_missing_at_the_current_one(fleet: Fleet) -> None:

@@ -23,7 +23,7 @@ async def versions(setup: Setup) -> Finding | list[Finding]:
     doubts = await doubts_of(client, setup.settings.task_queue, polled, ours)
     if doubts:
         return [of_doubt(each) for each in doubts]
-    names = deployments_of(polled, ours)
+    names = await deployments_of(client, setup.settings.task_queue, polled, ours)
     return fine(f"the current build of {named(names)} serves its queues" if names else "workers have no builds")
 
 
