@@ -2,10 +2,11 @@
 
 A verb reads its arguments, calls the client or the ledger, and returns an `Answer`. Exit codes: 0 done, 1 the
 generation failed, 2 usage or settings, 3 refused by validation, 4 by a budget, 5 by the vendor, 6 the wait timed out,
-7 the outcome is unknown, 8 not authorised, 9 a part cannot be reached, 130 Ctrl-C. Modules here import nothing heavy at
-their top, so that `--help` is quick.
+7 the outcome is unknown, 8 not authorised, 9 a part cannot be reached, 10 the answer could not be written, 130 Ctrl-C.
+Modules here import nothing heavy at their top, so that `--help` is quick.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from onetake.cli import (
     tenants,
     vendors,
 )
-from onetake.cli.answer import Answer, Problem, Stopped, interruption, problem_of, write
+from onetake.cli.answer import Answer, Problem, Stopped, interruption, problem_of, write, write_problem
 from onetake.cli.options import Version
 from onetake.core.errors import CATALOGUE, OnetakeError
 from onetake.core.leaving import leave
@@ -57,7 +58,7 @@ def _root(context: typer.Context, version: Version = False) -> None:
     """Without a verb, show the help."""
     del version
     if context.invoked_subcommand is None:
-        sys.stdout.write(f"{context.get_help()}\n")
+        typer.echo(context.get_help())
 
 
 for module in (
@@ -86,17 +87,26 @@ for module in (
 
 def main() -> NoReturn:
     """Run the command line of this process, and end the process with its exit code."""
+    _open_streams()
     leave(execute(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Where stdout or stderr was closed (`>&-`), nobody wants to read it; no file of ours may get its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
 
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command and write its answer; returns the exit code."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json = "--json" in own
+    as_json, stdout = "--json" in own, sys.stdout
     try:
         answer = app(args=list(arguments), prog_name="onetake", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001 - the one place where every error becomes an exit code
-        answer = _problem(error)
+        sys.stdout = stdout  # Typer puts another in its place when a reader went away
+        answer = None if _is_of_echo(error.__context__) else _problem(error)
     if answer == CATALOGUE["interrupted"].exit_code:  # Typer turns a KeyboardInterrupt into its code
         answer = interruption()
     answer = _written(answer, as_json=as_json)
@@ -109,15 +119,22 @@ def _written(answer: Any, *, as_json: bool) -> Any:
         write(answer, as_json=as_json)
     except BrokenPipeError:  # whoever reads us may have seen enough
         pass
+    except OSError as error:
+        lost = _not_written(error)
+        if answer != lost:
+            write_problem(lost)
+        return lost
     except Exception as error:  # noqa: BLE001 - as above
         answer = _problem(error)
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             write(answer, as_json=as_json)
     return answer
 
 
 def _problem(error: BaseException) -> Problem:
     match error:
+        case OSError() if _is_of_echo(error):
+            return _not_written(error)
         case Stopped():
             return error.problem
         case OnetakeError():
@@ -128,6 +145,15 @@ def _problem(error: BaseException) -> Problem:
             return _usage(error)
         case _:
             return _unforeseen(error)
+
+
+def _is_of_echo(error: BaseException | None) -> bool:
+    """Whether Typer could not write the help, or the version. A reader that went away is the context of its exit."""
+    return isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo"
+
+
+def _not_written(error: OSError) -> Problem:
+    return Problem("answer_not_written", f"({error.strerror})")
 
 
 def _usage(error: typer.TyperException) -> Problem:

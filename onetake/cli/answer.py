@@ -7,6 +7,7 @@ else a command says goes to stderr.
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +74,26 @@ def interruption(generation_id: str | None = None) -> Problem:
 
 
 def write(outcome: Answer | Problem | object, *, as_json: bool) -> None:
-    """Write an answer to stdout; an error as the one document on stdout with --json, and always on stderr."""
+    """Write an answer to stdout; an error as the one document on stdout with --json, and always on stderr.
+
+    Raises OSError when stdout does not take it."""
     match outcome:
         case Answer() if as_json:
             _write_document(outcome.document)
         case Answer():
             outcome.show(screen())
         case Problem():
+            write_problem(outcome)
             if as_json:
                 _write_document(_document_of(outcome))
-            say("\n".join(_lines_of(outcome)))
         case _:
             pass
+    sys.stdout.flush()
+
+
+def write_problem(problem: Problem) -> None:
+    """Tell an error on stderr."""
+    say("\n".join(_lines_of(problem)))
 
 
 def _document_of(problem: Problem) -> Mapping[str, Any]:
@@ -107,13 +116,12 @@ def _write_document(document: Any) -> None:
 
 def screen() -> "Console":
     """The console for people on stdout: no escape sequence unless it is a terminal that wants them."""
-    from rich.console import Console  # noqa: PLC0415 - only people wait for it
-
+    from onetake.cli.screens import Screen  # noqa: PLC0415 - only people wait for it
     from onetake.core.screen import is_screen  # noqa: PLC0415
 
     rich_screen = is_screen(sys.stdout)
     width = None if sys.stdout.isatty() else 160
-    return Console(
+    return Screen(
         file=sys.stdout,
         force_terminal=rich_screen,
         color_system="auto" if rich_screen else None,
@@ -125,6 +133,7 @@ def screen() -> "Console":
 
 
 def say(text: str) -> None:
-    """Tell the person something, on stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Tell the person something, on stderr. Where nobody can hear it, the work goes on."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()

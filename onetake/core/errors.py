@@ -317,6 +317,11 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "wait_timed_out": Entry(
         "The time to wait is over; the generation goes on.", "`onetake watch ID` waits for it again.", 6
     ),
+    "answer_not_written": Entry(
+        "The answer could not be written to standard output.",
+        "What the command did stands: make room, and `onetake list` before you repeat one that starts anything.",
+        10,
+    ),
 }
 
 VENDOR_SAID: Final = " It said: "  # between our sentence and a vendor's words, made safe

@@ -12,7 +12,7 @@ def leave(code: int) -> NoReturn:
     The Temporal SDK's runtime races Python's finalisation (sdk-python issue 300): about one exit in ten would crash
     after its work is done.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed before the start
         with suppress(OSError, ValueError, RuntimeError):  # a signal's handler may come while the stream is written
             stream.flush()
     os._exit(code)

@@ -12,7 +12,7 @@ import pytest
 
 from onetake.cli import execute, routes
 from onetake.dev.stack import vendor_environment
-from tests.cli.processes import COMMAND, Finished, bare_environment, run, run_on_a_terminal
+from tests.cli.processes import Finished, bare_environment, run, run_on_a_terminal
 from tests.cli.tree import verbs
 
 Answered = Callable[..., Finished]
@@ -284,20 +284,6 @@ def test_a_terminal_without_colour_gets_no_escape_sequence(tmp_path: Path) -> No
         shown = run_on_a_terminal(*words, env=bare_environment(**env), cwd=tmp_path).stdout
         assert "route" in shown
         assert "\x1b" not in shown
-
-
-def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "routes", "--json"],
-        env=bare_environment(),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
 
 
 def test_doctor_names_every_part_and_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from onetake.core.errors import CATALOGUE, Failed, NoMoney, OnetakeError, Refuse
 
 ROOT = Path(__file__).parents[2]
 RAISING = {"Refused", "Failed", "TryLater", "error_of", "_error"}
-EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 130}
+EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130}
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
