@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from onetake.ledger.migrate import Outlook
 
 
+MOST_PORT = 65535
+
+
 def _print_build_id(asked: bool) -> None:
     if asked:
         from onetake.engine.versioning import build_id
@@ -62,7 +65,12 @@ def worker(
     ] = None,
     health_port: Annotated[
         int | None,
-        typer.Option(help="Answer GET /healthz and /readyz here; 503 names what keeps it from work.", metavar="PORT"),
+        typer.Option(
+            min=0,
+            max=MOST_PORT,
+            help="Answer GET /healthz and /readyz here; 503 names what keeps it from work.",
+            metavar="PORT",
+        ),
     ] = None,
     health_host: Annotated[str, typer.Option(help="Where to answer them.", metavar="HOST")] = "127.0.0.1",
     print_build_id: PrintBuildId = False,
@@ -84,9 +92,14 @@ def worker(
 
 def gateway(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="For vendors' callbacks and health.", metavar="PORT")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=MOST_PORT, help="For vendors' callbacks and health.", metavar="PORT")
+    ] = 8080,
     codec_port: Annotated[
-        int | None, typer.Option(help="Also serve the codec endpoint for the Temporal UI here.", metavar="PORT")
+        int | None,
+        typer.Option(
+            min=0, max=MOST_PORT, help="Also serve the codec endpoint for the Temporal UI here.", metavar="PORT"
+        ),
     ] = None,
 ) -> None:
     """Take vendors' callbacks. Stores them, wakes the workflow, believes nothing."""
@@ -101,7 +114,7 @@ def gateway(
 
 def simulator(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", metavar="PORT")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=MOST_PORT, help="0 takes a free one.", metavar="PORT")] = 8090,
     home: Annotated[
         Path | None, typer.Option(help="Keeps the journal and the clips here; without it they are not kept.")
     ] = None,

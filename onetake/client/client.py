@@ -212,7 +212,8 @@ class Onetake:
         """Fetch the clip into a file (or, named after its id, into a folder) and prove its sha256. Returns the file.
 
         The file appears whole or not at all, and replaces one of that name. `moved` hears of the bytes that arrived.
-        Raises Refused(`result_not_ready`), Failed(`asset_truncated`) and TryLater(`storage_unavailable`).
+        Raises Refused(`result_not_ready`, `usage` for a target that cannot be), Failed(`asset_truncated`) and
+        TryLater(`storage_unavailable`).
         """
         record = await self._record(generation_id, tenant)
         if not record.assets:
@@ -319,8 +320,14 @@ def _awaiting_close(handle: "WorkflowHandle[Any, Any]", generation_id: str) -> a
 
 
 def _target(path: Path, name_in_folder: str) -> Path:
+    """The file to write. Raises Refused(`usage`) for what is no file, and for a folder that is not there."""
     target = path / name_in_folder if path.is_dir() else path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if str(path) == "-":
+        raise Refused("usage", "A clip is not written to standard output: name a file, or a folder.")
+    if target.exists() and not target.is_file():
+        raise Refused("usage", f"{target} is no regular file, so that no clip takes its place.")
+    if not target.parent.is_dir():
+        raise Refused("usage", f"{target} cannot be written: there is no folder {target.parent}.")
     return target
 
 

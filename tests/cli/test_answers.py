@@ -197,6 +197,15 @@ def test_every_verb_explains_itself_with_two_examples(answered: Answered, verb: 
     assert finished.stdout.count(f"    onetake {verb}") >= 2
 
 
+@pytest.mark.parametrize("verb", ["worker --health-port", "gateway --port", "gateway --codec-port", "simulator --port"])
+@pytest.mark.parametrize("port", ["99999", "65536"])
+def test_a_port_that_there_cannot_be_is_a_usage_error(answered: Answered, verb: str, port: str) -> None:
+    finished = answered(*verb.split(), port)
+    assert finished.code == 2
+    assert finished.stderr.startswith("usage: ")
+    assert "65535" in finished.stderr
+
+
 @pytest.mark.parametrize(("words", "code"), [([], 0), (["budget"], 2), (["vendors"], 2)])
 def test_a_group_without_a_verb_shows_its_help_as_it_is(answered: Answered, words: list[str], code: int) -> None:
     finished = answered(*words)

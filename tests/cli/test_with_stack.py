@@ -41,6 +41,7 @@ def test_a_clip_from_start_to_file(cli: Cli, tmp_path: Path) -> None:
     assert generation_id in [each["id"] for each in cli("list", "--tenant", "cli", "--json").document["generations"]]
     entries = cli("ledger", generation_id, "--json").document["entries"]
     assert [(each["kind"], each["amount_micros"]) for each in entries] == [("hold", 200_000), ("post", 200_000)]
+    (tmp_path / "clips").mkdir()
     fetched = cli("download", generation_id, "-o", "clips/one.mp4", "--json")
     assert (fetched.code, fetched.document["path"]) == (0, "clips/one.mp4")
     clip = (tmp_path / "clips" / "one.mp4").read_bytes()

@@ -1,6 +1,7 @@
 """The public client against a running stack."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,21 @@ async def test_a_damaged_object_is_never_handed_over(onetake: Onetake, stack: St
         await onetake.download(started.id, tmp_path / "clip.mp4")
     assert caught.value.code == "asset_truncated"
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_clip_takes_the_place_of_a_regular_file_alone(onetake: Onetake, tmp_path: Path) -> None:
+    started = await onetake.start(route=ROUTE, prompt=unique("target"), duration_s=2)
+    await onetake.result(started.id, timeout_s=LIMIT_S)
+    kept, pipe = tmp_path / "clip.mp4", tmp_path / "pipe"
+    kept.write_text("an older one", encoding="utf-8")
+    os.mkfifo(pipe)
+    for target, why in ((pipe, "no regular file"), ("-", "name a file"), (tmp_path / "none" / "a.mp4", "no folder")):
+        with pytest.raises(Refused, match=why) as caught:
+            await onetake.download(started.id, target)
+        assert caught.value.code == "usage"
+    assert pipe.is_fifo()
+    assert {each.name for each in tmp_path.iterdir()} == {"clip.mp4", "pipe"}
+    assert (await onetake.download(started.id, kept)).stat().st_size > len("an older one")
 
 
 async def test_nothing_to_download_is_said_before_the_bucket_is_asked(stack: Stack, tmp_path: Path) -> None:
