@@ -372,9 +372,11 @@ def at(store: Server, **others: object) -> dict[str, Any]:
 
 async def test_16_a_bucket_that_is_missing_or_not_writable(store: Server) -> None:
     assert await found_by(bucket.bucket, at(store)) == {}
-    is_told(await found_by(bucket.bucket, at(store, s3_bucket="not-there")), "bucket_missing", "not-there")
+    missing = await found_by(bucket.bucket, at(store, s3_bucket="not-there"))
+    is_told(missing, "bucket_missing", "not-there")
     wrong = await found_by(bucket.bucket, at(store, s3_secret_key="wrong"))
     is_told(wrong, "bucket_not_writable", "ONETAKE_S3_ACCESS_KEY")
+    assert {each.exit_code for each in (*missing.values(), *wrong.values())} == {2}, "no time mends a setting"
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(6, "6 min ahead of"), (-90, "90 min behind")])
@@ -479,6 +481,13 @@ async def test_beyond_a_disk_without_room_for_a_clip(tmp_path: Path) -> None:
     assert await found_by(machine.spool, given) == {}
     is_told(await found_by(machine.spool, given | {"asset_max_bytes": 1 << 60}), "spool_small", verdict="warning")
     is_told(await found_by(machine.spool, given | {"spool_reserve_bytes": 1 << 60}), "spool_full")
+
+
+async def test_beyond_a_spool_that_is_not_there(tmp_path: Path) -> None:
+    found = await found_by(machine.spool, {"spool_dir": str(tmp_path / "nope")})
+    is_told(found, "spool_missing", "ONETAKE_SPOOL_DIR")
+    assert found["spool_missing"].exit_code == 2
+    assert "there is no folder" in found["spool_missing"].found
 
 
 async def test_a_gateway_answers_what_only_its_database_knows(database: Database) -> None:

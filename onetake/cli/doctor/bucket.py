@@ -33,7 +33,9 @@ async def bucket(setup: Setup) -> Finding | list[Finding]:
         code, fix = _of_refusal(error.detail, settings)
         if not code:
             raise
-        return broken(code, f"{settings.s3_bucket} at {settings.s3_endpoint}: {error.detail}", fix, error.code)
+        named = code in {"bucket_missing", "bucket_not_writable"}  # what a setting names is wrong: no time mends it
+        kind = "settings_invalid" if named else error.code
+        return broken(code, f"{settings.s3_bucket} at {settings.s3_endpoint}: {error.detail}", fix, kind)
     finally:
         store.close()
     found = f"{settings.s3_bucket} at {settings.s3_endpoint} writes each key once, lists and removes"

@@ -64,6 +64,9 @@ async def spool(setup: Setup) -> Finding:
     from onetake.worker import spool_of
 
     here = spool_of(setup.settings)
+    if not here.place.is_dir():
+        found, fix = f"there is no folder {here.place} on this machine", "Make it, or correct ONETAKE_SPOOL_DIR."
+        return broken("spool_missing", found, fix, "settings_invalid")
     found = f"room for {here.free_bytes / 1e6:.0f} MB of clips in {here.place} on this machine"
     if not here.free_bytes:
         return broken("spool_full", found, CATALOGUE["spool_full"].hint, "spool_full")
