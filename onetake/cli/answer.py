@@ -67,9 +67,11 @@ def problem_of(error: OnetakeError, generation_id: str | None = None) -> Problem
     return Problem(error.code, "" if violations else error.detail, advice, violations, generation_id)
 
 
-def interruption(generation_id: str | None = None) -> Problem:
-    """Ctrl-C, with how to go on; `generation_id` names what goes on without us."""
-    advice = f"`onetake watch {generation_id}` waits for it again." if generation_id else ""
+def interruption(generation_id: str | None = None, *, starting: bool = False) -> Problem:
+    """Ctrl-C, with how to go on; `generation_id` names what goes on without us. `starting`: its id is not known yet."""
+    advice = "`onetake list` shows whether a generation was started." if starting else ""
+    if generation_id:
+        advice = f"`onetake watch {generation_id}` waits for it again."
     return Problem("interrupted", advice=advice, generation_id=generation_id)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onetake.cli.answer import say
+from onetake.core import crashpoints
 
 if TYPE_CHECKING:
     from onetake.core.settings import Settings
@@ -28,6 +29,7 @@ def settings() -> "Settings":
     """Read the settings, with those of a running `onetake dev` when nothing else is set. Raises Refused."""
     from onetake.core.settings import load_settings
 
+    crashpoints.refuse_mistake()
     adopt_dev_stack(HOME, os.environ)
     return load_settings()
 

@@ -181,6 +181,7 @@ def _foreground_settings() -> Any:
     from onetake.core import logs
     from onetake.core.settings import load_settings
 
+    crashpoints.refuse_mistake()
     settings = load_settings()
     logs.configure(settings.log_level)
     return settings

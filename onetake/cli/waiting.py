@@ -46,6 +46,11 @@ class Interruption:
             if self._pressed:
                 self._heard.set()
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether a start is under way."""
+        return self._held_back
+
     async def heard(self) -> None:
         await self._heard.wait()
 
@@ -66,7 +71,7 @@ async def _race(work: Callable[[Interruption], Coroutine[Any, Any, _T]]) -> _T:
     if not working.done():
         if is_screen(sys.stderr):
             sys.stderr.write("\n")  # the progress line stands where it was
-        raise Stopped(interruption_problem(interruption.generation_id))
+        raise Stopped(interruption_problem(interruption.generation_id, starting=interruption.is_starting))
     heard.cancel()
     try:
         return working.result()

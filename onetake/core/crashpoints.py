@@ -10,6 +10,8 @@ import os
 import signal
 from typing import Final, Literal, cast, get_args
 
+from onetake.core.errors import Refused
+
 CrashPoint = Literal[
     # The client.
     "start.before_row",
@@ -94,6 +96,12 @@ def is_armed() -> bool:
     return _hits_left is not None
 
 
+def refuse_mistake() -> None:
+    """Raises Refused(`settings_invalid`) where the environment names points that cannot be armed."""
+    if _mistake:
+        raise Refused("settings_invalid", f"ONETAKE_CRASH: {_mistake}.")
+
+
 def crashpoint(name: CrashPoint) -> None:
     """Die here, as by `kill -9`, when this point is armed."""
     if _hits_left is not None:
@@ -109,4 +117,13 @@ def _hit(left: dict[str, int], name: CrashPoint) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-arm(os.environ.get("ONETAKE_CRASH", ""))
+def _mistake_in(points: str) -> str:
+    """Arm these points; what is wrong with them, when nothing can be armed."""
+    try:
+        arm(points)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+_mistake: Final = _mistake_in(os.environ.get("ONETAKE_CRASH", ""))

@@ -311,7 +311,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     ),
     "interrupted": Entry(
         "Interrupted; what was started goes on.",
-        "`onetake watch ID` waits for a generation; `onetake list` finds it.",
+        "Repeat the command when it is wanted.",
         130,
     ),
     "wait_timed_out": Entry(

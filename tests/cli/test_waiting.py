@@ -55,6 +55,17 @@ async def work(interruption):
         await asyncio.sleep(3600)
 """)
     assert (problem["code"], problem["generation_id"]) == ("interrupted", None)
+    assert "onetake list" in problem["hint"]
+
+
+def test_an_interruption_names_a_generation_only_where_there_is_one() -> None:
+    problem = problem_of("""
+async def work(interruption):
+    press()
+    await asyncio.sleep(3600)
+""")
+    assert problem["code"] == "interrupted"
+    assert "onetake" not in problem["hint"], "a deploy is no generation"
 
 
 def test_an_error_carries_the_id_of_what_goes_on() -> None:

@@ -1,5 +1,6 @@
 """Crash points: what is armed, and that a process forked for a test really dies there."""
 
+import json
 import os
 import signal
 import subprocess
@@ -80,6 +81,18 @@ async def test_the_third_hit_and_the_first_of_several(tmp_path: Path) -> None:
 def test_a_misspelt_point_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no such crash point: submit\.after_sent"):
         crashpoints.arm("submit.after_sent")
+
+
+@pytest.mark.parametrize(("armed", "why"), [("x", "no such crash point: x"), ("submit.after_send:no", "'no'")])
+def test_a_misspelt_point_in_the_environment_is_one_wrong_setting(tmp_path: Path, armed: str, why: str) -> None:
+    env = {**os.environ, "ONETAKE_CRASH": armed}
+    words = [sys.executable, "-m", "onetake.cli", "list", "--json"]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "settings_invalid"
+    assert "ONETAKE_CRASH: " in done.stderr
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_child_is_forked_before_any_thread_or_runtime(tmp_path: Path) -> None:
