@@ -101,6 +101,8 @@ def test_a_filter_that_is_used_again_pays_for_nothing_again(cli: Cli) -> None:
         (["replay", "reattach"], "give either ids"),
         (["replay", "reattach", "gen_1", "--since", "2h"], "give either ids"),
         (["replay", "reattach", "--since", "yesterday"], "neither 90m"),
+        (["replay", "regenerate", "--vendor", "nope"], "--vendor is one of apixo"),
+        (["replay", "regenerate", "--since", "2h", "--vendor", ""], "--vendor is one of apixo"),
         (["replay", "reattach", "--error-code", "nonsense"], "is no code"),
         (["replay", "--history", "gen_1", "--json"], ""),
         (["suspense"], "resolve"),
