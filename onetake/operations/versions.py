@@ -34,7 +34,6 @@ from onetake.engine.versioning import NAME_VARIABLE, Version
 LEAST_SERVER: Final = (1, 29, 1)
 # Temporal lists a poller for five minutes after its last poll; one that lives polls again within a minute.
 FRESH: Final = timedelta(seconds=90)
-TURN_OFF: Final = "`onetake deploy current --none` gives the work to workers without builds."
 _WORKFLOW: Final = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 _ACTIVITY: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
@@ -374,22 +373,24 @@ def doubts_of_standing(standing: Standing) -> list[Doubt]:
     if standing.current is None and standing.builds:
         build = next((each for each in standing.builds if each.is_polled), standing.builds[0]).build
         found = f"{standing.deployment} has {len(standing.builds)} builds and none is current: its workers get no work"
-        doubts.append(Doubt("nothing_current", found, f"Run: onetake deploy current {build}"))
+        fix = f"Run: onetake deploy current {build}; or stop its workers, where builds are to be turned off."
+        doubts.append(Doubt("nothing_current", found, fix))
     return doubts + [doubt for each in standing.builds for doubt in _doubts_of_build(standing.deployment, each)]
 
 
 def _doubts_of_build(deployment: str, each: BuildStanding) -> list[Doubt]:
     what, is_used = f"{deployment}: the {each.state} build {each.build}", each.state in {"current", "ramping"}
+    turn_off = f"`onetake deploy current --none --deployment {deployment}` gives the work to workers without builds."
     if each.state == "drained":  # no open run is bound to it any more
         found = f"{what} has nothing left to do, and workers of it still poll"
         return [Doubt("drained_polled", found, "Stop its workers.")] if each.is_polled else []
     if each.open_runs and not each.is_polled:
-        until = f"or make another build current. {TURN_OFF}"
+        until = f"or make another build current. {turn_off}"
         until = until if is_used else f"until `onetake deploy drain {each.build}` ends."
         fix = f"Start workers of {each.build} again (`onetake worker --role orchestrate`), {until}"
         return [Doubt("runs_unserved", f"{what} has {each.open_runs} open runs and no worker", fix)]
     if is_used and each.silent:
         found = f"{what} has no worker for {', '.join(map(str, each.silent))}"
-        fix = f"Start workers of it (`onetake worker --role orchestrate`), or make another build current. {TURN_OFF}"
+        fix = f"Start workers of it (`onetake worker --role orchestrate`), or make another build current. {turn_off}"
         return [Doubt("queue_missing", found, fix)]
     return []

@@ -246,7 +246,7 @@ async def test_a_current_build_without_workers_is_found_beside_workers_without_b
                 (doubt,) = await doubts(fleet)
             assert doubt.kind in {"queue_missing", "runs_unserved"}  # the server counts open runs a little later
             assert "the current build w1" in doubt.found
-            assert "onetake deploy current --none" in doubt.fix
+            assert f"onetake deploy current --none --deployment {NAME}" in doubt.fix
             assert await events_of(run) == 2, "it is the build's, and no worker of it is left"
             standing, changed = await fleet.deploys.make_current(None, limit_s=LIMIT_S)
             assert (standing.current, changed) == (None, True)
