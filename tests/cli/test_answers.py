@@ -66,6 +66,7 @@ def _is_told(finished: Finished, code: str, exit_code: int) -> None:
         (["replay", "regenerate", "--vendor", "gmi", "--tenant", ""], "usage", 2),
         (["replay", "regenerate", "--since", "0001-01-01T00:00+14:00"], "usage", 2),
         (["prune", "--days", "3000000000"], "usage", 2),
+        (["list", "--vendor", "nope"], "usage", 2),
         (["routes", "apixo/none"], "route_unknown", 3),
         (["budget", "set", "galaxy", "x", "day", "1"], "usage", 2),
         (["budget", "set", "tenant", "x", "day", "1.0000001"], "usage", 2),
