@@ -44,25 +44,30 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show() -> Answer:
-    """Show every setting, and where it comes from: the environment, .env, a file of secrets, or its default."""
+    """Show every setting, and where it comes from: the environment, `onetake dev`, .env, a file of secrets, or its
+    default."""
+    before = frozenset(os.environ)
     settings = environment.settings()
     from onetake.core.settings import sources
 
-    found = sources()
+    found, adopted = sources(), os.environ.keys() - before
     named = [
-        Shown(f"ONETAKE_{field.upper()}", _shown(getattr(settings, field)), str(found[field]))
+        (f"ONETAKE_{field.upper()}", _shown(getattr(settings, field)), str(found[field]))
         for field in type(settings).model_fields
     ]
-    shown = [*named, *_of_temporal()]
+    file = str(environment.HOME / environment.FILE_NAME)
+    shown = [
+        Shown(name, value, file if name in adopted else source) for name, value, source in (*named, *_of_temporal())
+    ]
     return Answer([asdict(each) for each in shown], lambda console: _print(console, shown))
 
 
-def _of_temporal() -> list[Shown]:
+def _of_temporal() -> list[tuple[str, str, str]]:
     from onetake.core.secret_files import files
 
     given = {name: "environment" for name in sorted(os.environ) if name.startswith(_TEMPORAL)}
     filed = {name: str(path) for name, path in files().items() if name == "TEMPORAL_API_KEY"}
-    return [Shown(name, _of_variable(name), source) for name, source in (filed | given).items()]
+    return [(name, _of_variable(name), source) for name, source in (filed | given).items()]
 
 
 def _of_variable(name: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from onetake.cli import execute
+from onetake.cli.environment import offering
+from tests.cli.processes import run
 from tests.cli.tree import options, verbs
 from tests.faults.table import expect
 
@@ -56,6 +58,17 @@ def test_every_setting_has_its_source_and_no_secret_is_shown(
     assert found["TEMPORAL_TLS_CLIENT_KEY_PATH"] == ("/etc/tls/key.pem", "environment")
     leaks = "canary" in text
     expect("S70", sees="shown" if leaks else "masked, with the source of each", ledger=[], jobs=0)
+
+
+def test_what_a_running_stack_offers_is_shown_as_its_files(tmp_path: Path) -> None:
+    offered = {"ONETAKE_S3_BUCKET": "of the stack", "TEMPORAL_NAMESPACE": "dev"}
+    (home := tmp_path / ".onetake").mkdir()
+    with offering(home, offered):
+        finished = run("config", "show", "--json", env={"ONETAKE_S3_REGION": "here"}, cwd=tmp_path)
+    found = {each["name"]: (each["value"], each["source"]) for each in json.loads(finished.stdout)}
+    assert found["ONETAKE_S3_BUCKET"] == ("of the stack", ".onetake/dev.env")
+    assert found["TEMPORAL_NAMESPACE"] == ("dev", ".onetake/dev.env")
+    assert found["ONETAKE_S3_REGION"] == ("here", "environment")
 
 
 def test_no_verb_takes_a_secret_on_its_command_line(capsys: pytest.CaptureFixture[str]) -> None:
