@@ -65,6 +65,13 @@ def timeout_for(time_scale: float) -> httpx.Timeout:
     return httpx.Timeout(connect=TIMEOUT.connect, read=read_s, write=TIMEOUT.write, pool=TIMEOUT.pool)
 
 
+def for_reads(timeout: httpx.Timeout) -> httpx.Timeout:
+    """Half the wait for an answer: the activity of a read, which also waits for its turn and notes an end, must outlast
+    it. A read that was given up is repeated; a submission never is."""
+    read_s = None if timeout.read is None else min(timeout.read, max(timeout.read / 2, SHORTEST_ANSWER_S))
+    return httpx.Timeout(connect=timeout.connect, read=read_s, write=timeout.write, pool=timeout.pool)
+
+
 @dataclass(frozen=True)
 class Clients:
     """One vendor's HTTP clients. A vendor that hangs uses up its own connections and no other's, and its submissions
@@ -75,9 +82,9 @@ class Clients:
 
     @classmethod
     def opened(cls, timeout: httpx.Timeout = TIMEOUT) -> Self:
-        """New ones; close them. The authorities of `SSL_CERT_FILE` and `SSL_CERT_DIR` are trusted beside the usual
-        ones; no proxy of the environment is used."""
-        return cls(_new_client(timeout), _new_client(timeout))
+        """New ones; close them. Reads wait half as long (`for_reads`). The authorities of `SSL_CERT_FILE` and
+        `SSL_CERT_DIR` are trusted beside the usual ones; no proxy of the environment is used."""
+        return cls(_new_client(timeout), _new_client(for_reads(timeout)))
 
     async def __aenter__(self) -> Self:
         return self

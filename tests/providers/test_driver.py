@@ -18,6 +18,7 @@ from providers.driver import (
     TIMEOUT,
     Clients,
     Driver,
+    for_reads,
     timeout_for,
 )
 from tests.providers.breaking import ACCEPTED, CHUNKED, WHOLE, submitted
@@ -206,8 +207,9 @@ async def test_a_download_never_carries_our_key() -> None:
 async def test_production_waits_long_enough_for_a_vendor_and_never_for_ever() -> None:
     assert httpx.Timeout(connect=10, read=60, write=30, pool=10) == TIMEOUT
     async with Clients.opened() as clients:
+        assert clients.submits.timeout == TIMEOUT
+        assert clients.reads.timeout == httpx.Timeout(connect=10, read=30, write=30, pool=10)
         for http in (clients.submits, clients.reads):
-            assert http.timeout == TIMEOUT
             assert not http.follow_redirects
             assert not http.trust_env
 
@@ -215,4 +217,6 @@ async def test_production_waits_long_enough_for_a_vendor_and_never_for_ever() ->
 def test_only_the_wait_for_an_answer_is_scaled_and_not_without_end() -> None:
     assert timeout_for(1) == TIMEOUT
     assert timeout_for(0.5).read == 30
+    assert for_reads(timeout_for(0.5)).read == for_reads(timeout_for(0.001)).read == SHORTEST_ANSWER_S
+    assert for_reads(httpx.Timeout(0.3)).read == 0.3
     assert timeout_for(0.001) == httpx.Timeout(connect=10, read=SHORTEST_ANSWER_S, write=30, pool=10)
