@@ -45,8 +45,8 @@ def test_what_is_scaled_has_no_fixed_number() -> None:
 
 def test_only_workflows_are_versioned_and_only_by_both_names() -> None:
     names = {"TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID"}
-    # The command line knows which deployment `onetake deploy` means, and is no build of it.
-    given = {"orchestrate": names, "cli": {"TEMPORAL_DEPLOYMENT_NAME"}}
+    # The command line knows which deployment `onetake deploy` means, and the doctor which to look at: no builds of it.
+    given = {"orchestrate": names, "cli": {"TEMPORAL_DEPLOYMENT_NAME"}, "doctor": {"TEMPORAL_DEPLOYMENT_NAME"}}
     for name, pod in pods(objects_of("keda")).items():
         assert names & set(environment(pod)) == given.get(name, set())
     [trigger] = _triggers("keda", "orchestrate")
