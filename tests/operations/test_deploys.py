@@ -236,8 +236,7 @@ async def test_a_current_build_without_workers_is_found_beside_workers_without_b
             assert refused.value.code == "deployment_not_ready"
             assert said == ["waiting: no worker without a build polls"]
             async with fleet.worker(fleet.queue, None, [inspect], [Tiny]):
-                with pytest.raises(Refused, match=rf"polls {inputs_queue(fleet.queue)} \(activity\)"):
-                    await _refused_for_one_queue(fleet)
+                await _until_refused_for(fleet, f"polls {inputs_queue(fleet.queue)} (activity).")
             assert (await fleet.deploys.standing()).current == "w1"
         async with fleet.without_builds():
             run = await fleet.start("tiny-queued")
@@ -250,23 +249,25 @@ async def test_a_current_build_without_workers_is_found_beside_workers_without_b
             assert await events_of(run) == 2, "it is the build's, and no worker of it is left"
             standing, changed = await fleet.deploys.make_current(None, limit_s=LIMIT_S)
             assert (standing.current, changed) == (None, True)
-            assert await fleet.deploys.make_current(None, limit_s=LIMIT_S) == (await fleet.deploys.standing(), False)
+            standing, changed = await fleet.deploys.make_current(None, limit_s=LIMIT_S)
+            assert (standing.current, changed) == (None, False)
             for each in (begun, run):
                 await each.signal(Tiny.release)
                 assert await each.result() == "stored"
             monkeypatch.setattr(versions, "FRESH", timedelta(0))
-            assert await kinds(fleet) == []
+            async with asyncio.timeout(LIMIT_S):
+                while await kinds(fleet):  # the server counts runs as open for a moment after their end
+                    await asyncio.sleep(0.1)
 
 
-async def _refused_for_one_queue(fleet: Fleet) -> None:
-    """Ask until the server knows of the worker without a build that there is."""
+async def _until_refused_for(fleet: Fleet, reason: str) -> None:
+    """Ask until the server knows both pollers of the worker without a build that there is."""
+    said = ""
     async with asyncio.timeout(LIMIT_S):
-        while True:
-            try:
+        while reason not in said:
+            with pytest.raises(Refused) as refused:
                 await fleet.deploys.make_current(None, limit_s=0)
-            except Refused as refusal:
-                if "activity" in str(refusal) or refusal.code != "deployment_not_ready":
-                    raise
+            said = str(refused.value)
             await asyncio.sleep(0.1)
 
 
