@@ -99,7 +99,7 @@ async def test_a_date_that_is_none_costs_nothing() -> None:
 async def test_a_download_that_fails_while_it_is_set_up_gives_its_connection_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with serving(saying(ok(b"x" * 1_000_000))) as (port, _), guard(limits=QUICK) as outbound:
+    async with serving(saying(ok(b"x" * 1_000_000))) as (port, _), guard(limits=PATIENT) as outbound:
         with monkeypatch.context() as patched:
             patched.setattr(resuming, "declared_bytes", MagicMock(side_effect=ZeroDivisionError))
             for _ in range(64):  # as many as the pool has
