@@ -78,7 +78,7 @@ async def _measure(running: RunningStack, names: Sequence[str], *, long: bool) -
             sys.stderr.write(f"{name} ...\n")
             try:
                 rows += await MEASUREMENTS[name](built)
-            except (BenchError, OnetakeError) as error:  # the others are worth having
+            except (BenchError, DevStackError, OnetakeError) as error:  # the others are worth having
                 rows.append(Row(name, f"{BROKEN}: {error}"))
             sys.stderr.write(f"{name} measured in {time.perf_counter() - started:.0f} s\n")
     return rows

@@ -64,7 +64,7 @@ async def _apart(bench: Bench) -> AsyncGenerator[Onetake]:
     for role in ROLES:
         port = free_port(set())
         argv = own_command("worker", "--role", role, "--health-port", str(port))
-        stack.start_part(Part(name=f"{QUEUE}-{role}", argv=argv, env=environ, health=f"http://127.0.0.1:{port}/"))
+        stack.start_part(Part(name=f"{QUEUE}-{role}", argv=argv, env=environ, health=f"http://127.0.0.1:{port}/readyz"))
     try:
         async with Onetake.connect(load_settings(task_queue=QUEUE)) as onetake:
             yield onetake
