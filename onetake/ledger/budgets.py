@@ -10,7 +10,7 @@ from onetake.core.contracts import Value
 from onetake.core.errors import Refused
 from onetake.core.names import Period, Scope
 from onetake.ledger.database import STATEMENT_TIMEOUT_S, Database
-from onetake.ledger.tenants import check_tenant, check_zone
+from onetake.ledger.tenants import check_tenant_of, check_zone
 
 DEFAULT_THRESHOLDS: Final = (50, 80, 100)
 PAGE: Final = 5000
@@ -177,5 +177,4 @@ def check_key(scope: Scope, key: str) -> None:
         raise Refused("usage", f"The key of a {scope} budget is TENANT/{scope.upper()}.")
     if not key.strip():
         raise Refused("usage", "A budget needs a key.")
-    if scope in ("tenant", "user", "feature"):
-        check_tenant(tenant if slash and scope != "tenant" else key)
+    check_tenant_of(scope, key)

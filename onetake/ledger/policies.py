@@ -9,7 +9,7 @@ from onetake.core.contracts import Policy, PolicyPoints, Value
 from onetake.core.errors import Refused
 from onetake.core.names import PolicyScope
 from onetake.ledger.database import Database
-from onetake.ledger.tenants import check_tenant
+from onetake.ledger.tenants import check_tenant_of
 
 _ALL: Final = """
 select (to_jsonb(p) || jsonb_build_object('key', p.scope_key, 'pattern', p.route_pattern))::text as policy
@@ -52,8 +52,7 @@ class Policies:
         repeat changes nothing. Raises Refused(`usage`) when there is no such policy to take points back from, and for a
         tenant that cannot be.
         """
-        if scope != "everyone":
-            check_tenant(key if scope == "tenant" else key.partition("/")[0])
+        check_tenant_of(scope, key)
         before_and_after = await self._database.answer(
             "select before::text, after::text from onetake.set_policy($1, $2, $3, $4, $5, $6)",
             scope,

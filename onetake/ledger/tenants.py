@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from onetake.core.contracts import Tenant, Value
 from onetake.core.errors import Refused
+from onetake.core.names import PolicyScope, Scope
 from onetake.ledger.database import Database
 
 _TENANT: Final = TypeAdapter[str](Tenant)
@@ -73,6 +74,14 @@ def check_tenant(name: str) -> None:
             "usage",
             f"No tenant can be {name!r}: names are of a-z, 0-9, _ and -, at most 63, and begin with a-z or 0-9.",
         ) from None
+
+
+def check_tenant_of(scope: Scope | PolicyScope, key: str) -> None:
+    """`check_tenant` for the key of a scope, where that names one: a user's and a feature's are `TENANT/NAME`."""
+    if scope == "tenant":
+        check_tenant(key)
+    elif scope in ("user", "feature"):
+        check_tenant(key.partition("/")[0])
 
 
 async def check_zone(database: Database, name: str) -> None:
