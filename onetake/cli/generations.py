@@ -13,10 +13,10 @@ import typer
 
 from onetake.cli import environment
 from onetake.cli.answer import Answer, say
-from onetake.cli.options import OfTenant, listed, one_of, register
+from onetake.cli.options import OfTenant, listed, one_of, register, vendor_of
 from onetake.cli.request_options import takes_request
 from onetake.core.errors import CATALOGUE
-from onetake.core.names import STATUSES, TERMINAL, VENDOR_NAMES
+from onetake.core.names import STATUSES, TERMINAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -176,8 +176,7 @@ def list_(
 ) -> Answer:
     """List generations, the newest first."""
     chosen = None if status is None else one_of("--status", status, STATUSES)
-    if vendor is not None:
-        one_of("--vendor", vendor, VENDOR_NAMES)
+    vendor = vendor_of(vendor)
 
     async def ask(onetake: "Onetake") -> "tuple[GenerationRecord, ...]":
         return await onetake.list(

@@ -12,6 +12,7 @@ import typer
 
 from onetake.cli.answer import Answer
 from onetake.core.errors import CATALOGUE
+from onetake.core.names import VENDOR_NAMES
 
 Word = TypeVar("Word", bound=str)
 
@@ -111,6 +112,11 @@ def one_of(name: str, given: str, allowed: Sequence[Word]) -> Word:
     near = get_close_matches(given, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise typer.BadParameter(f"{name} is one of {', '.join(allowed)}.{hint}")
+
+
+def vendor_of(given: str | None) -> str | None:
+    """The vendor that a filter `--vendor` names; None, which is all of them, only where it was left out."""
+    return None if given is None else one_of("--vendor", given, VENDOR_NAMES)
 
 
 def moment(since: str) -> datetime:

@@ -13,9 +13,9 @@ import typer
 from onetake.cli import environment
 from onetake.cli.agreeing import agree
 from onetake.cli.answer import Answer, Problem, Stopped, problem_of, say
-from onetake.cli.options import OfTenant, moment, one_of, register
+from onetake.cli.options import OfTenant, moment, one_of, register, vendor_of
 from onetake.core.errors import CATALOGUE, OnetakeError, Refused
-from onetake.core.names import REPLAY_VERBS, VENDOR_NAMES
+from onetake.core.names import REPLAY_VERBS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,8 +57,7 @@ class Selection:
         filters = (self.since, self.error_code, self.vendor)
         if bool(self.ids) == any(filters):
             raise typer.BadParameter("give either ids, or at least one of --since, --error-code and --vendor.")
-        if self.vendor is not None:
-            one_of("--vendor", self.vendor, VENDOR_NAMES)
+        vendor_of(self.vendor)
         if self.error_code is not None and self.error_code not in CATALOGUE:
             raise typer.BadParameter(f"--error-code {self.error_code!r} is no code; docs/reference/errors.md has all.")
 

@@ -11,10 +11,10 @@ import typer
 
 from onetake.cli.answer import Answer, say
 from onetake.cli.database import with_database
-from onetake.cli.options import OfTenant, one_of, register
+from onetake.cli.options import OfTenant, one_of, register, vendor_of
 from onetake.cli.sheets import cell, refuse_one_file
 from onetake.core.errors import Refused
-from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, VENDOR_NAMES, SpendDays
+from onetake.core.names import SPEND_DAYS, SPEND_GROUPS, SpendDays
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +76,7 @@ def spend(  # noqa: PLR0917 - one parameter an option
         user=user,
         feature=feature,
         route=route,
-        vendor=one_of("--vendor", vendor, VENDOR_NAMES) if vendor is not None else None,
+        vendor=vendor_of(vendor),
     )
     if png:
         from onetake.cli.charts import require_matplotlib

@@ -11,7 +11,7 @@ import typer
 from onetake.cli import environment
 from onetake.cli.answer import Answer, say
 from onetake.cli.database import with_database
-from onetake.cli.options import OfTenant, group_of_verbs, moment, one_of, register
+from onetake.cli.options import OfTenant, group_of_verbs, moment, one_of, register, vendor_of
 from onetake.cli.statements import Terms, document_of, resolve_failed_jobs, resolve_from
 from onetake.core.errors import Refused
 from onetake.core.money import LARGEST_CHARGE_MICROS, format_usd, parse_usd
@@ -87,7 +87,7 @@ def list_(
     vendor: Annotated[str | None, typer.Option(help="Only this vendor's.", metavar="V")] = None,
 ) -> Answer:
     """Show every amount in suspense, the oldest first: held, reported, why, its job's id, and the totals by vendor."""
-    chosen = one_of("--vendor", vendor, VENDOR_NAMES) if vendor is not None else None
+    chosen = vendor_of(vendor)
 
     async def work(database: "Database") -> "list[SuspendedRow]":
         from onetake.ledger.recoveries import Recoveries
